@@ -1,0 +1,28 @@
+"""Text <-> canvas: tokenizers with the special tokens of diffusion, and templates with gaps."""
+
+from textdiff.text.canvas import Canvas
+from textdiff.text.template import DEFAULT_GAP, Filled, Gap, Template
+from textdiff.text.tokenizer import (
+    SPECIAL_TOKENS,
+    decode,
+    encode,
+    load_tokenizer,
+    train_tokenizer,
+    with_special_tokens,
+)
+from textdiff.text.vocabulary import Vocabulary
+
+__all__ = [
+    "DEFAULT_GAP",
+    "SPECIAL_TOKENS",
+    "Canvas",
+    "Filled",
+    "Gap",
+    "Template",
+    "Vocabulary",
+    "decode",
+    "encode",
+    "load_tokenizer",
+    "train_tokenizer",
+    "with_special_tokens",
+]

@@ -1,0 +1,184 @@
+r"""Templates: text with gaps, `"Lily lost her ball. [gap] She was happy."`, to a canvas and back.
+
+`[gap]` is a gap of the default length, `[gap:12]` of exactly 12 tokens, `[gap:4-16]` of 4 to 16; `\[gap]` is the text
+"[gap]", and other backslashes right before a marker are doubled (`\\[gap]` is one backslash and a gap).
+
+Blanks. A word carries the blank before it, in the tokens as in the model. So one blank (U+0020) right before a marker
+belongs to the fill: it leaves the known text, and the fill's first token must begin with it. What follows the marker
+stays with the text after it. Without a blank before the marker the fill may begin inside a word (`un[gap]ing`). A
+newline before a marker stays known text: it is layout that the writer chose, and a word at a line's start has no blank.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.errors import UserError
+from textdiff.text.canvas import Canvas
+from textdiff.text.tokenizer import decode, encode
+
+_MARKER = re.compile(r"(?P<slashes>\\*)(?P<marker>\[gap\b(?P<length>[^\[\]\\]{0,20})\]?)")
+_LENGTH = re.compile(r":\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A gap of `minimum` to `maximum` tokens, both included; a minimum of 0 allows the empty fill.
+
+    Raises:
+        UserError: unless 0 <= minimum <= maximum and maximum >= 1.
+    """
+
+    minimum: int
+    maximum: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.minimum <= self.maximum or self.maximum < 1:
+            raise UserError(
+                f"a gap cannot have {self.minimum} to {self.maximum} tokens: "
+                "the least must not exceed the most, and the most must be 1 or more."
+            )
+
+    def __str__(self) -> str:
+        return f"[gap:{self.minimum}]" if self.minimum == self.maximum else f"[gap:{self.minimum}-{self.maximum}]"
+
+
+DEFAULT_GAP = Gap(1, 32)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A template with its gaps filled.
+
+    Attributes:
+        text: the whole text.
+        fills: the text of each gap, without the blank that the template has before it.
+    """
+
+    text: str
+    fills: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Template:
+    """Known texts (none empty) and gaps in reading order; `str(template)` parses to the template again.
+
+    Raises:
+        UserError: empty text, no gap, two gaps with nothing between them, or text that is not Unicode.
+    """
+
+    parts: tuple[str | Gap, ...]
+
+    def __post_init__(self) -> None:
+        assert "" not in self.parts
+        if not any(isinstance(part, Gap) or part.strip() for part in self.parts):
+            raise UserError("the text is empty: write some, with [gap] where text is missing.")
+        if not self.gaps:
+            raise UserError("the text has no gap: write [gap] where text is missing.")
+        if any(isinstance(part, Gap) and isinstance(after, Gap) for part, after in pairwise(self.parts)):
+            raise UserError("two gaps have nothing between them: make them one, or write text between them.")
+        try:
+            str(self).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"the text is not valid Unicode ({error.reason}): give it as UTF-8.") from error
+
+    @classmethod
+    def parse(cls, text: str, default: Gap = DEFAULT_GAP) -> Template:
+        """Read text with gap markers; `default` is the length of a plain `[gap]`.
+
+        Raises:
+            UserError: a malformed marker, or anything that a template cannot be.
+        """
+        parts: list[str | Gap] = []
+        literal, end = "", 0
+        for match in _MARKER.finditer(text):
+            slashes, escaped = divmod(len(match["slashes"]), 2)
+            literal += text[end : match.start()] + "\\" * slashes
+            end = match.end()
+            if escaped:
+                literal += match["marker"]
+            else:
+                parts += [literal, _gap(match["marker"], match["length"], default)]
+                literal = ""
+        return cls(tuple(part for part in [*parts, literal + text[end:]] if part != ""))
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """The gaps in reading order."""
+        return tuple(part for part in self.parts if isinstance(part, Gap))
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase) -> Canvas:
+        """A canvas of one row: bos, the parts, each text tokenised by itself, eos.
+
+        Args:
+            tokenizer: has the five special tokens (`with_special_tokens`).
+        """
+        slots: list[tuple[int, int, bool]] = [(tokenizer.bos_token_id, -1, False)]
+        number = 0
+        for i, (part, owns_blank) in enumerate(self._pieces()):
+            if isinstance(part, Gap):
+                slots += [(tokenizer.mask_token_id, number, owns_blank and j == 0) for j in range(part.maximum)]
+                number += 1
+            else:
+                slots += [(token, -1, False) for token in encode(tokenizer, part, continues=i > 0)]
+        slots.append((tokenizer.eos_token_id, -1, False))
+        tokens, gap, word_start = (torch.tensor([column]) for column in zip(*slots, strict=True))
+        return Canvas(tokens, gap < 0, gap, torch.tensor([[gap.minimum for gap in self.gaps]]), word_start)
+
+    def decode(self, tokenizer: PreTrainedTokenizerBase, tokens: Tensor) -> Filled:
+        """The text of a complete row.
+
+        Known text comes out as it was written, whatever the tokenizer; null tokens are dropped.
+
+        Args:
+            tokens: `[length]`, the row of `encode(tokenizer)` with its slots filled; padding on the right is ignored.
+
+        Raises:
+            ValueError: the row is too short, or a slot still holds the mask token.
+        """
+        gap = self.encode(tokenizer).gap[0]
+        tokens = tokens[: len(gap)].to(gap.device)
+        if len(tokens) < len(gap) or (tokens[gap >= 0] == tokenizer.mask_token_id).any():
+            raise ValueError(f"expected {len(gap)} tokens with every slot filled, got {tokens.tolist()}: sample first.")
+        text, fills = "", list[str]()
+        for i, (part, owns_blank) in enumerate(self._pieces()):
+            if isinstance(part, Gap):
+                fill = decode(tokenizer, tokens[gap == len(fills)].tolist(), continues=i > 0)
+                fills.append(fill.removeprefix(" ") if owns_blank else fill)
+                text += fill
+            else:
+                text += part
+        return Filled(text, tuple(fills))
+
+    def __str__(self) -> str:
+        text = ""
+        for part, after in zip(self.parts, (*self.parts[1:], ""), strict=True):
+            if isinstance(part, str):
+                part = re.sub(r"(\\*)(\[gap\b)", r"\1\1\\\2", part)
+                part = re.sub(r"(\\+)\Z", r"\1\1", part) if isinstance(after, Gap) else part
+            text += str(part)
+        return text
+
+    def _pieces(self) -> Iterator[tuple[str | Gap, bool]]:
+        """The parts, the blank before each gap taken from its text; with each gap, whether it owns such a blank."""
+        for before, part, after in zip(("", *self.parts), self.parts, (*self.parts[1:], ""), strict=False):
+            if isinstance(part, Gap):
+                yield part, isinstance(before, str) and before.endswith(" ")
+            else:
+                yield part.removesuffix(" ") if isinstance(after, Gap) else part, False
+
+
+def _gap(marker: str, length: str, default: Gap) -> Gap:
+    match = _LENGTH.fullmatch(length)
+    if not marker.endswith("]") or (length and not match):
+        raise UserError(
+            f"malformed gap marker {marker!r}: expected [gap], [gap:12] or [gap:4-16]; write \\[gap for literal text."
+        )
+    return Gap(int(match[1]), int(match[2] or match[1])) if match else default
