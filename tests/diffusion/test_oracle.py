@@ -1,0 +1,61 @@
+"""The oracles themselves: what the other law tests lean on."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.oracle import TableDenoiser, TableOracle, order_log_probs
+
+
+@pytest.fixture(params=[False, True], ids=["content", "null"])
+def oracle(request):
+    return TableOracle.random(symbols=4, length=3, null=request.param)
+
+
+def every_canvas(table):
+    return torch.cartesian_prod(*[torch.arange(table.size)] * table.length)
+
+
+def test_marginals_are_those_of_the_posterior(oracle):
+    canvas = every_canvas(oracle)
+    marginals = torch.einsum("bn,nlv->blv", oracle.posterior(canvas), F.one_hot(oracle.outcomes, oracle.size).double())
+    log_probs = oracle.log_probs(canvas, canvas != oracle.mask_id)
+    assert log_probs.dtype == torch.float64
+    torch.testing.assert_close(log_probs.exp(), marginals, rtol=0, atol=1e-14)
+
+
+def test_log_prob_is_the_posterior_up_to_the_evidence(oracle):
+    canvas = oracle.outcomes[[5]].masked_fill(torch.tensor([True, False, True]), oracle.mask_id)
+    agree = oracle.posterior(canvas)[0] > 0
+    assert agree.sum() == 16
+    log_posterior = oracle.log_prob(oracle.outcomes[agree]) - oracle.log_prob(canvas)
+    torch.testing.assert_close(oracle.posterior(canvas)[0, agree].log(), log_posterior)
+
+
+def test_a_joint_law_gives_every_order_the_same_value_and_a_table_does_not(oracle):
+    tokens, observed = oracle.outcomes[11], torch.zeros(3, dtype=torch.bool)
+    values = order_log_probs(oracle, tokens, observed, oracle.mask_id)
+    torch.testing.assert_close(values, oracle.log_prob(tokens[None]).expand(6))
+    arbitrary = TableDenoiser(symbols=4, length=3)
+    assert order_log_probs(arbitrary, arbitrary.outcomes[11], observed, arbitrary.mask_id).std() > 0.1
+
+
+@pytest.mark.parametrize("table", [TableOracle.random(3, 3), TableDenoiser(3, 3), TableDenoiser(3, 3, null=True)])
+def test_answers_are_normalised_without_mass_on_the_mask_and_pad_columns_are_copied(table):
+    canvas = F.pad(every_canvas(table), (0, 2), value=1)
+    observed = F.pad(torch.zeros(len(canvas), 3, dtype=torch.bool), (0, 2), value=True)
+    log_probs = table.log_probs(canvas, observed)
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(canvas.shape, dtype=torch.float64))
+    assert (log_probs[..., table.mask_id] == -torch.inf).all()
+    torch.testing.assert_close(log_probs[:, :3], table.log_probs(canvas[:, :3], observed[:, :3]))
+    visible = canvas != table.mask_id
+    torch.testing.assert_close(log_probs[visible].exp(), F.one_hot(canvas[visible], table.size).double())
+    where = torch.rand(canvas.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert torch.equal(table.log_probs(canvas, observed, where), log_probs[where])
+
+
+def test_an_impossible_canvas_has_uniform_answers():
+    joint = torch.tensor([[0.5, 0.5], [0.0, 0.0]])
+    oracle = TableOracle(joint)
+    answer = oracle.log_probs(torch.tensor([[1, 2]]), torch.tensor([[True, False]])).exp()
+    torch.testing.assert_close(answer[0, 1], torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64))
