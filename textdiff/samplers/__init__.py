@@ -1,0 +1,67 @@
+"""Parallel iterative denoising: one loop, and the unmasking policies that steer it."""
+
+from __future__ import annotations
+
+from textdiff.errors import UserError
+from textdiff.samplers.adaptive import EntropyBounded, Threshold
+from textdiff.samplers.confidence import Entropy, Margin, SampledConfidence, TopProbability
+from textdiff.samplers.denoise import Trajectory, Watch, path_log_prob, sample
+from textdiff.samplers.draw import draw, tempered
+from textdiff.samplers.lengths import length_log_probs
+from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
+from textdiff.samplers.policy import LogProbKind, Paced, State, UnmaskingPolicy
+
+__all__ = [
+    "POLICIES",
+    "Dilated",
+    "Entropy",
+    "EntropyBounded",
+    "LeftToRight",
+    "LogProbKind",
+    "Margin",
+    "Paced",
+    "RandomOrder",
+    "SampledConfidence",
+    "State",
+    "Strided",
+    "Threshold",
+    "TopProbability",
+    "Trajectory",
+    "UnmaskingPolicy",
+    "Watch",
+    "by_name",
+    "draw",
+    "length_log_probs",
+    "path_log_prob",
+    "sample",
+    "tempered",
+]
+
+POLICIES: dict[str, type[UnmaskingPolicy]] = {
+    "strided": Strided,
+    "dilated": Dilated,
+    "left-to-right": LeftToRight,
+    "random": RandomOrder,
+    "entropy": Entropy,
+    "margin": Margin,
+    "top-probability": TopProbability,
+    "entropy-bounded": EntropyBounded,
+    "threshold": Threshold,
+    "sampled-confidence": SampledConfidence,
+}
+
+
+def by_name(name: str, steps: int | None = None) -> UnmaskingPolicy:
+    """The policy of that name in `POLICIES`, with its own defaults, or with so many steps.
+
+    Raises:
+        UserError: no such name, less than one step, or steps for a policy that chooses for itself.
+    """
+    if name not in POLICIES:
+        raise UserError(f"policy is {name!r}, expected one of {', '.join(POLICIES)}")
+    policy = POLICIES[name]
+    if steps is None:
+        return policy()
+    if not issubclass(policy, Paced):
+        raise UserError(f"policy {name!r} takes no steps (they were {steps}): it chooses how many; leave them out")
+    return policy(steps)

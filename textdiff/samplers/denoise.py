@@ -1,0 +1,197 @@
+"""The one denoising loop: it draws fills of a canvas's gaps, or scores given ones, under any unmasking policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from textdiff.diffusion import Denoiser
+from textdiff.errors import UserError
+from textdiff.samplers.draw import Streams, check_tempering, draw, tempered
+from textdiff.samplers.lengths import by_gap, count_tokens, length_log_probs, rank_and_size
+from textdiff.samplers.policy import LogProbKind, State, UnmaskingPolicy
+from textdiff.text import Canvas, Vocabulary
+
+Watch = Callable[[Tensor, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Filled canvases and what their sampler knows of them.
+
+    Attributes:
+        tokens: complete texts `[batch, length]`, unused slots of a gap hold `null`.
+        log_q: float64 `[batch]`, nats: log-probability of the fill under the sampler, in the sense of `kind`; None for
+            kind `NONE`.
+        kind: the policy's claim about `log_q`.
+        nfe: `[batch]`, forward passes that each row took part in.
+        steps: `[batch]`, those of them that revealed tokens; one more is spent on a row with a gap of unknown length.
+    """
+
+    tokens: Tensor
+    log_q: Tensor | None
+    kind: LogProbKind
+    nfe: Tensor
+    steps: Tensor
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser,
+    canvas: Canvas,
+    vocabulary: Vocabulary,
+    policy: UnmaskingPolicy,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    watch: Watch | None = None,
+) -> Trajectory:
+    """Fill the gaps of every row of a canvas.
+
+    A row draws from a random stream of its own, seeded by one number from `generator`: its fill does not depend on the
+    other rows, on padding or on how many rows are sampled in one call.
+
+    Args:
+        denoiser: asked about the masked slots of unfinished rows only.
+        canvas: what is known, and the gaps.
+        vocabulary: says which tokens may stand where.
+        policy: which slots are filled next.
+        generator: the source of all randomness.
+        temperature, top_p: shape the law of the tokens, as `tempered` does; not that of the lengths.
+        watch: called after each step with the canvas `[batch, length]` and the slots just filled, bool likewise.
+
+    Raises:
+        UserError: temperature or top_p out of range; a gap of unknown length but no `null` in the vocabulary.
+        ValueError: the denoiser leaves a slot no allowed token.
+    """
+    return _denoise(denoiser, canvas, vocabulary, policy, generator, None, temperature, top_p, watch)
+
+
+def path_log_prob(
+    denoiser: Denoiser,
+    canvas: Canvas,
+    vocabulary: Vocabulary,
+    policy: UnmaskingPolicy,
+    tokens: Tensor,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Trajectory:
+    """Log-probability that `sample`, called with the same arguments, draws `tokens [batch, length]`.
+
+    The loop is walked with the tokens given. Differentiable in the denoiser's parameters; -inf for a fill that cannot
+    be drawn. For kind `GIVEN_ORDER` a generator draws the orders: with the state that `sample` started from, the same.
+
+    Raises:
+        UserError: the policy's draws have no log-probability, or it draws an order and there is no generator.
+        ValueError: `tokens` differ from the evidence or in shape; the denoiser leaves a slot no allowed token.
+    """
+    if policy.kind is LogProbKind.NONE:
+        raise UserError(f"{type(policy).__name__} has no log-probability: its order looks at the drawn tokens")
+    if generator is None:
+        if policy.kind is LogProbKind.GIVEN_ORDER:
+            raise UserError(f"{type(policy).__name__} draws its order at random: path_log_prob needs a generator")
+        generator = torch.Generator().manual_seed(0)  # an order that is a function of the canvas draws nothing
+    if tokens.shape != canvas.tokens.shape or (tokens != canvas.tokens)[~canvas.slots].any():
+        raise ValueError("tokens to score differ from the canvas in shape or outside its gaps")
+    return _denoise(denoiser, canvas, vocabulary, policy, generator, tokens, temperature, top_p, None)
+
+
+def _denoise(
+    denoiser: Denoiser,
+    canvas: Canvas,
+    vocabulary: Vocabulary,
+    policy: UnmaskingPolicy,
+    generator: torch.Generator,
+    target: Tensor | None,
+    temperature: float,
+    top_p: float,
+    watch: Watch | None,
+) -> Trajectory:
+    """Draw the fills, or with a `target` walk the same way with its tokens."""
+    check_tempering(temperature, top_p)
+    vocabulary = vocabulary.to(canvas.tokens.device)
+    streams = Streams.of(generator, canvas.slots)
+    tokens, gap, log_q, nfe = _set_lengths(denoiser, canvas, vocabulary, streams, target)
+    if watch is not None and nfe.any():
+        watch(tokens.clone(), canvas.slots & (gap < 0))
+
+    masked, steps = gap >= 0, torch.zeros_like(nfe)
+    rank, size = rank_and_size(gap)
+    never = vocabulary.forbidden.clone()
+    if vocabulary.null is not None:
+        never[vocabulary.null] = True
+    while len(rows := masked.any(dim=1).nonzero()[:, 0]):
+        where = masked[rows]
+        inside_word = canvas.word_start[rows][where][:, None] & ~vocabulary.starts_word
+        law = _normalised(denoiser.log_probs(tokens[rows], canvas.observed[rows], where), never | inside_word)
+        noise, order_noise = streams.uniforms(rows, nfe[rows])
+        drawn = None
+        if policy.kind is LogProbKind.NONE:
+            drawn = tokens[rows].masked_scatter(where, draw(tempered(law, temperature, top_p), noise[where]))
+        state = State(tokens[rows], where, gap[rows], rank[rows], size[rows], law.detach(), order_noise, drawn)
+        revealed = policy.reveal(state)
+        assert not (revealed & ~where).any() and revealed.any(dim=1).all()
+
+        law = tempered(law[revealed[where]], temperature, top_p)
+        if target is not None:
+            values = target[rows][revealed]
+        else:
+            values = draw(law, noise[revealed]) if drawn is None else drawn[revealed]
+        scores = log_q.new_zeros(where.shape).masked_scatter(revealed, law.gather(1, values[:, None])[:, 0])
+        log_q = log_q.index_add(0, rows, scores.sum(dim=1))
+        tokens[rows] = tokens[rows].masked_scatter(revealed, values)
+        masked[rows] = where & ~revealed
+        nfe[rows] += 1
+        steps[rows] += 1
+        if watch is not None:
+            watch(tokens.clone(), torch.zeros_like(masked).index_copy(0, rows, revealed))
+
+    return Trajectory(tokens, None if policy.kind is LogProbKind.NONE else log_q, policy.kind, nfe, steps)
+
+
+def _set_lengths(
+    denoiser: Denoiser, canvas: Canvas, vocabulary: Vocabulary, streams: Streams, target: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Decide how many tokens each gap of unknown length gets, all gaps of a row from one forward pass.
+
+    Returns:
+        The canvas with `null` in unused slots, the gap of each slot with -1 there, both `[batch, length]`; the lengths'
+        log-probability and the forward passes spent, both `[batch]`.
+    """
+    tokens, gap = canvas.tokens.clone(), canvas.gap.clone()
+    log_q = torch.zeros(len(canvas), dtype=torch.float64, device=tokens.device)
+    nfe = torch.zeros(len(canvas), dtype=torch.long, device=tokens.device)
+    if (canvas.minimum > canvas.maximum).any():
+        raise ValueError("a gap's minimum is above its number of slots")
+    rows = (canvas.minimum < canvas.maximum).any(dim=1).nonzero()[:, 0]
+    if not len(rows):
+        return tokens, gap, log_q, nfe
+    null = vocabulary.null
+    if null is None:
+        raise UserError("the vocabulary has no null token for a gap of unknown length: give exact lengths")
+
+    minimum, slots, where = canvas.minimum[rows], gap[rows], canvas.slots[rows]
+    law = _normalised(denoiser.log_probs(tokens[rows], canvas.observed[rows], where), vocabulary.forbidden)
+    law = length_log_probs(law, null, slots, minimum)
+    if target is not None:
+        lengths = count_tokens(target[rows][where], null, slots, minimum.shape[1])
+    else:
+        noise, _ = streams.uniforms(rows, nfe[rows])
+        first = by_gap(noise[where], slots, minimum.shape[1])[..., 0]
+        lengths = draw(law.flatten(0, 1), first.flatten()).view_as(minimum)
+    unused = where & (rank_and_size(slots)[0] >= lengths.gather(1, slots.clamp(min=0)))
+    tokens[rows], gap[rows] = tokens[rows].masked_fill(unused, null), slots.masked_fill(unused, -1)
+    nfe[rows] = 1
+    return tokens, gap, log_q.index_add(0, rows, law.gather(2, lengths[..., None]).sum(dim=(1, 2))), nfe
+
+
+def _normalised(log_probs: Tensor, never: Tensor) -> Tensor:
+    """The law of each slot without the tokens that may `never` stand there; `[slots, vocab]`, `never` broadcasts."""
+    law = log_probs.masked_fill(never, -torch.inf).log_softmax(dim=-1)
+    if law.isnan().any():
+        raise ValueError("the denoiser leaves a slot no allowed token: its log-probs are NaN, or -inf on all of them")
+    return law

@@ -1,0 +1,96 @@
+"""Random numbers of a row that nobody else touches, and categorical draws by inverse CDF in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from textdiff.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """One stream of random numbers per row, read by slot, so that neither batch mates nor padding move it.
+
+    Attributes:
+        seeds: int64 `[batch]`.
+        slots: bool `[batch, length]`, the slots that ask for numbers.
+    """
+
+    seeds: Tensor
+    slots: Tensor
+
+    @classmethod
+    def of(cls, generator: torch.Generator, slots: Tensor) -> Streams:
+        """Streams seeded by the next numbers of `generator`, one per row."""
+        seeds = torch.randint(2**63 - 1, slots.shape[:1], generator=generator, device=generator.device)
+        return cls(seeds.to(slots.device), slots)
+
+    def uniforms(self, rows: Tensor, call: Tensor) -> tuple[Tensor, Tensor]:
+        """Two fresh uniforms per slot of some rows, in their call number `call [rows]`; each `[rows, length]`."""
+        slots = self.slots[rows].long()
+        start = 2 * call[:, None] * slots.sum(dim=1, keepdim=True)
+        index = start + slots.cumsum(dim=1) - slots
+        seeds = self.seeds[rows, None]
+        return uniforms(seeds, index), uniforms(seeds, index + slots.sum(dim=1, keepdim=True))
+
+
+def uniforms(seeds: Tensor, index: Tensor) -> Tensor:
+    """Number `index` of the random stream `seeds`, float64 in [0, 1) with 53 random bits; int64 inputs that broadcast.
+
+    SplitMix64 (Steele, Lea and Flood 2014): output i of a stream is a fixed mix of seed + i times an odd constant. No
+    state is kept, so thousands of streams are read in one call, and none depends on which others are read.
+    """
+    word = seeds + (index + 1) * _signed(0x9E3779B97F4A7C15)
+    word = (word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9)
+    word = (word ^ _shift(word, 27)) * _signed(0x94D049BB133111EB)
+    return _shift(word ^ _shift(word, 31), 11).double() * 2.0**-53
+
+
+def draw(log_probs: Tensor, uniform: Tensor) -> Tensor:
+    """The category of each row at quantile `uniform [rows]` of `log_probs [rows, categories]` -> ids `[rows]`.
+
+    By inverse CDF in float64: float32 Gumbel noise never reaches the tail and so lowers the temperature unseen
+    (arXiv:2409.02908). A category without probability is never drawn.
+    """
+    cdf = log_probs.double().exp().cumsum(dim=-1)
+    total = cdf[:, -1]
+    quantile = torch.minimum(uniform * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cdf, quantile[:, None], right=True)[:, 0]
+
+
+def tempered(log_probs: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
+    """The law p^(1 / temperature), cut to its likeliest tokens of total mass `top_p`, normalised, float64.
+
+    Args:
+        log_probs: `[rows, vocab]`, each row with a finite entry.
+        temperature: above 0; 1 leaves the law alone.
+        top_p: in (0, 1]; 1 leaves the law alone, close to 0 only the likeliest token remains.
+    """
+    law = log_probs.double()
+    law = ((law - law.detach().amax(dim=-1, keepdim=True)) / temperature).log_softmax(dim=-1)
+    if top_p < 1:
+        ordered, index = law.detach().sort(dim=-1, descending=True, stable=True)
+        mass = ordered.exp()
+        beyond = torch.zeros_like(index, dtype=torch.bool).scatter(-1, index, mass.cumsum(dim=-1) - mass >= top_p)
+        law = law.masked_fill(beyond, -torch.inf).log_softmax(dim=-1)
+    return law
+
+
+def check_tempering(temperature: float, top_p: float) -> None:
+    """Refuse a temperature or a top-p out of range."""
+    if not 0 < temperature < torch.inf:
+        raise UserError(f"temperature is {temperature}, expected above 0; for the likeliest tokens use top_p near 0")
+    if not 0 < top_p <= 1:
+        raise UserError(f"top_p is {top_p}, expected in (0, 1]")
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64)
+
+
+def _shift(word: Tensor, bits: int) -> Tensor:
+    """Shift right, zeros coming in from the left."""
+    return (word >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,0 +1,108 @@
+"""What an unmasking policy sees, what it answers, and what it claims about its log-probabilities."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from textdiff.errors import UserError
+
+
+class LogProbKind(StrEnum):
+    """In what sense the sum of the revealed tokens' log-probabilities is the log-probability of a fill."""
+
+    EXACT = "exact"
+    """The order is a function of the canvas: every fill has one trajectory, and the sum is its log-probability."""
+
+    GIVEN_ORDER = "given-order"
+    """The order is drawn at random, independently of the tokens: the sum is the log-probability given the order."""
+
+    NONE = "none"
+    """The order looks at the drawn tokens: the sum is the log-probability of nothing."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One step of a batch: everything that a policy may look at.
+
+    Shapes: `canvas`, `masked`, `gap`, `rank`, `size`, `noise` and `drawn` are `[batch, length]`; `log_probs` is
+    `[masked.sum(), vocab]`, the rows of the masked slots in row-major order.
+
+    Attributes:
+        canvas: token ids, mask where still unknown.
+        masked: slots that are still to be filled; at least one in each row.
+        gap: number of the gap of each slot, -1 outside gaps and on `null` slots.
+        rank: number of the slot within its gap, from 0.
+        size: number of tokens of the slot's gap.
+        log_probs: log-marginals of the masked slots, normalised over the allowed tokens, not tempered.
+        noise: float64 uniforms, fresh in each step, for policies that draw their order.
+        drawn: candidate tokens at the masked slots, for policies of kind `NONE`; else None.
+    """
+
+    canvas: Tensor
+    masked: Tensor
+    gap: Tensor
+    rank: Tensor
+    size: Tensor
+    log_probs: Tensor
+    noise: Tensor
+    drawn: Tensor | None = None
+
+    def spread(self, scores: Tensor) -> Tensor:
+        """One score per masked slot `[masked.sum()]` -> `[batch, length]`, infinity elsewhere."""
+        return scores.new_full(self.masked.shape, torch.inf).masked_scatter(self.masked, scores)
+
+    def lowest(self, key: Tensor) -> Tensor:
+        """All masked slots of each row that share its lowest `key [batch, length]`."""
+        key = key.masked_fill(~self.masked, _last(key.dtype))
+        return self.masked & (key == key.amin(dim=1, keepdim=True))
+
+    def first(self, key: Tensor, count: Tensor) -> Tensor:
+        """The `count [batch]` masked slots of each row with the lowest `key [batch, length]`; ties go to the left."""
+        order = key.masked_fill(~self.masked, _last(key.dtype)).argsort(dim=1, stable=True)
+        return (order.argsort(dim=1) < count[:, None]) & self.masked
+
+    def quota(self, steps: int | None) -> Tensor:
+        """How many tokens each row reveals now, `[batch]`, if it spreads all of its tokens evenly over `steps`.
+
+        Read off the canvas: with k of T steps to go, ceil(n k / T) of the n tokens are masked. The first step, which
+        knows least, is a smallest one. None: one token per step.
+        """
+        masked = self.masked.sum(dim=1)
+        if steps is None:
+            return torch.ones_like(masked)
+        total = (self.gap >= 0).sum(dim=1)
+        steps_of_row = total.clamp(max=steps)
+        to_go = masked * steps_of_row // total
+        return masked + (-total * (to_go - 1)) // steps_of_row
+
+
+class UnmaskingPolicy(ABC):
+    """Decides which masked slots are filled next."""
+
+    kind: ClassVar[LogProbKind]
+
+    @abstractmethod
+    def reveal(self, state: State) -> Tensor:
+        """Slots to fill now: bool `[batch, length]`, within `state.masked`, at least one in each row."""
+
+
+@dataclass(frozen=True)
+class Paced(UnmaskingPolicy):
+    """A policy that takes so many steps, fewer where there are fewer tokens; None: its own pace."""
+
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise UserError(f"steps is {self.steps}, expected at least 1")
+
+
+def _last(dtype: torch.dtype) -> float | int:
+    """The value that sorts behind all others of a type."""
+    return torch.inf if dtype.is_floating_point else torch.iinfo(dtype).max
