@@ -1,7 +1,8 @@
 """Denoisers that are known exactly: one true to a joint law, one true to none.
 
 Symbols are the ids `0 .. V-1`, the mask is `V`; with `null=True` the last symbol of a table is the null token, id
-`V + 1` (so a table over `S` symbols has `V = S - 1` content ids). This is the numbering of `Vocabulary.toy`.
+`V + 1` (so a table over `S` symbols has `V = S - 1` content ids). This is the numbering of `Vocabulary.toy`. Such a
+table answers with its full law where null may be predicted, elsewhere with that law given that the token is content.
 """
 
 from abc import ABC, abstractmethod
@@ -28,14 +29,15 @@ class _Table(ABC):
         self._digit[self.ids], self._digit[self.mask_id] = torch.arange(symbols), symbols
         self._stride = self.size ** torch.arange(length - 1, -1, -1)
 
-    def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None) -> Tensor:
+    def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None, null: bool = False) -> Tensor:
         """See `textdiff.diffusion.Denoiser`; float64, one-hot at visible positions."""
         masked = (canvas == self.mask_id) & ~observed
         if masked[:, self.length :].any():
             raise ValueError(f"masked position past the table's length {self.length}")
         out = F.one_hot(canvas, self.size).double().log()
         inner = torch.full((*canvas[:, : self.length].shape, self.size), -torch.inf, dtype=torch.float64)
-        inner[..., self.ids] = self._conditionals(self._digit[canvas[:, : self.length]])
+        laws = self._conditionals(self._digit[canvas[:, : self.length]])
+        inner[..., self.ids] = laws if null or self.null_id is None else _without_last(laws)
         out[:, : self.length] = inner.where(masked[:, : self.length, None], out[:, : self.length])
         return out if where is None else out[where]
 
@@ -99,14 +101,23 @@ class TableDenoiser(_Table):
         return self._table[digits @ self._stride]
 
 
-def order_log_probs(denoiser: Denoiser, tokens: Tensor, observed: Tensor, mask_id: int) -> Tensor:
+def _without_last(laws: Tensor) -> Tensor:
+    """Laws `[..., symbols]` given that the last symbol does not occur; uniform over the others if only it could."""
+    others = laws[..., :-1]
+    total = others.logsumexp(-1, keepdim=True)
+    uniform = -torch.tensor(float(others.shape[-1]), dtype=laws.dtype).log()
+    return F.pad((others - total).where(total > -torch.inf, uniform), (0, 1), value=-torch.inf)
+
+
+def order_log_probs(denoiser: Denoiser, tokens: Tensor, observed: Tensor, mask_id: int, null: bool = False) -> Tensor:
     """Log-prob of one text's n unobserved tokens along every order, one token per step: brute force, `[n!]`."""
     totals = []
     for order in permutations((~observed).nonzero()[:, 0].tolist()):
         canvas = tokens.masked_fill(~observed, mask_id)
         total = torch.zeros((), dtype=torch.float64)
         for position in order:
-            total = total + denoiser.log_probs(canvas[None], observed[None])[0, position, tokens[position]]
+            law = denoiser.log_probs(canvas[None], observed[None], null=null)[0, position]
+            total = total + law[tokens[position]]
             canvas = canvas.clone()
             canvas[position] = tokens[position]
         totals.append(total)

@@ -17,10 +17,10 @@ class Watched:
     def __init__(self, table):
         self.table, self.canvases, self.asked = table, [], []
 
-    def log_probs(self, canvas, observed, where=None):
+    def log_probs(self, canvas, observed, where=None, null=False):
         self.canvases.append(canvas)
         self.asked.append(where)
-        return self.table.log_probs(canvas, observed, where)
+        return self.table.log_probs(canvas, observed, where, null)
 
 
 def generator(seed=0):

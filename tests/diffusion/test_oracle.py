@@ -19,9 +19,29 @@ def every_canvas(table):
 def test_marginals_are_those_of_the_posterior(oracle):
     canvas = every_canvas(oracle)
     marginals = torch.einsum("bn,nlv->blv", oracle.posterior(canvas), F.one_hot(oracle.outcomes, oracle.size).double())
-    log_probs = oracle.log_probs(canvas, canvas != oracle.mask_id)
+    log_probs = oracle.log_probs(canvas, canvas != oracle.mask_id, null=True)
     assert log_probs.dtype == torch.float64
     torch.testing.assert_close(log_probs.exp(), marginals, rtol=0, atol=1e-14)
+
+
+def test_where_null_is_excluded_a_law_is_that_of_the_content(oracle):
+    canvas = every_canvas(oracle)
+    observed = canvas != oracle.mask_id
+    full, content = (oracle.log_probs(canvas, observed, null=null) for null in (True, False))
+    if oracle.null_id is None:
+        assert torch.equal(full, content)
+        return
+    assert torch.equal(full[observed], content[observed])
+    assert (content[~observed][:, oracle.null_id] == -torch.inf).all()
+    expected = full[~observed].index_fill(1, torch.tensor(oracle.null_id), -torch.inf).log_softmax(-1)
+    torch.testing.assert_close(content[~observed], expected)
+
+
+def test_where_only_null_is_possible_every_content_is_equally_likely():
+    oracle = TableOracle(torch.tensor([[0.2, 0.2, 0.2], [0.0, 0.0, 0.4], [0.0, 0.0, 0.0]]), null=True)
+    canvas, observed = torch.tensor([[1, oracle.mask_id]]), torch.tensor([[True, False]])
+    assert oracle.log_probs(canvas, observed, null=True)[0, 1].exp().tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert oracle.log_probs(canvas, observed)[0, 1].exp().tolist() == [0.5, 0.5, 0.0, 0.0]
 
 
 def test_log_prob_is_the_posterior_up_to_the_evidence(oracle):
@@ -34,7 +54,7 @@ def test_log_prob_is_the_posterior_up_to_the_evidence(oracle):
 
 def test_a_joint_law_gives_every_order_the_same_value_and_a_table_does_not(oracle):
     tokens, observed = oracle.outcomes[11], torch.zeros(3, dtype=torch.bool)
-    values = order_log_probs(oracle, tokens, observed, oracle.mask_id)
+    values = order_log_probs(oracle, tokens, observed, oracle.mask_id, null=True)
     torch.testing.assert_close(values, oracle.log_prob(tokens[None]).expand(6))
     arbitrary = TableDenoiser(symbols=4, length=3)
     assert order_log_probs(arbitrary, arbitrary.outcomes[11], observed, arbitrary.mask_id).std() > 0.1

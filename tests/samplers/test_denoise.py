@@ -274,11 +274,11 @@ class Counting:
     def __init__(self, denoiser):
         self.denoiser, self.asked = denoiser, []
 
-    def log_probs(self, canvas, observed, where=None):
+    def log_probs(self, canvas, observed, where=None, null=False):
         assert where.any(dim=1).all(), "a finished row is still in the batch"
         assert not (where & observed).any()
         self.asked.append((len(canvas), int(where.sum())))
-        return self.denoiser.log_probs(canvas, observed, where)
+        return self.denoiser.log_probs(canvas, observed, where, null)
 
 
 def test_only_unfinished_rows_and_masked_slots_are_asked():
@@ -289,6 +289,27 @@ def test_only_unfinished_rows_and_masked_slots_are_asked():
     assert counting.asked == [(int((step > 0).sum()), int(step.sum())) for step in left]
     assert torch.equal(drawn.nfe, canvas.slots.sum(dim=1))
     assert torch.equal(drawn.nfe, drawn.steps)
+
+
+class Asked:
+    """A denoiser that notes whether null may be an answer, and how many slots it is asked for."""
+
+    def __init__(self, denoiser):
+        self.denoiser, self.calls = denoiser, []
+
+    def log_probs(self, canvas, observed, where=None, null=False):
+        self.calls.append((null, int(where.sum())))
+        return self.denoiser.log_probs(canvas, observed, where, null)
+
+
+def test_null_is_an_answer_only_when_lengths_are_drawn():
+    denoiser = Asked(TableDenoiser(3, 4, seed=1, null=True))
+    sample(denoiser, canvas_of(NULLABLE, WHOLE, minimum=[4]), NULLABLE, Strided(2), seeded())
+    assert denoiser.calls == [(False, 4), (False, 2)]
+    denoiser.calls.clear()
+    sample(denoiser, canvas_of(NULLABLE, WHOLE, minimum=[3]), NULLABLE, Strided(1), seeded())
+    assert [null for null, _ in denoiser.calls] == [True, False]
+    assert denoiser.calls[0] == (True, 4)
 
 
 @pytest.mark.parametrize("null", [False, True], ids=["plain", "null"])
@@ -348,7 +369,7 @@ def test_a_random_order_is_scored_with_a_generator():
 class Mute:
     """A denoiser that gives every token probability zero."""
 
-    def log_probs(self, canvas, observed, where=None):
+    def log_probs(self, canvas, observed, where=None, null=False):
         return torch.full((int(where.sum()), PLAIN.size), -torch.inf)
 
 

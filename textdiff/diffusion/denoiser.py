@@ -9,13 +9,15 @@ from torch import Tensor
 class Denoiser(Protocol):
     """A map from a partly masked canvas to the laws of its clean tokens, one factor per position."""
 
-    def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None) -> Tensor:
+    def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None, null: bool = False) -> Tensor:
         """Normalised log-probs of the clean token, in nats, with no mass on the mask.
 
         Args:
             canvas: Token ids `[batch, length]`, the mask id at unknown positions.
             observed: Bool `[batch, length]`, true on evidence and on padding.
             where: Bool `[batch, length]`, the positions asked for; every position if None.
+            null: Whether an unknown position may turn out unused. Only the slots of a gap whose length is still open
+                may; anywhere else `null` is no possible token and carries no mass.
 
         Returns:
             `[batch, length, vocab]`, or with `where` only the rows asked for, row-major, `[where.sum(), vocab]`.

@@ -121,13 +121,11 @@ def _denoise(
 
     masked, steps = gap >= 0, torch.zeros_like(nfe)
     rank, size = rank_and_size(gap)
-    never = vocabulary.forbidden.clone()
-    if vocabulary.null is not None:
-        never[vocabulary.null] = True
     while len(rows := masked.any(dim=1).nonzero()[:, 0]):
         where = masked[rows]
         inside_word = canvas.word_start[rows][where][:, None] & ~vocabulary.starts_word
-        law = _normalised(denoiser.log_probs(tokens[rows], canvas.observed[rows], where), never | inside_word)
+        law = denoiser.log_probs(tokens[rows], canvas.observed[rows], where)
+        law = _normalised(law, vocabulary.forbidden | inside_word)
         noise, order_noise = streams.uniforms(rows, nfe[rows])
         drawn = None
         if policy.kind is LogProbKind.NONE:
@@ -175,7 +173,8 @@ def _set_lengths(
         raise UserError("the vocabulary has no null token for a gap of unknown length: give exact lengths")
 
     minimum, slots, where = canvas.minimum[rows], gap[rows], canvas.slots[rows]
-    law = _normalised(denoiser.log_probs(tokens[rows], canvas.observed[rows], where), vocabulary.forbidden)
+    law = denoiser.log_probs(tokens[rows], canvas.observed[rows], where, null=True)
+    law = _normalised(law, vocabulary.forbidden)
     law = length_log_probs(law, null, slots, minimum)
     if target is not None:
         lengths = count_tokens(target[rows][where], null, slots, minimum.shape[1])
