@@ -1,0 +1,24 @@
+"""Data: documents, tokenised corpora, packing, corruption, and the LightningDataModule."""
+
+from textdiff.data.corpus import Corpus, load_corpus
+from textdiff.data.corruption import Corruption, Example, LeftToRight, Mixture, RandomMasks, SpanGaps
+from textdiff.data.documents import documents
+from textdiff.data.gaps import held_out_gaps
+from textdiff.data.module import TextDataModule
+from textdiff.data.rows import KeyedSampler, PackedRows
+
+__all__ = [
+    "Corpus",
+    "Corruption",
+    "Example",
+    "KeyedSampler",
+    "LeftToRight",
+    "Mixture",
+    "PackedRows",
+    "RandomMasks",
+    "SpanGaps",
+    "TextDataModule",
+    "documents",
+    "held_out_gaps",
+    "load_corpus",
+]

@@ -1,0 +1,106 @@
+"""A tokenised text collection on disk: made once, memory-mapped ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.data.documents import documents
+from textdiff.data.files import atomically
+from textdiff.errors import UserError
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents as token ids, each between bos and eos, end to end in one array.
+
+    Attributes:
+        tokens: ids `[total]`, memory-mapped.
+        offsets: `[documents + 1]`; document d is `tokens[offsets[d] : offsets[d + 1]]`.
+    """
+
+    tokens: NDArray[np.unsignedinteger]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, document: int) -> NDArray[np.int64]:
+        """Ids `[length]` of one document, bos and eos included."""
+        return self.tokens[self.offsets[document] : self.offsets[document + 1]].astype(np.int64)
+
+
+def encoded(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, at_once: int = 256) -> Iterator[list[int]]:
+    """Ids of each text between bos and eos; literal special tokens in a text stay text.
+
+    Args:
+        texts: documents.
+        tokenizer: has bos and eos.
+        at_once: documents tokenised in one call.
+    """
+    texts = iter(texts)
+    while some := list(islice(texts, at_once)):
+        for ids in tokenizer(some, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]:
+            yield [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+
+
+def in_memory(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Corpus:
+    """Tokenise a few texts, without a cache."""
+    ids = list(encoded(texts, tokenizer))
+    return Corpus(
+        np.asarray([token for row in ids for token in row], np.uint32), np.cumsum([0, *map(len, ids)], dtype=np.int64)
+    )
+
+
+def load_corpus(
+    sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, cache: str | Path, field: str = "text"
+) -> Corpus:
+    """Tokenise `sources` into the folder `cache`, or map what an earlier call left there.
+
+    The key of a cache entry covers the files' paths, sizes and times, the field and the tokenizer, so a change of any
+    of them makes a new entry; a Hub data set is known by its name alone. Any number of processes may call this at once.
+
+    Raises:
+        UserError: a source cannot be read, or there is no document in any.
+    """
+    stem = Path(cache).expanduser() / _key(sources, tokenizer, field)
+    tokens, offsets = stem.with_suffix(".tokens"), stem.with_suffix(".offsets.npy")
+    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
+    if not (tokens.exists() and offsets.exists()):
+        ends = [0]
+        with atomically(tokens) as file:
+            for ids in encoded(documents(sources, field), tokenizer):
+                file.write(np.asarray(ids, dtype).tobytes())
+                ends.append(ends[-1] + len(ids))
+            if len(ends) == 1:
+                raise UserError(f"no document in {', '.join(map(str, sources))}: the files are empty")
+        with atomically(offsets) as file:
+            np.save(file, np.asarray(ends, dtype=np.int64))
+    return Corpus(np.memmap(tokens, dtype, "r"), np.load(offsets))
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of all that decides how a tokenizer encodes text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
+    for state in ("padding", "truncation"):  # left behind by the last call
+        rules.pop(state, None)
+    content = [type(tokenizer).__name__ if backend is None else "", rules, tokenizer.bos_token, tokenizer.eos_token]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _key(sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, field: str) -> str:
+    known = [[str(source), *_stat(Path(source))] for source in sources]
+    return hashlib.sha256(json.dumps([known, fingerprint(tokenizer), field]).encode()).hexdigest()[:16]
+
+
+def _stat(path: Path) -> list[str | int]:
+    return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []

@@ -1,0 +1,236 @@
+"""The LightningDataModule for text: tokenise once, pack, corrupt; resumes at the batch where it stopped."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, final
+
+import lightning
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.data.corpus import Corpus, load_corpus
+from textdiff.data.corruption import Corruption, LeftToRight, Mixture, RandomMasks
+from textdiff.data.documents import HUB, check_sources, documents, templates
+from textdiff.data.gaps import held_out_gaps
+from textdiff.data.rows import KeyedSampler, PackedRows
+from textdiff.data.stream import StreamedRows
+from textdiff.errors import UserError
+from textdiff.text import Template, Vocabulary, load_tokenizer, train_tokenizer
+
+TOKENIZER_TEXTS = 200_000
+"""Documents that a tokenizer is trained on, at most."""
+
+
+@final
+class TextDataModule(lightning.LightningDataModule):
+    """Text files or Hub data sets as batches of packed, corrupted rows.
+
+    Training batches form one endless stream (see `KeyedSampler` and `StreamedRows`), so training is measured in steps:
+    set `trainer.max_steps`. Noise and order depend on (seed, epoch, sample) alone: they are the same for any number of
+    workers, and for the same global batch on any number of devices.
+
+    Validation has two loaders: packed rows (random masks for a denoiser, plain text for the causal twin) with the same
+    noise each time, and held-out gaps. Every device measures all of them.
+
+    Args:
+        train: sources of training text, see `textdiff.data.documents`.
+        valid: sources of held-out text.
+        tokenizer: folder of a tokenizer; where there is none, a byte-level BPE of `vocab_size` tokens is trained on
+            `train` and saved there. Or `hub:owner/name`, any tokenizer on the Hub.
+        corruption: what the denoiser sees in training; `LeftToRight` for the causal twin.
+        vocab_size: of a tokenizer that is trained here.
+        length: tokens in a row.
+        batch_size: rows in a batch, per device.
+        reserve: positions of a row kept free for null slots.
+        field: column of jsonl, parquet and Hub sources that holds the text.
+        seed: of order and noise.
+        workers: processes that prepare batches; any number gives the same batches.
+        cache: folder for tokenised text.
+        gaps, gap_length: number and length of held-out gaps.
+        valid_samples: noise draws per validation row.
+        streaming: for training text that fits neither memory nor disk: nothing is kept, rows are made from `buffer`
+            pieces of text at a time. Resuming walks the stream up to where it stopped.
+        buffer: pieces of text that are packed and shuffled together in streaming.
+        test: sources of text for `textdiff test`; by default those of `valid`.
+        predict: sources of templates to fill: one in each line of a `.txt` file, or in `field` of the others.
+
+    Raises:
+        UserError: a source or the tokenizer is missing or damaged, or a number makes no sense.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[str],
+        valid: Sequence[str],
+        tokenizer: str,
+        corruption: Corruption | None = None,
+        vocab_size: int = 2048,
+        length: int = 512,
+        batch_size: int = 16,
+        reserve: int = 0,
+        field: str = "text",
+        seed: int = 0,
+        workers: int = 1,
+        cache: str = "~/.cache/textdiff",
+        gaps: int = 100,
+        gap_length: int = 32,
+        valid_samples: int = 2,
+        streaming: bool = False,
+        buffer: int = 1024,
+        test: Sequence[str] = (),
+        predict: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        _at_least(1, batch_size=batch_size, gap_length=gap_length, valid_samples=valid_samples, buffer=buffer)
+        _at_least(0, workers=workers, gaps=gaps, seed=seed)
+        self.sources, self.held_out = list(train), list(valid)
+        self.tests, self.templates = list(test) or self.held_out, list(predict)
+        self.corruption = corruption if corruption is not None else Mixture()
+        self.length, self.batch_size, self.reserve, self.field = length, batch_size, reserve, field
+        self.seed, self.workers, self.cache = seed, workers, cache
+        self.gaps, self.gap_length, self.valid_samples = gaps, gap_length, valid_samples
+        self.streaming, self.buffer = streaming, buffer
+        self.tokenizer = _tokenizer(tokenizer, self.sources, field, vocab_size)
+        self.vocabulary = Vocabulary.of(self.tokenizer)
+        self._start = self._batches = 0
+
+    def prepare_data(self) -> None:
+        """Tokenise what this run reads into the cache (one process does it)."""
+        task = self.trainer.state.fn if self.trainer is not None else TrainerFn.FITTING
+        if task is TrainerFn.FITTING:
+            check_sources(self.sources)
+            if not self.streaming:
+                self._corpus(self.sources)
+        if task in (TrainerFn.FITTING, TrainerFn.VALIDATING):
+            self._corpus(self.held_out)
+        if task is TrainerFn.TESTING:
+            self._corpus(self.tests)
+
+    def _corpus(self, sources: Sequence[str]) -> Corpus:
+        check_sources(sources)
+        return load_corpus(sources, self.tokenizer, self.cache, self.field)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Endless batches of this rank, from where the last checkpoint left off."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        settings: dict[str, Any] = {
+            "num_workers": self.workers,
+            "persistent_workers": self.workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+        if self.streaming:
+            stream = StreamedRows(
+                self.sources,
+                self.tokenizer,
+                self.vocabulary,
+                self.length,
+                self.batch_size,
+                self.corruption,
+                self.seed,
+                self.reserve,
+                self.field,
+                self.buffer,
+                rank,
+                world_size,
+                self._start,
+            )
+            return DataLoader(stream, batch_size=self.batch_size, **settings)
+        rows = PackedRows(
+            self._corpus(self.sources), self.vocabulary, self.length, self.corruption, self.seed, self.reserve
+        )
+        sampler = KeyedSampler(len(rows), self.batch_size, self.seed, rank, world_size, self._start)
+        return DataLoader(rows, batch_sampler=sampler, **settings)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Packed rows, and held-out gaps unless `gaps` is 0.
+
+        Raises:
+            UserError: no held-out document is long enough for a gap.
+        """
+        return self._measured(self.held_out)
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """As `val_dataloader`, on the sources for tests."""
+        return self._measured(self.tests)
+
+    def _measured(self, sources: Sequence[str]) -> list[DataLoader[Any]]:
+        corpus = self._corpus(sources)
+        causal = isinstance(self.corruption, LeftToRight)
+        corruption: Corruption = self.corruption if causal else RandomMasks()
+        rows = PackedRows(corpus, self.vocabulary, self.length, corruption, seed=0)
+        keys = [(draw, row) for draw in range(1 if causal else self.valid_samples) for row in range(len(rows))]
+        loaders: list[DataLoader[Any]] = [DataLoader(rows, sampler=keys, batch_size=self.batch_size)]
+        if self.gaps:
+            gaps = held_out_gaps(corpus, self.vocabulary, self.gaps, self.gap_length, longest=self.length)
+            if not gaps:
+                raise UserError(
+                    f"no held-out document of up to {self.length} tokens has room for a gap of {self.gap_length}: "
+                    "lower data.gap_length, raise data.length, or set data.gaps to 0"
+                )
+            loaders.append(DataLoader(gaps, batch_size=None))  # type: ignore[arg-type]
+        return loaders
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Templates, one by one, in order.
+
+        Raises:
+            UserError: there is none, one is malformed, or several processes want to fill them.
+        """
+        if self.trainer is not None and self.trainer.world_size > 1:
+            raise UserError("predict runs in one process: set trainer.devices and trainer.num_nodes to 1")
+        check_sources(self.templates)
+        texts = list(templates(self.templates, self.field))
+        if not texts:
+            raise UserError(f"no template in {', '.join(self.templates)}: the files are empty")
+        for number, text in enumerate(texts, 1):
+            try:
+                Template.parse(text)
+            except UserError as error:
+                raise UserError(f"template {number}, {text[:40]!r}: {error}") from error
+        return DataLoader(texts, batch_size=None)  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows of the stream that all ranks have consumed so far."""
+        assert self.trainer is not None
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        return {"batches": batches, "rows": self._start + (batches - self._batches) * self._global_batch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the stream of rows where `state_dict` was made, whatever the batch size was."""
+        self._batches = state_dict["batches"]
+        self._start = state_dict.get("rows", self._batches * self._global_batch)
+
+    @property
+    def _global_batch(self) -> int:
+        return self.batch_size * (self.trainer.world_size if self.trainer is not None else 1)
+
+
+def _at_least(least: int, **options: int) -> None:
+    for name, value in options.items():
+        if value < least:
+            raise UserError(f"data.{name} is {value}, expected at least {least}")
+
+
+def _tokenizer(path: str, sources: Sequence[str], field: str, vocab_size: int) -> PreTrainedTokenizerBase:
+    """Load a tokenizer, or train one and save it, renamed into place so that no process sees half of it."""
+    if path.startswith(HUB):
+        return load_tokenizer(path.removeprefix(HUB))
+    folder = Path(path)
+    if not folder.exists():
+        check_sources(sources)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tokenizer = train_tokenizer(islice(documents(sources, field), TOKENIZER_TEXTS), vocab_size)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as own:
+            tokenizer.save_pretrained(made := Path(own, folder.name))
+            try:
+                made.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another process was first
+                    raise
+    return load_tokenizer(folder)
