@@ -1,0 +1,55 @@
+"""textdiff: fill in missing text by masked discrete diffusion, with honest probabilities."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textdiff.errors import UserError as UserError
+    from textdiff.models import Transformer as Transformer
+    from textdiff.models import TransformerConfig as TransformerConfig
+    from textdiff.priors import AutoregressivePrior as AutoregressivePrior
+    from textdiff.priors import DiffusionPrior as DiffusionPrior
+    from textdiff.priors import Fills as Fills
+    from textdiff.priors import Prior as Prior
+    from textdiff.priors import load as load
+    from textdiff.samplers import POLICIES as POLICIES
+    from textdiff.text import Canvas as Canvas
+    from textdiff.text import Gap as Gap
+    from textdiff.text import Template as Template
+    from textdiff.text import Vocabulary as Vocabulary
+
+__version__ = "0.1.0"
+
+_ROOM_OF = {
+    "POLICIES": "samplers",
+    "AutoregressivePrior": "priors",
+    "Canvas": "text",
+    "DiffusionPrior": "priors",
+    "Fills": "priors",
+    "Gap": "text",
+    "Prior": "priors",
+    "Template": "text",
+    "Transformer": "models",
+    "TransformerConfig": "models",
+    "UserError": "errors",
+    "Vocabulary": "text",
+    "load": "priors",
+}
+
+__all__ = list(_ROOM_OF)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name or a room, imported on first use: the whole takes transformers, and that takes seconds."""
+    if name in _ROOM_OF:
+        value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    elif name in _ROOM_OF.values():
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

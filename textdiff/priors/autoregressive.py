@@ -1,0 +1,168 @@
+"""The autoregressive twin: fills gaps from left to right, knowing the text before a gap and not the text after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.diffusion import subs
+from textdiff.errors import UserError
+from textdiff.models import KeyValueCache, Transformer
+from textdiff.priors.prior import Prior
+from textdiff.samplers import LogProbKind, Trajectory, UnmaskingPolicy, Watch, draw, tempered
+from textdiff.samplers.draw import Streams, check_tempering
+from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
+from textdiff.text import Canvas, Vocabulary
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class AutoregressivePrior(Prior):
+    """Prefix-only infilling: each token of a gap is drawn given all text before it, the text after the gap is not seen.
+
+    The length of a gap of unknown length is drawn uniformly from its range, for a prefix says nothing about it; a text
+    never ends inside a gap. `log_q` is exact. Null slots and padding are not read and take no position.
+
+    Args:
+        network: a causal transformer.
+        tokenizer: text <-> ids.
+        vocabulary: special ids and properties of tokens, null and pad among them.
+    """
+
+    network: Transformer
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: Vocabulary
+
+    @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")  # each pass has another length: compiling would not end
+    def sample(
+        self,
+        canvas: Canvas,
+        generator: Generator,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        watch: Watch | None = None,
+    ) -> Trajectory:
+        """Fill each row of a canvas once, all rows side by side, with a cache of keys and values.
+
+        `nfe` counts one forward pass for each token of a row: a pass reads what is known up to its next slot.
+
+        Raises:
+            UserError: temperature or top_p out of range.
+            ValueError: a row begins with a gap.
+        """
+        check_tempering(temperature, top_p)
+        slots, rows = canvas.slots, torch.arange(len(canvas), device=canvas.tokens.device)
+        if not slots.any():
+            return _unchanged(canvas)
+        streams = Streams.of(generator, slots)
+        length_noise, token_noise = (streams.uniforms(rows, torch.full_like(rows, call))[0] for call in (0, 1))
+        first = by_gap(length_noise[slots], canvas.gap, canvas.minimum.shape[1])[..., 0]
+        lengths = canvas.minimum + (first * (canvas.maximum - canvas.minimum + 1)).long()
+        real, unused = self._real(canvas, lengths)
+        tokens = canvas.tokens.masked_fill(unused, self._null)
+        if watch is not None and unused.any():
+            watch(tokens.clone(), unused)
+
+        log_q = _length_log_prob(canvas, lengths)
+        visible, positions = _reading(real)
+        cache, read = KeyValueCache(), 0
+        state = torch.zeros(len(canvas), self.network.config.hidden_size, dtype=self.network.dtype, device=rows.device)
+        todo = slots & real
+        for column in todo.any(dim=0).nonzero()[:, 0].tolist():
+            chunk, read = slice(read, column), column
+            states = self.network.hidden(tokens[:, chunk], visible[:, chunk, :column], positions[:, chunk], cache)
+            last = torch.where(real[:, chunk], torch.arange(states.shape[1], device=rows.device), -1).amax(dim=1)
+            state = torch.where(last[:, None] >= 0, states[rows, last], state)
+            asked = todo[:, column].nonzero()[:, 0]
+            law = tempered(self._law(state[asked], canvas.word_start[asked, column]), temperature, top_p)
+            values = draw(law, token_noise[asked, column])
+            log_q = log_q.index_add(0, asked, law.gather(1, values[:, None])[:, 0])
+            tokens[asked, column] = values
+            if watch is not None:
+                revealed = torch.zeros_like(slots)
+                revealed[asked, column] = True
+                watch(tokens.clone(), revealed)
+        nfe = todo.sum(dim=1)
+        return Trajectory(tokens, log_q, LogProbKind.EXACT, nfe, nfe)
+
+    def score(self, canvas: Canvas, tokens: Tensor, *, temperature: float = 1.0, top_p: float = 1.0) -> Trajectory:
+        """Exact log-probability that `sample` fills `canvas` with `tokens`, -inf if it cannot; one forward pass.
+
+        Raises:
+            UserError: temperature or top_p out of range.
+            ValueError: `tokens` differ from the evidence or in shape; a row begins with a gap.
+        """
+        check_tempering(temperature, top_p)
+        slots = canvas.slots
+        if tokens.shape != canvas.tokens.shape or (tokens != canvas.tokens)[~slots].any():
+            raise ValueError("tokens to score differ from the canvas in shape or outside its gaps")
+        if not slots.any():
+            return _unchanged(canvas)
+        lengths = count_tokens(tokens[slots], self._null, canvas.gap, canvas.minimum.shape[1])
+        real, _ = self._real(canvas, lengths)
+        states = self.network.hidden(tokens, *_reading(real))
+        asked = slots & real
+        column = torch.where(real, torch.arange(tokens.shape[1], device=tokens.device), -1)
+        before = F.pad(column.cummax(dim=1).values, (1, 0))[:, :-1]
+        row = asked.nonzero()[:, 0]
+        law = tempered(self._law(states[row, before[asked]], canvas.word_start[asked]), temperature, top_p)
+        scores = law.gather(1, tokens[asked][:, None])[:, 0]
+        log_q = _length_log_prob(canvas, lengths).index_add(0, row, scores)
+        nfe = torch.ones_like(tokens[:, 0])
+        return Trajectory(tokens, log_q, LogProbKind.EXACT, nfe, nfe)
+
+    def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> AutoregressivePrior:
+        """Refuse: the order is fixed."""
+        raise UserError(
+            "an autoregressive prior goes from left to right, a token at a time: leave out policy and steps"
+        )
+
+    @property
+    def label(self) -> str:
+        """How samples are drawn."""
+        return "autoregressive, prefix only"
+
+    @property
+    def _null(self) -> int:
+        assert self.vocabulary.null is not None
+        return self.vocabulary.null
+
+    def _real(self, canvas: Canvas, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions that hold text, and slots that do not, if the gaps have `lengths [batch, gaps]`."""
+        if canvas.slots[:, 0].any():
+            raise ValueError("a row begins with a gap: an autoregressive prior needs a first token, such as bos")
+        unused = canvas.slots & (rank_and_size(canvas.gap)[0] >= lengths.gather(1, canvas.gap.clamp(min=0)))
+        padding = (canvas.tokens == torch.tensor(self.vocabulary.pad, device=lengths.device)) & canvas.observed
+        return ~(unused | padding), unused
+
+    def _law(self, states: Tensor, word_start: Tensor) -> Tensor:
+        """Law of a gap's token `[slots, vocab]`: content only, and a new word where the template asks for one."""
+        vocabulary = self.vocabulary.to(states.device)
+        never = vocabulary.forbidden.index_fill(0, torch.tensor(self._null, device=states.device), True)
+        return subs(self.network.head(states), never | (word_start[:, None] & ~vocabulary.starts_word))
+
+
+def _reading(real: Tensor) -> tuple[Tensor, Tensor]:
+    """Who looks at whom `[batch, length, length]` and rotary positions `[batch, length]` of the `real` tokens."""
+    length = real.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
+    return real[:, None] & earlier, (real.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _length_log_prob(canvas: Canvas, lengths: Tensor) -> Tensor:
+    """Log-probability of the gaps' `lengths [batch, gaps]`, each uniform on its range: float64 `[batch]`."""
+    log_prob = -(canvas.maximum - canvas.minimum + 1).double().log()
+    return log_prob.masked_fill(lengths < canvas.minimum, -torch.inf).sum(dim=1)
+
+
+def _unchanged(canvas: Canvas) -> Trajectory:
+    """The trajectory of a batch without gaps."""
+    none = torch.zeros_like(canvas.tokens[:, 0])
+    return Trajectory(canvas.tokens.clone(), none.double(), LogProbKind.EXACT, none, none)
