@@ -1,0 +1,66 @@
+"""What the tests of the network share: small networks with lively weights, and tokens to feed them."""
+
+from dataclasses import replace
+
+import torch
+
+from textdiff.models import Transformer, TransformerConfig
+from textdiff.text import Vocabulary
+
+CONTENT = 12
+PAD, MASK, BOS, EOS, NULL = range(CONTENT, CONTENT + 5)
+SIZE = CONTENT + 5
+SPECIAL = {
+    "pad_token_id": PAD,
+    "mask_token_id": MASK,
+    "bos_token_id": BOS,
+    "eos_token_id": EOS,
+    "null_token_id": NULL,
+}
+
+
+def config(**changes):
+    shape = {"vocab_size": SIZE, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return TransformerConfig(**shape | SPECIAL | changes)
+
+
+def network(seed=0, dtype=torch.float64, **changes):
+    """In double precision, with weights large enough for every path to matter."""
+    torch.manual_seed(seed)
+    net = Transformer(config(**changes)).to(dtype).eval()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    return net
+
+
+def twins(**changes):
+    """A causal network, and a denoiser with the same weights whose mask embedding is zero, as the twin's is."""
+    twin, denoiser = network(causal=True, **changes), network(causal=False, **changes)
+    with torch.no_grad():
+        twin.embedding.weight[MASK] = 0
+    denoiser.load_state_dict(twin.state_dict())
+    return twin, denoiser
+
+
+def tokens(*shape, seed=0):
+    """Random content."""
+    return torch.randint(CONTENT, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def vocabulary():
+    """The vocabulary of these networks; even symbols start words."""
+    toy = Vocabulary.toy(CONTENT)
+    ids = torch.arange(SIZE)
+    return replace(
+        toy,
+        size=SIZE,
+        mask=MASK,
+        pad=PAD,
+        bos=BOS,
+        eos=EOS,
+        null=NULL,
+        forbidden=(ids >= CONTENT) & (ids != NULL),
+        characters=(ids < CONTENT).long(),
+        starts_word=(ids < CONTENT) & (ids % 2 == 0),
+    )

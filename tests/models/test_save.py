@@ -1,0 +1,50 @@
+"""Weights on disk: bit for bit what they were, readable by the Auto classes, in safetensors only."""
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModel
+
+from tests.models.networks import MASK, network, tokens
+from textdiff.models import Transformer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("reader", [Transformer, AutoModel])
+def test_a_saved_network_comes_back_bit_for_bit(reader, tied, dtype, tmp_path):
+    written = network(dtype=dtype, tie_word_embeddings=tied)
+    written.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    read = reader.from_pretrained(tmp_path)
+    assert type(read) is Transformer
+    assert read.dtype is dtype
+    assert not read.training
+    assert read.state_dict().keys() == written.state_dict().keys()
+    assert all(torch.equal(weight, read.state_dict()[name]) for name, weight in written.state_dict().items())
+    assert (read.head.weight is read.embedding.weight) == tied
+    canvas = tokens(2, 6).index_fill(1, torch.tensor([2, 3]), MASK)
+    assert torch.equal(*(net.log_probs(canvas, canvas != MASK) for net in (read, written)))
+
+
+def test_the_names_on_disk_stay(tmp_path):
+    network(num_hidden_layers=1).save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as weights:
+        names = set(weights.keys())
+    block = ("attention_norm", "qkv", "query_norm", "key_norm", "out", "feed_norm", "gate_up", "down")
+    assert names == {"embedding.weight", "norm.weight", *(f"blocks.0.{part}.weight" for part in block)}
+
+
+def test_a_twin_lends_its_weights_to_a_denoiser(tmp_path):
+    twin = network(dtype=torch.float32, causal=True)
+    twin.save_pretrained(tmp_path)
+    denoiser = Transformer.from_pretrained(tmp_path, causal=False)
+    assert not denoiser.config.causal
+    assert all(torch.equal(weight, denoiser.state_dict()[name]) for name, weight in twin.state_dict().items())
+
+
+def test_reading_does_not_touch_the_global_random_numbers(tmp_path):
+    network().save_pretrained(tmp_path)
+    state = torch.get_rng_state()
+    Transformer.from_pretrained(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)

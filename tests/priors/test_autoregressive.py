@@ -1,0 +1,152 @@
+"""The laws of the autoregressive twin, on a vocabulary small enough to list every fill."""
+
+import pytest
+import torch
+
+from tests.models.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, network, vocabulary
+from tests.samplers.laws import fills, frequencies, iid_noise, seeded, total_variation
+from textdiff.priors import AutoregressivePrior
+from textdiff.text import Canvas
+
+DRAWS = 4000
+VOCABULARY = vocabulary()
+
+
+@pytest.fixture(scope="module")
+def twin():
+    return AutoregressivePrior(network(causal=True), None, VOCABULARY)
+
+
+def canvas_of(*row, minimum=None, gap=None, word_start=()):
+    """Bos, the row with `None` for slots, eos; runs of slots are gaps unless their numbers are given."""
+    tokens = torch.tensor([[BOS, *(MASK if token is None else token for token in row), EOS]])
+    canvas = Canvas.of(tokens, MASK)
+    numbers = canvas.gap if gap is None else torch.tensor([[-1, *gap, -1]])
+    least = canvas.minimum if minimum is None else torch.tensor([minimum])
+    start = canvas.word_start.index_fill(1, torch.tensor([i + 1 for i in word_start], dtype=torch.long), True)
+    return Canvas(tokens, canvas.observed, numbers, least, start)
+
+
+CANVASES = {
+    "known length": canvas_of(0, 1, None, None, 2),
+    "unknown length": canvas_of(0, 1, None, None, 2, minimum=[1]),
+    "perhaps empty": canvas_of(0, 1, None, None, 2, minimum=[0]),
+    "two gaps": canvas_of(0, None, 1, None, None, 2, minimum=[0, 1]),
+    "adjacent gaps": canvas_of(0, None, None, None, 1, gap=[-1, 0, 0, 1, -1], minimum=[0, 0]),
+    "words": canvas_of(0, None, None, 3, minimum=[1], word_start=[1]),
+}
+
+
+def enumerated(twin, canvas, **options):
+    tokens = fills(canvas, VOCABULARY)
+    return tokens, twin.score(canvas.repeat(len(tokens)), tokens, **options).log_q.detach()
+
+
+def by_hand(twin, canvas, tokens):
+    """Log-probability of one fill, token by token, each from a forward pass over the text before it alone."""
+    total = -(canvas.maximum - canvas.minimum + 1).double().log().sum()
+    for slot in canvas.slots[0].nonzero()[:, 0].tolist():
+        if tokens[slot] == NULL:
+            continue
+        before = tokens[:slot]
+        logits = twin.network(before[before != NULL][None])[0, -1]
+        never = torch.tensor([PAD, MASK, BOS, EOS, NULL])
+        logits = logits.index_fill(0, never, -torch.inf)
+        if canvas.word_start[0, slot]:
+            logits = logits.masked_fill(~VOCABULARY.starts_word, -torch.inf)
+        total = total + logits.log_softmax(0)[tokens[slot]]
+    return total
+
+
+@pytest.mark.parametrize("canvas", CANVASES.values(), ids=CANVASES)
+def test_probabilities_sum_to_one(twin, canvas):
+    _, log_q = enumerated(twin, canvas)
+    assert abs(float(log_q.exp().sum()) - 1) < 1e-9
+
+
+@pytest.mark.parametrize("canvas", CANVASES.values(), ids=CANVASES)
+def test_scores_are_those_of_one_token_at_a_time(twin, canvas):
+    tokens, log_q = enumerated(twin, canvas)
+    possible = log_q.isfinite().nonzero()[:, 0]
+    for index in possible[:: max(1, len(possible) // 15)].tolist():
+        torch.testing.assert_close(log_q[index], by_hand(twin, canvas, tokens[index]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature, top_p", [(0.5, 1.0), (1.0, 0.6)])
+def test_tempered_probabilities_sum_to_one(twin, temperature, top_p):
+    canvas = CANVASES["unknown length"]
+    _, log_q = enumerated(twin, canvas, temperature=temperature, top_p=top_p)
+    assert abs(float(log_q.exp().sum()) - 1) < 1e-9
+
+
+@pytest.mark.parametrize("canvas", CANVASES.values(), ids=CANVASES)
+def test_frequencies_match_the_claimed_probabilities(twin, canvas):
+    tokens, log_q = enumerated(twin, canvas)
+    drawn = twin.sample(canvas.repeat(DRAWS), seeded(5))
+    law = log_q.exp()
+    assert total_variation(law, frequencies(drawn.tokens, tokens)) < 1.5 * iid_noise(law, DRAWS)
+
+
+@pytest.mark.parametrize("name", ["unknown length", "perhaps empty", "adjacent gaps"])
+def test_lengths_are_uniform(twin, name):
+    canvas = CANVASES[name]
+    tokens, log_q = enumerated(twin, canvas)
+    gaps = range(canvas.minimum.shape[1])
+    held = torch.stack([((tokens != NULL) & (canvas.gap == gap)).sum(1) for gap in gaps], dim=1)
+    lengths, index = held[log_q.isfinite()].unique(dim=0, return_inverse=True)
+    law = torch.zeros(len(lengths), dtype=torch.float64).index_add(0, index, log_q[log_q.isfinite()].exp())
+    choices = (canvas.maximum - canvas.minimum + 1).prod()
+    assert len(lengths) == choices
+    torch.testing.assert_close(law, torch.full_like(law, 1 / choices))
+
+
+def test_the_suffix_does_not_matter(twin):
+    canvas, other = canvas_of(0, 1, None, None, 2, 3, minimum=[1]), canvas_of(0, 1, None, None, 7, 5, minimum=[1])
+    assert torch.equal(enumerated(twin, canvas)[1], enumerated(twin, other)[1])
+    drawn, again = (twin.sample(c.repeat(50), seeded()).tokens[:, 3:5] for c in (canvas, other))
+    assert torch.equal(drawn, again)
+    prefix = canvas_of(0, 2, None, None, 2, 3, minimum=[1])
+    assert not torch.allclose(enumerated(twin, canvas)[1], enumerated(twin, prefix)[1])
+
+
+def test_text_between_gaps_matters_to_the_later_gap_alone(twin):
+    one, other = (canvas_of(0, None, between, None, 2) for between in (1, 5))
+    tokens = torch.tensor([[BOS, 0, 3, 1, 4, 2, EOS]])
+    changed = tokens.index_fill(1, torch.tensor(3), 5)
+    assert not torch.allclose(twin.score(one, tokens).log_q, twin.score(other, changed).log_q)
+    first = canvas_of(0, None, 1, 4, 2), canvas_of(0, None, 5, 4, 2)
+    torch.testing.assert_close(*(twin.score(c, x).log_q for c, x in zip(first, (tokens, changed), strict=True)))
+
+
+def test_forward_passes_are_counted_per_row(twin):
+    canvas = Canvas.stack([CANVASES["known length"], CANVASES["two gaps"], CANVASES["perhaps empty"]], PAD).repeat(9)
+    drawn = twin.sample(canvas, seeded())
+    assert torch.equal(drawn.nfe, (canvas.slots & (drawn.tokens != NULL)).sum(1))
+    assert torch.equal(drawn.nfe, drawn.steps)
+    assert twin.score(canvas, drawn.tokens).nfe.tolist() == [1] * len(canvas)
+
+
+def test_a_row_that_begins_with_a_gap_is_an_error(twin):
+    canvas = Canvas.of(torch.tensor([[MASK, 1, EOS]]), MASK)
+    with pytest.raises(ValueError, match="begins with a gap"):
+        twin.sample(canvas, seeded())
+    with pytest.raises(ValueError, match="begins with a gap"):
+        twin.score(canvas, torch.tensor([[0, 1, EOS]]))
+
+
+def test_every_content_can_be_drawn_and_nothing_else(twin):
+    drawn = twin.sample(CANVASES["known length"].repeat(2000), seeded())
+    assert set(drawn.tokens[:, 3].tolist()) <= set(range(CONTENT))
+
+
+@pytest.mark.slow
+def test_compiled_blocks_are_not_compiled_anew_for_every_length():
+    net = network(causal=True, num_hidden_layers=10)
+    twin, canvas = AutoregressivePrior(net, None, VOCABULARY), CANVASES["two gaps"].repeat(4)
+    drawn = twin.sample(canvas, seeded())
+    net.compile_blocks()
+    torch.compiler.reset()
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    again = twin.sample(canvas, seeded())
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
+    assert torch.equal(drawn.tokens, again.tokens)
