@@ -1,0 +1,463 @@
+"""The command line says what the library says, honestly, and tells mistakes in one line."""
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import textdiff.priors
+import textdiff.report
+from tests.tiny import save, tiny
+from textdiff import cli
+from textdiff.priors import load
+from textdiff.samplers import POLICIES, LogProbKind
+from textdiff.text import Template
+
+TEXT = "Lily lost her red ball. [gap:2-6] She was happy again."
+Run = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `stories` and its twin `stories-ar`."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    save(tiny(), folder / "stories")
+    save(tiny(causal=True), folder / "stories-ar")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch, checkpoints: Path) -> None:
+    """No terminal, wide lines, and tiny models in the place of the shipped ones."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(textdiff.priors, "shipped", lambda name: checkpoints / name)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command and returns what it wrote to standard output and standard error."""
+
+    def run(*arguments: str, status: int = 0) -> tuple[str, str]:
+        assert cli.main(arguments) == status
+        out, err = capsys.readouterr()
+        return out, err
+
+    return run
+
+
+@pytest.fixture
+def answer(run: Run) -> Callable[..., dict[str, Any]]:
+    """Runs `textdiff infill --json` and returns the object that it printed."""
+
+    def answer(*arguments: str) -> dict[str, Any]:
+        out, err = run("infill", "--json", *arguments)
+        assert not err
+        parsed: dict[str, Any] = json.loads(out)
+        return parsed
+
+    return answer
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_json_is_what_the_library_answers(answer: Callable[..., dict[str, Any]], checkpoints: Path) -> None:
+    got = answer(TEXT, "--n", "3", "--seed", "5")
+    expected = load(checkpoints / "stories").infill(TEXT, n=3, seed=5)
+    assert expected.log_q is not None
+    assert got.pop("seconds") > 0
+    assert got == {
+        "text": TEXT,
+        "checkpoint": str(checkpoints / "stories"),
+        "label": expected.label,
+        "sees": "prefix and suffix",
+        "policy": "strided",
+        "seed": 5,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "caveats": [],
+        "texts": expected.texts,
+        "fills": [list(sample.fills) for sample in expected],
+        "kind": "exact",
+        "log_q": expected.log_q.tolist(),
+        "tokens": got["steps"],  # a short gap is filled one token a step
+        "steps": [nfe - 1 for nfe in got["nfe"]],  # the length takes a forward pass
+        "nfe": expected.nfe.tolist(),
+        "baseline": None,
+    }
+
+
+def test_options_reach_the_sampler(answer: Callable[..., dict[str, Any]], checkpoints: Path) -> None:
+    text = "Lily [gap:9] ball."
+    got = answer(text, "--seed", "1", "--policy", "entropy", "--steps", "3", "--temperature", "0.5", "--top-p", "0.9")
+    prior = load(checkpoints / "stories")
+    expected = prior.infill(text, seed=1, policy="entropy", steps=3, temperature=0.5, top_p=0.9)
+    assert expected.log_q is not None
+    assert (got["texts"], got["log_q"], got["steps"]) == (expected.texts, expected.log_q.tolist(), [3])
+    assert (got["policy"], got["temperature"], got["top_p"]) == ("entropy", 0.5, 0.9)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_says_what_its_log_q_is(name: str, answer: Callable[..., dict[str, Any]], run: Run) -> None:
+    got = answer("Lily [gap:5] ball.", "--seed", "0", "--policy", name)
+    out, _ = run("infill", "Lily [gap:5] ball.", "--seed", "0", "--policy", name)
+    kind = POLICIES[name].kind
+    assert got["policy"] == name
+    assert got["kind"] == kind
+    assert (got["log_q"] is None) == (kind is LogProbKind.NONE)
+    meaning = {"exact": "log q is exact", "given-order": "log q is given the order", "none": "log q is not known"}
+    assert meaning[kind] in out
+    assert ("not posterior samples" in out) == bool(got["caveats"]) == (kind is LogProbKind.NONE)
+
+
+@pytest.mark.parametrize("option", ["--temperature", "--top-p"])
+def test_sharpened_draws_are_labelled(option: str, answer: Callable[..., dict[str, Any]], run: Run) -> None:
+    out, _ = run("infill", TEXT, option, "0.8", "--baseline")
+    assert out.count("not posterior samples: temperature") == 2
+    got = answer(TEXT, option, "0.8", "--baseline")
+    assert len(got["caveats"]) == len(got["baseline"]["caveats"]) == 1
+
+
+def test_the_answer_has_texts_and_figures(run: Run, answer: Callable[..., dict[str, Any]]) -> None:
+    out, err = run("infill", TEXT, "--n", "3", "--seed", "5")
+    got = answer(TEXT, "--n", "3", "--seed", "5")
+    assert not err
+    assert "\x1b" not in out
+    figures = zip(got["log_q"], got["tokens"], got["steps"], got["nfe"], strict=True)
+    for log_q, tokens, steps, nfe in figures:
+        assert f"log q {log_q:.2f} nats, {log_q / tokens:.2f} per token" in out
+        assert f"{tokens} tokens, {steps} steps, {nfe} NFE" in out
+    assert re.search(r"\nstories: strided, 16 steps; 3 fills in \d+\.\d\d s; seed 5\n", out)
+    for (fill,) in got["fills"]:
+        first = textdiff.report.viewer.visible(fill).splitlines()[0] if fill else ""
+        assert f"Lily lost her red ball. [{first}" in out
+
+
+def test_a_drawn_seed_is_told_and_repeats_the_answer(run: Run) -> None:
+    out, _ = run("infill", TEXT, "--n", "2")
+    seed = re.search(r"repeat with --seed (\d+)\n$", out)
+    assert seed
+    again, _ = run("infill", TEXT, "--n", "2", "--seed", seed[1])
+    drawn, repeated = (re.sub(r"in \S+ s;|the seed was drawn.*\n", "", text) for text in (out, again))
+    assert drawn == repeated
+    other, _ = run("infill", TEXT, "--n", "2")
+    assert seed[1] not in other
+
+
+def test_the_baseline_is_the_twin_and_sees_no_suffix(
+    answer: Callable[..., dict[str, Any]], run: Run, checkpoints: Path
+) -> None:
+    other = TEXT.replace("She was happy again.", "Tom saw the dog.")
+    for where in ([], ["--checkpoint", str(checkpoints / "stories")]):
+        got, without = (answer(text, "--seed", "2", "--baseline", *where) for text in (TEXT, other))
+        assert got["baseline"]["sees"] == "prefix"
+        assert got["baseline"]["checkpoint"] == str(checkpoints / "stories-ar")
+        assert got["baseline"]["fills"] == without["baseline"]["fills"]
+        assert got["baseline"]["log_q"] == without["baseline"]["log_q"]
+        assert got["log_q"] != without["log_q"]
+    assert answer(TEXT, "--seed", "2", "--baseline", str(checkpoints / "stories"))["baseline"]["sees"] != "prefix"
+    out, _ = run("infill", TEXT, "--seed", "2", "--baseline")
+    assert out.count("prefix-only: does not see the suffix") == 1
+    assert out.count("sees the text on both sides of a gap") == 1
+
+
+def test_the_twin_alone_is_labelled_too(run: Run, checkpoints: Path) -> None:
+    out, _ = run("infill", TEXT, "--checkpoint", str(checkpoints / "stories-ar"))
+    assert "prefix-only: does not see the suffix" in out
+
+
+@pytest.mark.parametrize(("columns", "beside"), [(60, False), (80, True), (120, True)])
+def test_answers_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, run: Run, columns: int, beside: bool) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out, _ = run(
+        "infill", "Lily lost her red ball. [gap:12-30] She was happy again.", "--n", "2", "--baseline", "--show-steps"
+    )
+    assert max(map(len, out.splitlines())) <= columns
+    assert bool(re.search(r"^stories +stories-ar$", out, re.MULTILINE)) == beside
+
+
+def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    coloured, _ = run("infill", TEXT, "--seed", "0")
+    assert "\x1b[1;32m" in coloured
+    assert "Lily lost her red ball. [" not in re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    monkeypatch.setenv("NO_COLOR", "1")
+    colourless, _ = run("infill", TEXT, "--seed", "0")
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-7]m", colourless)
+
+
+def test_what_is_shown_cannot_steer_a_terminal(run: Run) -> None:
+    out, _ = run("infill", "\x1b[2J\x1b]0;x\x07 [gap:20]", "--n", "5", "--show-steps")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", out)
+    assert "␛[2J" in out
+
+
+def test_steps_are_shown(run: Run, answer: Callable[..., dict[str, Any]]) -> None:
+    text = "Lily [gap:6] ball and [gap:3]."
+    out, _ = run("infill", text, "--seed", "0", "--steps", "4", "--show-steps")
+    lines = re.findall(r"^  (\d) (.*)$", out, re.MULTILINE)
+    assert [number for number, _ in lines] == list("01234")
+    masked = [line.count("░") for _, line in lines]
+    assert masked == sorted(masked, reverse=True) and masked[-1] == 0 < masked[0]
+    got = answer(text, "--seed", "0", "--steps", "4", "--show-steps")
+    ((first, second),) = got["denoising"]
+    assert [token["step"] for token in first] == [1, 2, 3, 4, 1, 2]
+    assert [token["step"] for token in second] == [1, 2, 3]
+    for gap, fill in zip((first, second), got["fills"][0], strict=True):
+        assert "".join(token["token"] for token in gap).removeprefix(" ") == fill
+
+
+def test_text_from_standard_input(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]) -> None:
+    feed(monkeypatch, "Lily café\n[gap:2] 🙂\n".encode())
+    assert answer("-")["text"] == "Lily café\n[gap:2] 🙂"
+
+
+def test_a_text_after_baseline_is_the_text(answer: Callable[..., dict[str, Any]]) -> None:
+    assert answer("--baseline", TEXT)["baseline"]["sees"] == "prefix"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["infill"], "there is no text: give it in quotes"),
+        (["infill", ""], "the text is empty"),
+        (["infill", " \n"], "the text is empty"),
+        (["infill", "no gap"], "the text has no gap: write [gap]"),
+        (["infill", "a [gap:x]"], "malformed gap marker '[gap:x]'"),
+        (["infill", "a [gap:600]"], "603 tokens, 600 of them in gaps, and the model reads at most 512: shorten"),
+        (["infill", TEXT, "--checkpoint", "nowhere"], "'nowhere' is no folder"),
+        (["infill", TEXT, "--baseline", "nowhere"], "'nowhere' is no folder"),
+        (["infill", TEXT, "--policy", "entropie"], "policy is 'entropie', expected one of strided, dilated"),
+        (["infill", TEXT, "--policy", "threshold", "--steps", "4"], "takes no steps"),
+        (["infill", TEXT, "--n", "0"], "--n: expected a whole number, 1 or more, got '0'"),
+        (["infill", TEXT, "--n", "two"], "--n: expected a whole number, 1 or more, got 'two'"),
+        (["infill", TEXT, "--n"], "--n: expected one argument (see textdiff infill --help)"),
+        (["infill", TEXT, "--steps", "-3"], "--steps: expected a whole number, 1 or more, got '-3'"),
+        (["infill", TEXT, "--steps", "1.5"], "--steps: expected a whole number, 1 or more, got '1.5'"),
+        (["infill", TEXT, "--seed", "-1"], "--seed: expected a whole number, 0 or more, got '-1'"),
+        (["infill", TEXT, "--seed", str(2**63)], "--seed: expected a whole number"),
+        (["infill", TEXT, "--temperature", "0"], "--temperature: expected a number above 0, got '0'"),
+        (["infill", TEXT, "--temperature", "nan"], "--temperature: expected a number above 0, got 'nan'"),
+        (["infill", TEXT, "--top-p", "1.1"], "--top-p: expected a number above 0, at most 1, got '1.1'"),
+        (["infill", TEXT, "--polcy", "entropy"], "there is no option '--polcy': did you mean '--policy'?"),
+        (["infill", "--chekpoint=x", TEXT], "there is no option '--chekpoint': did you mean '--checkpoint'?"),
+        (["infill", TEXT, "--zzz"], "there is no option '--zzz': there are -h, --help, --n, --seed"),
+        (["infill", "Lily", "lost", "[gap]"], "unexpected 'lost': put the whole text in one pair of quotes"),
+        (["infil", TEXT], "'infil' is no command: did you mean 'infill'?"),
+        (["paint"], "'paint' is no command: expected one of infill, fit, validate, test, predict, export"),
+        (["--versoin"], "'--versoin' is no option: did you mean '--version'?"),
+        ([TEXT], 'write textdiff infill "..." to fill its gaps'),
+        (["export", "last.ckpt"], "the following arguments are required: --tokenizer, --to"),
+        (["export", "last.ckpt", "--tokenizer", "nowhere", "--to", "x"], "there is no folder 'nowhere'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_line(run: Run, arguments: list[str], message: str) -> None:
+    out, err = run(*arguments, status=2)
+    assert not out
+    assert err.startswith("textdiff: ")
+    assert err.endswith("\n") and err.count("\n") == 1
+    assert message in err
+
+
+def test_standard_input_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    feed(monkeypatch, b"Lily \xff [gap]")
+    _, err = run("infill", "-", status=2)
+    assert err == "textdiff: standard input is not UTF-8 (byte 5): convert it first\n"
+
+
+def test_a_prior_without_a_choice_of_policy_says_so(run: Run, checkpoints: Path) -> None:
+    _, err = run("infill", TEXT, "--checkpoint", str(checkpoints / "stories-ar"), "--steps", "4", status=2)
+    assert re.fullmatch(
+        r"textdiff: an autoregressive prior goes from left to right.*leave out policy and steps.*\n", err
+    )
+
+
+def test_a_missing_twin_is_told(run: Run, checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    shutil.copytree(checkpoints / "stories", tmp_path / "lonely")
+    _, err = run("infill", TEXT, "--checkpoint", str(tmp_path / "lonely"), "--baseline", status=2)
+    assert "there is no autoregressive twin at" in err and "--baseline FOLDER" in err
+
+
+@pytest.mark.parametrize("damage", ["empty", "foreign", "garbled", "truncated", "weightless", "not-a-number"])
+def test_a_damaged_checkpoint_is_told_in_one_line(run: Run, checkpoints: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoints / "stories", folder)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "empty":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif damage == "foreign":
+        config.write_text('{"model_type": "bert"}')
+    elif damage == "garbled":
+        config.write_text('{"model_type": ')
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "weightless":
+        weights.unlink()
+    else:
+        spoilt = {name: torch.full_like(weight, torch.nan) for name, weight in load_file(weights).items()}
+        save_file(spoilt, weights, metadata={"format": "pt"})
+    out, err = run("infill", TEXT, "--checkpoint", str(folder), status=2)
+    assert not out
+    assert re.fullmatch(r"textdiff: .*copy.*\n", err)
+
+
+def test_what_is_no_mistake_of_the_user_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(textdiff.report.Answer, "of", _raiser(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["infill", TEXT])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory")])
+def test_too_little_memory_is_told(monkeypatch: pytest.MonkeyPatch, run: Run, error: Exception) -> None:
+    monkeypatch.setattr(textdiff.report.Answer, "of", _raiser(error))
+    _, err = run("infill", TEXT, "--n", "9", status=2)
+    assert err == "textdiff: the memory is too small for --n 9 on this text: ask for fewer fills at a time\n"
+
+
+def test_an_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    monkeypatch.setattr(textdiff.report.Answer, "of", _raiser(KeyboardInterrupt()))
+    assert run("infill", TEXT, status=130) == ("", "textdiff: interrupted\n")
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_training_is_handed_on(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    got: list[list[str]] = []
+
+    def hand(arguments: list[str]) -> int:
+        got.append(arguments)
+        return 3
+
+    monkeypatch.setitem(sys.modules, "textdiff.training", types.ModuleType("training"))
+    lightning = types.SimpleNamespace(run=hand)
+    monkeypatch.setitem(sys.modules, "textdiff.training.lightning_cli", lightning)
+    assert cli.main([command, "--config", "x.yaml"]) == 3
+    assert got == [[command, "--config", "x.yaml"]]
+
+
+def test_export_calls_the_library(monkeypatch: pytest.MonkeyPatch, run: Run, checkpoints: Path, tmp_path: Path) -> None:
+    got: list[tuple[Any, ...]] = []
+    training = types.SimpleNamespace(export=lambda *arguments: got.append(arguments))
+    monkeypatch.setitem(sys.modules, "textdiff.training", training)
+    out, _ = run("export", "last.ckpt", "--tokenizer", str(checkpoints / "stories"), "--to", str(tmp_path / "new"))
+    ((checkpoint, tokenizer, folder),) = got
+    assert (checkpoint, folder) == ("last.ckpt", str(tmp_path / "new"))
+    assert tokenizer.get_vocab() == load(checkpoints / "stories").tokenizer.get_vocab()
+    assert f"--checkpoint {tmp_path / 'new'}" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["infill", "--help"], ["export", "-h"]])
+def test_help_is_a_page_on_standard_output(run: Run, arguments: list[str]) -> None:
+    out, err = run(*arguments)
+    assert not err
+    assert 8 < out.count("\n") < 70
+    assert max(map(len, out.splitlines())) <= 100
+    assert "textdiff" in out
+
+
+def test_the_help_lists_every_command_and_policy(run: Run) -> None:
+    out, _ = run("--help")
+    assert re.findall(r"^  ([a-z]+)  ", out, re.MULTILINE) == list(cli.COMMANDS)
+    out, _ = run("infill", "--help")
+    assert set(POLICIES) <= set(out.split())
+
+
+def test_the_examples_of_the_help_run(monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path) -> None:
+    lines = re.findall(r"^  textdiff (infill .*)$", cli.HELP + cli.INFILL_NOTES, re.MULTILINE)
+    assert len(lines) > 5
+    for line in lines:
+        feed(monkeypatch, b"Tom had a [gap:2]. He was happy.\n")
+        run(*shlex.split(line.removesuffix(" < story.txt")))
+    gaps = re.findall(r"^  (\[gap\S*) ", cli.INFILL_NOTES, re.MULTILINE)
+    assert [str(Template.parse(f"a {gap}").gaps[0]) for gap in gaps] == ["[gap:1-32]", "[gap:12]", "[gap:4-16]"]
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (f"textdiff {textdiff.__version__}\n", "")
+
+
+def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """The command line in a process of its own."""
+    root = Path(textdiff.__file__).parents[1]
+    command = [sys.executable, "-m", "textdiff.cli", *arguments]
+    return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    end, start = os.pipe()
+    os.close(end)
+    with open(start, "w") as nobody:
+        process_ = process("--help", stdout=nobody)
+    _, err = process_.communicate(timeout=60)
+    assert (process_.returncode, err) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_in_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        process_ = process("--help", stdout=full)
+    _, err = process_.communicate(timeout=60)
+    assert process_.returncode == 2
+    assert re.fullmatch(r"textdiff: .*No space left on device\n", err)
+
+
+def test_filling_gaps_imports_neither_lightning_nor_datasets_nor_matplotlib(checkpoints: Path) -> None:
+    code = (
+        "import sys; from textdiff.cli import main\n"
+        f"status = main(['infill', 'a [gap:2] b', '--checkpoint', {str(checkpoints / 'stories')!r}, '--baseline'])\n"
+        "print(*sys.modules)\nsys.exit(status)"
+    )
+    root = Path(textdiff.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not {"lightning", "pytorch_lightning", "datasets", "matplotlib"} & set(done.stdout.split())
+
+
+def _raiser(error: BaseException) -> Callable[..., None]:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    return fail
+
+
+def test_evaluate_prints_both_tables(run: Run, tmp_path: Path) -> None:
+    sentences = "Lily lost her red ball. She was happy again. Tom saw her big dog. Mia found her small boat. " * 3
+    (tmp_path / "valid.txt").write_text(f"{sentences}\n<|endoftext|>\n" * 4)
+    words = ("evaluate", str(tmp_path / "valid.txt"), "--gaps", "2", "--gap-length", "4", "--texts", "2")
+    shown, complaints = run(*words, "--policies", "strided:2,left-to-right", "--fills", "1")
+    assert not complaints
+    assert "2 gaps of 4 tokens" in shown and "strided, 2 steps" in shown and "| diffusion, NELBO of" in shown
+    assert shown.endswith("*The author: Tom saw her big dog.*\n")
+    report = json.loads(run(*words, "--policies", "strided:2", "--json")[0])
+    assert report["gaps"][1]["nfe"] == 2 and report["texts"][1]["bound"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "name a file of held-out text"),
+        (["none.txt"], "no text file at 'none.txt'"),
+        (["x.txt", "--policies", "strided:many"], "write it like strided:8"),
+        (["x.txt", "--policies", "nonsense"], "policy is 'nonsense'"),
+    ],
+)
+def test_evaluate_complains_in_one_line(run: Run, words: list[str], complaint: str) -> None:
+    out, err = run("evaluate", *words, status=2)
+    assert complaint in err and err.count("\n") == 1 and not out

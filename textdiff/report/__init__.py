@@ -1,0 +1,10 @@
+"""What people look at: answers in a terminal, the denoising step by step, fills in their places.
+
+`textdiff.report.held_out` is imported by name: it needs the data room, and with it Lightning.
+"""
+
+from textdiff.report.answer import Answer
+from textdiff.report.terminal import show
+from textdiff.report.viewer import Denoising, Recorder, Token, denoising_html, fills_html
+
+__all__ = ["Answer", "Denoising", "Recorder", "Token", "denoising_html", "fills_html", "show"]

@@ -1,0 +1,132 @@
+"""An answer of the command line: the fills, what it takes to repeat them, and what their numbers mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from textdiff.priors import AutoregressivePrior, DiffusionPrior, Fills, Prior
+from textdiff.report.viewer import Denoising, Recorder
+from textdiff.samplers import POLICIES, LogProbKind, Watch
+from textdiff.text import Template
+
+_MEANING = {
+    LogProbKind.EXACT: "log q is exact: the log-probability that this sampler draws the fill",
+    LogProbKind.GIVEN_ORDER: "log q is given the order of filling, which was drawn at random",
+    LogProbKind.NONE: "log q is not known for this policy",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Fills of a text by one checkpoint.
+
+    Attributes:
+        template: the known text and its gaps.
+        fills: what was drawn.
+        denoisings: how each fill came about.
+        checkpoint: folder of the model.
+        policy: name of the unmasking policy.
+        prefix_only: the model does not see the text after a gap.
+        seed: of the random numbers.
+        temperature, top_p: of the draws.
+    """
+
+    template: Template
+    fills: Fills
+    denoisings: tuple[Denoising, ...]
+    checkpoint: str
+    policy: str
+    prefix_only: bool
+    seed: int
+    temperature: float
+    top_p: float
+
+    @classmethod
+    def of(
+        cls,
+        prior: Prior,
+        text: str,
+        n: int,
+        *,
+        checkpoint: str,
+        seed: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        watch: Watch,
+    ) -> Answer:
+        """Fill the gaps of a text `n` times, see `Prior.infill`; `watch` is called after each step."""
+        recorder = Recorder()
+
+        def both(tokens: Tensor, revealed: Tensor) -> None:
+            recorder(tokens, revealed)
+            watch(tokens, revealed)
+
+        fills = prior.infill(text, n, seed=seed, temperature=temperature, top_p=top_p, watch=both)
+        policy = "left-to-right"
+        if isinstance(prior, DiffusionPrior):
+            policy = next((name for name, kind in POLICIES.items() if kind is type(prior.policy)), prior.label)
+        return cls(
+            template=Template.parse(text),
+            fills=fills,
+            denoisings=recorder.denoisings(prior, text, fills),
+            checkpoint=checkpoint,
+            policy=policy,
+            prefix_only=isinstance(prior, AutoregressivePrior),
+            seed=seed,
+            temperature=temperature,
+            top_p=top_p,
+        )
+
+    @property
+    def sight(self) -> str:
+        """What the model sees of the text."""
+        return "prefix-only: does not see the suffix" if self.prefix_only else "sees the text on both sides of a gap"
+
+    @property
+    def meaning(self) -> str:
+        """What `log q` is."""
+        return _MEANING[self.fills.kind]
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Why the fills are not samples of the model's posterior; empty if they are."""
+        caveats = []
+        if self.fills.kind is LogProbKind.NONE:
+            caveats.append("not posterior samples: the order of filling looks at the drawn tokens")
+        if (self.temperature, self.top_p) != (1, 1):
+            caveats.append(f"not posterior samples: temperature {self.temperature:g}, top-p {self.top_p:g}")
+        return tuple(caveats)
+
+    def as_json(self, show_steps: bool = False) -> dict[str, Any]:
+        """What `textdiff infill --json` prints; lists have one item per fill."""
+        fills, denoisings = self.fills, self.denoisings
+        answer: dict[str, Any] = {
+            "checkpoint": self.checkpoint,
+            "label": fills.label,
+            "sees": "prefix" if self.prefix_only else "prefix and suffix",
+            "policy": self.policy,
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "caveats": list(self.caveats),
+            "texts": fills.texts,
+            "fills": [list(filled.fills) for filled in fills],
+            "kind": str(fills.kind),
+            "log_q": None if fills.log_q is None else fills.log_q.tolist(),
+            "tokens": [denoising.tokens for denoising in denoisings],
+            "steps": [denoising.steps for denoising in denoisings],
+            "nfe": fills.nfe.tolist(),
+            "seconds": fills.seconds,
+        }
+        if show_steps:
+            answer["denoising"] = [
+                [
+                    [{"token": text, "step": token.step} for text, token in zip(texts, gap, strict=True)]
+                    for texts, gap in zip(denoising.frame(denoising.steps), denoising.gaps, strict=True)
+                ]
+                for denoising in denoisings
+            ]
+        return answer
