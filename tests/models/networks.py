@@ -39,7 +39,7 @@ def twins(**changes):
     twin, denoiser = network(causal=True, **changes), network(causal=False, **changes)
     with torch.no_grad():
         twin.embedding.weight[MASK] = 0
-    denoiser.load_state_dict(twin.state_dict())
+    denoiser.load_state_dict(denoiser.state_dict() | twin.state_dict())
     return twin, denoiser
 
 

@@ -32,7 +32,8 @@ def test_the_names_on_disk_stay(tmp_path):
     with safe_open(tmp_path / "model.safetensors", "pt") as weights:
         names = set(weights.keys())
     block = ("attention_norm", "qkv", "query_norm", "key_norm", "out", "feed_norm", "gate_up", "down")
-    assert names == {"embedding.weight", "norm.weight", *(f"blocks.0.{part}.weight" for part in block)}
+    ends = {"embedding.weight", "norm.weight", "following.weight"}
+    assert names == ends | {f"blocks.0.{part}.weight" for part in block}
 
 
 def test_a_twin_lends_its_weights_to_a_denoiser(tmp_path):
@@ -41,6 +42,7 @@ def test_a_twin_lends_its_weights_to_a_denoiser(tmp_path):
     denoiser = Transformer.from_pretrained(tmp_path, causal=False)
     assert not denoiser.config.causal
     assert all(torch.equal(weight, denoiser.state_dict()[name]) for name, weight in twin.state_dict().items())
+    assert not denoiser.following.weight.any()
 
 
 def test_reading_does_not_touch_the_global_random_numbers(tmp_path):

@@ -186,7 +186,7 @@ def test_embeddings_are_tied_or_not(tied):
     assert (net.head.weight is net.embedding.weight) == tied
     assert net.get_input_embeddings() is net.embedding
     assert net.get_output_embeddings() is net.head
-    assert len(list(net.parameters())) == 8 * 2 + 2 + (not tied)
+    assert len(list(net.parameters())) == 8 * 2 + 3 + (not tied)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -207,7 +207,10 @@ def test_a_fresh_network_knows_nothing_yet():
     net = Transformer(config(hidden_size=64, num_hidden_layers=8)).eval()
     law = net.log_probs(*canvas_and_observed())[..., :CONTENT]
     torch.testing.assert_close(law, torch.full_like(law, -torch.tensor(float(CONTENT)).log()), rtol=0, atol=1.0)
+    assert not net.following.weight.any()
     for name, weight in net.named_parameters():
+        if name == "following.weight":
+            continue
         assert (weight == 1).all() if weight.ndim == 1 else weight.std().item() == pytest.approx(0.02, rel=0.1), name
 
 
@@ -231,7 +234,7 @@ def test_bf16_autocast_stays_close_to_float32(causal):
     with torch.autocast("cpu", torch.bfloat16):
         rough = answer()
     assert rough.dtype is torch.float32
-    assert 1e-6 < (precise - rough).abs().max() < 0.1
+    assert 1e-6 < (precise - rough).abs().max() < 0.2
     net.to(torch.bfloat16)
     assert (precise - answer()).abs().max() < 0.2
 

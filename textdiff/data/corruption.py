@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -90,8 +90,6 @@ class SpanGaps(Corruption):
         steps: numbers of strided steps to train for.
         lookahead: weight, in [0, 1], of masked tokens beyond the next step: the estimate becomes (1 - lookahead) parts
             strided order and lookahead parts "the next token is any masked one".
-        heaviest: weights above this are cut down to it. The estimate is then too low, and its gradient far less noisy
-            (as with the clipped schedules of arXiv:2503.09573); infinity leaves it unbiased.
     """
 
     most_gaps: int = 4
@@ -102,7 +100,6 @@ class SpanGaps(Corruption):
     share_words: float = 0.75
     steps: Sequence[int] = (4, 8, 16, 32, 64)
     lookahead: float = 0.3
-    heaviest: float = math.inf
 
     def __post_init__(self) -> None:
         shares = {
@@ -166,7 +163,7 @@ class SpanGaps(Corruption):
             masked, weights = _uniform_masks(np.arange(n), len(tokens), rng)
         else:
             masked, weights = self._strided(n, len(tokens), rng)
-        nowhere, weights = _nowhere(tokens), weights.clip(max=self.heaviest)
+        nowhere = _nowhere(tokens)
         return Example(tokens, np.where(masked, vocabulary.mask, tokens), nowhere, weights, nowhere)
 
     def _strided(self, n: int, slots: int, rng: Generator) -> tuple[Mask, NDArray[np.float32]]:
@@ -185,16 +182,19 @@ class Mixture(Corruption):
     Args:
         gaps: the law of gaps.
         share: share of texts with gaps; chosen by the held-out log-likelihood of gaps.
+        heaviest: weights above this are cut down to it. The estimate is then too low, and its gradient far less noisy
+            (as with the clipped schedules of arXiv:2503.09573); infinity leaves it unbiased.
     """
 
-    def __init__(self, gaps: SpanGaps | None = None, share: float = 0.75) -> None:
+    def __init__(self, gaps: SpanGaps | None = None, share: float = 0.75, heaviest: float = math.inf) -> None:
         if not 0 <= share <= 1:
             raise UserError(f"the share of texts with gaps is {share}, expected a number between 0 and 1")
-        self.gaps, self.share = gaps if gaps is not None else SpanGaps(), share
+        self.gaps, self.share, self.heaviest = gaps if gaps is not None else SpanGaps(), share, heaviest
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         kind: Corruption = self.gaps if rng.random() < self.share else RandomMasks()
-        return kind(tokens, vocabulary, room, rng)
+        example = kind(tokens, vocabulary, room, rng)
+        return replace(example, weights=example.weights.clip(max=self.heaviest))
 
 
 @final

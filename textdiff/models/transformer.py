@@ -20,6 +20,9 @@ from textdiff.errors import UserError
 
 Attention = Literal["isolated", "full"]
 
+RIGHT_NEIGHBOURS = 4
+"""How many tokens to its right a masked slot reads directly, beside what attention brings."""
+
 _SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
@@ -225,7 +228,9 @@ class Transformer(PreTrainedModel):
     A masked slot *asks from where its left neighbour stands*: its input is the mask embedding plus the left neighbour's
     token embedding, at the left neighbour's rotary position. So a slot right after known text asks the question that
     the causal twin answers there, and a twin's weights are a working start, while output i still speaks of token i. The
-    two differ only in the mask embedding, in that the slot sees itself too, and in that evidence looks both ways.
+    two differ only in the mask embedding, in that the slot sees itself too, and in that evidence looks both ways. What
+    a twin cannot bring along is a sense of what follows: so a masked slot is also given its next `RIGHT_NEIGHBOURS`
+    tokens, through a matrix that starts at zero.
 
     Importing `textdiff.models` makes it known to `AutoConfig` and `AutoModel`.
 
@@ -249,11 +254,15 @@ class Transformer(PreTrainedModel):
         self.norm = nn.RMSNorm(config.hidden_size, eps=1e-6)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.rotary = Rotary(config.hidden_size // config.num_attention_heads, config.rope_theta)
+        if not config.causal:
+            self.following = nn.Linear(RIGHT_NEIGHBOURS * config.hidden_size, config.hidden_size, bias=False)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
+            if not self.config.causal and module is self.following:
+                nn.init.zeros_(module.weight)
         elif isinstance(module, nn.RMSNorm):
             nn.init.ones_(module.weight)
 
@@ -290,11 +299,11 @@ class Transformer(PreTrainedModel):
                 visible = torch.ones(1, seen, seen, dtype=torch.bool, device=x.device).tril()[:, -tokens.shape[1] :]
         else:
             masked = tokens == self.config.mask_token_id
-            left = F.pad(x, (0, 0, 1, 0))[:, :-1]
-            if visible is not None:
-                neighbours = F.pad(visible.diagonal(offset=-1, dim1=1, dim2=2), (1, 0))
-                left = left * neighbours[..., None]
-            x = torch.where(masked[..., None], x + left, x)
+            left = self._neighbour(x, visible, -1)[masked]
+            right = [self._neighbour(x, visible, distance)[masked] for distance in range(1, RIGHT_NEIGHBOURS + 1)]
+            x = x.masked_scatter(
+                masked[..., None], (x[masked] + left + self.following(torch.cat(right, dim=-1))).to(x.dtype)
+            )
             positions = positions - masked.long()
         rotary, bias = self.rotary(positions), None if visible is None else self._bias(visible, x)
         for block in self.blocks:
@@ -305,6 +314,16 @@ class Transformer(PreTrainedModel):
         """Run each block through `torch.compile`: one compilation serves all; embedding and head stay as they are."""
         for block in self.blocks:
             block.compile()
+
+    @staticmethod
+    def _neighbour(x: Tensor, visible: Tensor | None, offset: int) -> Tensor:
+        """What stands `offset` places to the right of each position of `x [batch, length, width]`; 0 where unseen."""
+        before, after = max(-offset, 0), max(offset, 0)
+        moved = F.pad(x, (0, 0, before, after))[:, after : after + x.shape[1]]
+        if visible is None:
+            return moved
+        seen = F.pad(visible.diagonal(offset=offset, dim1=1, dim2=2), (before, after))
+        return moved * seen[:, : x.shape[1], None]
 
     @staticmethod
     def _bias(visible: Tensor, x: Tensor) -> Tensor:
