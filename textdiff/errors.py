@@ -4,5 +4,5 @@
 class UserError(ValueError):
     """A mistake at the border (text, path, option): its message says what came, what was expected and the fix.
 
-    The command line prints the message as one line and exits with status 2; Python callers may catch it as `ValueError`.
+    The command line prints the message as one line and exits with status 2; Python code may catch a `ValueError`.
     """

@@ -117,7 +117,9 @@ def held_out(
     corpus = in_memory(documents(files), prior.tokenizer)
     items = held_out_gaps(corpus, prior.vocabulary, gaps, gap_length, longest=longest, seed=seed)
     if not items:
-        raise UserError(f"no text of {', '.join(files)} is long enough for a gap of {gap_length} tokens with 16 on each side")
+        raise UserError(
+            f"no text of {', '.join(files)} is long enough for a gap of {gap_length} tokens with 16 on each side"
+        )
 
     progress("gaps, the twin")
     reference, characters, _ = _gap_nats(twin, items)

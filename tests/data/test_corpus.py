@@ -1,0 +1,117 @@
+"""The tokenised corpus: made once, and anew when anything that it was made from changes."""
+
+import os
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from tests.training.tiny import stories, write_corpus
+from textdiff.data import Corpus, load_corpus
+from textdiff.data.corpus import fingerprint, in_memory
+from textdiff.data.files import atomically
+from textdiff.errors import UserError
+from textdiff.text import decode, load_tokenizer, train_tokenizer
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "texts.txt", stories(300))
+
+
+def test_documents_come_back_as_they_were(source: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    corpus = load_corpus([str(source)], tokenizer, tmp_path / "cache")
+    assert len(corpus) == 300 and isinstance(corpus.tokens, np.memmap) and corpus.tokens.dtype == np.uint16
+    for document, text in enumerate(stories(300)):
+        ids = corpus[document]
+        assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+        assert decode(tokenizer, ids.tolist()) == text
+
+
+def test_memory_and_disk_hold_the_same(source: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    mapped, held = load_corpus([str(source)], tokenizer, tmp_path / "cache"), in_memory(stories(300), tokenizer)
+    assert (mapped.tokens == held.tokens).all() and (mapped.offsets == held.offsets).all()
+
+
+def test_a_typed_special_token_stays_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    ids = in_memory(["a <|mask|> and <|eos|>"], tokenizer)[0].tolist()
+    special = {tokenizer.mask_token_id, tokenizer.null_token_id, tokenizer.pad_token_id}
+    assert not special & set(ids) and ids.count(tokenizer.eos_token_id) == 1
+
+
+def test_a_corpus_is_tokenised_once(
+    source: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_corpus([str(source)], tokenizer, tmp_path / "cache")
+    monkeypatch.setattr("textdiff.data.corpus.documents", lambda *arguments: pytest.fail("read again"))
+    second = load_corpus([str(source)], tokenizer, tmp_path / "cache")
+    assert (first.tokens == second.tokens).all() and len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_change_of_file_field_or_tokenizer_makes_a_new_entry(
+    source: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+
+    def entries() -> int:
+        return len(list(cache.iterdir())) // 2
+
+    load_corpus([str(source)], tokenizer, cache)
+    load_corpus([str(source)], tokenizer, cache, field="story")
+    assert entries() == 2
+    load_corpus([str(source)], train_tokenizer(stories(10, seed=5), 280), cache)
+    assert entries() == 3
+    write_corpus(source, stories(300, seed=9))
+    os.utime(source, ns=(0, 0))
+    assert (
+        in_memory(stories(300, seed=9), tokenizer)[7].tolist()
+        == load_corpus([str(source)], tokenizer, cache)[7].tolist()
+    )
+    assert entries() == 4
+    load_corpus([str(source), str(source)], tokenizer, cache)
+    assert entries() == 5
+
+
+def test_a_tokenizer_is_known_by_what_it_does(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    before = fingerprint(tokenizer)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert fingerprint(load_tokenizer(tmp_path / "saved")) == before
+    tokenizer(["a", "the dog"], padding=True, truncation=True, max_length=1)
+    assert fingerprint(tokenizer) == before
+    assert fingerprint(train_tokenizer(stories(10, seed=5), 300)) != before
+
+
+def test_an_empty_corpus_is_told_and_leaves_nothing(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n<|endoftext|>\n  \n")
+    with pytest.raises(UserError, match=r"no document in .*empty.txt: the files are empty"):
+        load_corpus([str(tmp_path / "empty.txt")], tokenizer, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    with atomically(path) as file:
+        file.write(b"old")
+        assert not path.exists()
+    with pytest.raises(ZeroDivisionError), atomically(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def _load(source: str, tokenizer: str, cache: str) -> int:
+    corpus: Corpus = load_corpus([source], load_tokenizer(tokenizer), cache)
+    return int(corpus.tokens.astype(np.int64).sum())
+
+
+@pytest.mark.slow
+def test_processes_may_make_the_same_corpus_at_once(
+    source: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    arguments = (str(source), str(tmp_path / "tokenizer"), str(tmp_path / "cache"))
+    with get_context("spawn").Pool(3) as pool:
+        totals = pool.starmap(_load, [arguments] * 3)
+    assert len(set(totals)) == 1 and len(list((tmp_path / "cache").iterdir())) == 2

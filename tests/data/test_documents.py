@@ -1,0 +1,128 @@
+"""Reading text from files of every kind, and what is said of those that cannot be read."""
+
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from textdiff.data.documents import documents, templates
+from textdiff.errors import UserError
+
+TEXTS = ["One dog.\nIt ran.", "日本語 🙂", "The end."]
+
+
+def txt(path: Path, texts: list[str]) -> Path:
+    return write(path.with_suffix(".txt"), "\n<|endoftext|>\n".join(texts))
+
+
+def xz(path: Path, texts: list[str]) -> Path:
+    path = path.with_suffix(".txt.xz")
+    path.write_bytes(lzma.compress("\n<|endoftext|>\n".join(texts).encode()))
+    return path
+
+
+def jsonl(path: Path, texts: list[str]) -> Path:
+    return write(path.with_suffix(".jsonl"), "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in texts))
+
+
+def parquet(path: Path, texts: list[str]) -> Path:
+    path = path.with_suffix(".parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path)
+    return path
+
+
+def write(path: Path, content: str) -> Path:
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", [txt, xz, jsonl, parquet])
+def test_documents_come_in_order_from_files_of_every_kind(
+    kind: Callable[[Path, list[str]], Path], tmp_path: Path
+) -> None:
+    first, second = kind(tmp_path / "a", TEXTS), kind(tmp_path / "b", ["  \n", "More.  \n"])
+    assert list(documents([str(first), str(second)])) == [*TEXTS, "More."]
+
+
+def test_a_text_file_without_separators_is_one_document(tmp_path: Path) -> None:
+    assert list(documents([str(write(tmp_path / "a.txt", "\ufeffOne.\n\nTwo.\n"))])) == ["One.\n\nTwo."]
+
+
+def test_another_field(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"story": "One."}\n{"story": null}\n')
+    assert list(documents([str(path)], field="story")) == ["One."]
+
+
+def test_a_hub_data_set_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def load_dataset(
+        path: str, name: str | None, *, data_files: None, split: str, streaming: bool
+    ) -> list[dict[str, str]]:
+        calls.append((path, name, split, streaming))
+        return [{"text": "One."}, {"text": "Two."}]
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    assert list(documents(["hub:some/stories", "hub:some/stories:plain@validation[:2]"])) == ["One.", "Two."] * 2
+    assert calls == [("some/stories", None, "train", True), ("some/stories", "plain", "validation[:2]", True)]
+
+
+def test_a_hub_data_set_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*arguments: Any, **options: Any) -> None:
+        raise ConnectionError("Couldn't reach the Hub.\nand so on")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(UserError, match=r"'hub:some/stories' cannot be read .Couldn't reach the Hub.") as caught:
+        list(documents(["hub:some/stories"]))
+    assert "\n" not in str(caught.value)
+
+
+def broken(kind: Callable[[Path, list[str]], Path]) -> Callable[[Path], Path]:
+    def cut(path: Path) -> Path:
+        whole = kind(path, TEXTS * 20)
+        whole.write_bytes(whole.read_bytes()[:-9])
+        return whole
+
+    return cut
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path / "none.txt", "no text file at"),
+        (lambda path: path, "no text file at"),
+        (lambda path: write(path / "a.docx", "x"), "'.docx': known are"),
+        (lambda path: write(path / "a.jsonl", '{"story": "One."}\n'), "no field 'text', only story"),
+        (lambda path: write(path / "a.jsonl", '{"text": 7}\n'), "holds 7, expected text"),
+        (lambda path: write(path / "a.jsonl", "{ not json\n"), "cannot be read"),
+        (lambda path: broken(jsonl)(path / "a"), "cannot be read"),
+        (lambda path: broken(xz)(path / "a"), "cannot be read"),
+        (lambda path: broken(parquet)(path / "a"), "cannot be read"),
+        (lambda path: (path / "a.txt").write_bytes(b"caf\xe9") and path / "a.txt", "cannot be read .*utf-8"),
+    ],
+    ids=["absent", "folder", "kind", "field", "number", "no json", "cut jsonl", "cut xz", "cut parquet", "latin-1"],
+)
+def test_files_that_cannot_be_read_are_told_in_a_line(
+    make: Callable[[Path], Path], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=reason) as caught:
+        list(documents([str(make(tmp_path))]))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_the_reader_of_documents_is_left_alone(tmp_path: Path) -> None:
+    path = txt(tmp_path / "a", TEXTS)
+    with pytest.raises(ZeroDivisionError):
+        for _ in documents([str(path)]):
+            1 / 0  # noqa: B018
+
+
+def test_templates_come_one_a_line_or_from_a_field(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a.txt", "One [gap] two.\n\n Three [gap:4] four.\n")
+    rows = write(tmp_path / "a.jsonl", '{"text": "Five [gap]\\nsix."}\n')
+    assert list(templates([str(lines), str(rows)])) == ["One [gap] two.", "Three [gap:4] four.", "Five [gap]\nsix."]

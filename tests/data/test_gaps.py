@@ -1,0 +1,37 @@
+from transformers import PreTrainedTokenizerBase
+
+from tests.training.tiny import stories
+from textdiff.data import held_out_gaps
+from textdiff.data.corpus import in_memory
+from textdiff.text import Vocabulary
+
+
+def test_gaps_lie_within_documents_with_evidence_on_both_sides(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
+) -> None:
+    corpus = in_memory(stories(20), tokenizer)
+    documents = [corpus[d].tolist() for d in range(len(corpus))]
+    items = held_out_gaps(corpus, vocabulary, 30, gap=8, margin=5, longest=100)
+    assert len(items) == 30
+    for canvas, tokens in items:
+        assert tokens[0].tolist() in documents and tokens.shape[1] <= 100
+        assert canvas.slots.sum() == 8 and canvas.minimum.tolist() == [[8]] and canvas.maximum.tolist() == [[8]]
+        first = int(canvas.slots[0].nonzero()[0])
+        assert first >= 5 and first + 8 + 5 <= tokens.shape[1]
+        assert (canvas.tokens[~canvas.slots] == tokens[~canvas.slots]).all()
+        assert (canvas.tokens[canvas.slots] == vocabulary.mask).all()
+
+
+def test_gaps_are_the_same_every_time(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> None:
+    corpus = in_memory(stories(20), tokenizer)
+    places = [
+        [int(canvas.slots[0].nonzero()[0]) for canvas, _ in held_out_gaps(corpus, vocabulary, 30, 8, seed=seed)]
+        for seed in (0, 0, 1)
+    ]
+    assert places[0] == places[1] != places[2]
+
+
+def test_documents_that_are_too_short_are_passed_over(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
+) -> None:
+    assert held_out_gaps(in_memory(["A dog.", "A cat."], tokenizer), vocabulary, 5) == []

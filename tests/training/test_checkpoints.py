@@ -1,0 +1,113 @@
+"""Checkpoints are whole or not there, are checked before use, and become models."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.tiny import run_config, stories, write_config
+from textdiff.errors import UserError
+from textdiff.models import TransformerConfig
+from textdiff.priors import DiffusionPrior, load
+from textdiff.text import load_tokenizer, train_tokenizer
+from textdiff.training import AtomicCheckpointIO, export
+from textdiff.training.checkpoints import SHAPE, read_checkpoint, shape_difference
+from textdiff.training.lightning_cli import run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("finished")
+    assert run(["fit", "--config", str(write_config(folder / "fit.yaml", run_config(folder, max_steps=2)))]) == 0
+    return folder
+
+
+def test_a_kill_while_saving_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, path = AtomicCheckpointIO(), tmp_path / "run" / "last.ckpt"
+    files.save_checkpoint({"step": torch.tensor(1)}, path)
+    save = torch.save
+
+    def killed(content: Any, file: Any) -> None:
+        save(content, file)
+        file.truncate(100)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        files.save_checkpoint({"step": torch.tensor(2)}, path)
+    assert files.load_checkpoint(path) == {"step": torch.tensor(1)}
+    monkeypatch.setattr(torch, "save", save)
+    files.save_checkpoint({"step": torch.tensor(3)}, path)
+    assert files.load_checkpoint(path) == {"step": torch.tensor(3)}
+    assert [made.name for made in path.parent.iterdir()] == ["last.ckpt"]
+    files.remove_checkpoint(path)
+    files.remove_checkpoint(path)
+    assert not path.exists()
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (pytest.fail, ("code was run",))
+
+    torch.save({"state_dict": {}, "network_config": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(UserError, match="no checkpoint of a textdiff run, or damaged"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt")
+
+
+def test_a_run_saves_through_it(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = read_checkpoint(finished / "run" / "last.ckpt")
+    assert {"network_config", "vocabulary", "current_model_state"} <= content.keys() and "gradients" not in content
+    assert [path.name for path in (finished / "run").iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("cut", [0, 10, 1000, -1000])
+def test_a_damaged_checkpoint_is_told(finished: Path, tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "cut.ckpt"
+    path.write_bytes((finished / "run" / "last.ckpt").read_bytes()[:cut])
+    with pytest.raises(UserError, match=r"cut.ckpt' is no checkpoint of a textdiff run, or damaged") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_program_is_told(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="it holds no network_config"):
+        read_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="no checkpoint at"):
+        read_checkpoint(tmp_path / "absent.ckpt")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_checkpoint_becomes_a_model(finished: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    checkpoint, tokenizer = finished / "run" / "last.ckpt", load_tokenizer(finished / "tokenizer")
+    export(checkpoint, tokenizer, tmp_path / "model", dtype)
+    prior = load(tmp_path / "model")
+    assert isinstance(prior, DiffusionPrior)
+    content = torch.load(checkpoint, weights_only=True)
+    averaged, current = content["state_dict"], content["current_model_state"]
+    for name, value in prior.network.state_dict().items():
+        assert torch.equal(value, averaged[f"network.{name}"].to(dtype).float())
+    assert any(not torch.equal(averaged[name], current[name]) for name in averaged)
+    assert prior.infill("A dog [gap:3] ran.", seed=0).texts
+
+
+def test_a_tokenizer_of_another_run_is_told(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the tokenizer has 290 tokens and the network of .* 300"):
+        export(finished / "run" / "last.ckpt", train_tokenizer(stories(40), 290), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_shapes_are_compared() -> None:
+    config = TransformerConfig(mask_token_id=1)
+    assert shape_difference(config.to_dict(), config) is None
+    for name in SHAPE:
+        theirs = config.to_dict() | {name: "other"}
+        assert name in (shape_difference(theirs, config) or "")
+    twin = config.to_dict() | {"causal": True}
+    assert shape_difference(twin, config) == "causal is True, here False"
+    assert shape_difference(twin, config, twins=True) is None

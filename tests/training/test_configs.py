@@ -1,0 +1,99 @@
+"""Every file under configs/ is read by the command line, and all that can run on one CPU process run two steps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.training.tiny import corpora, run_config, write_config
+from tests.tree import ROOT
+from textdiff.training.lightning_cli import run
+
+CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
+
+
+def names(path: Path) -> str:
+    return str(path.relative_to(ROOT / "configs"))
+
+
+def layers(path: Path, folder: Path) -> list[str]:
+    """The options that read a file, on top of a complete one if it is not complete itself."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    complete = {"trainer", "model", "data"} <= content.keys() and "tokenizer" in content["data"]
+    base = [] if complete else ["--config", str(write_config(folder / "base.yaml", run_config(folder)))]
+    return [*base, "--config", str(path)]
+
+
+def test_there_are_configs() -> None:
+    assert {"own.yaml", "streaming.yaml", "predict.yaml", "strategy/ddp.yaml", "strategy/fsdp.yaml"} <= set(
+        map(names, CONFIGS)
+    )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=names)
+def test_a_config_says_how_it_is_run(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").splitlines()
+    assert head[0].startswith("# ")
+    assert any(line.startswith("#   textdiff ") and names(path) in line for line in head)
+
+
+def within(part: Any, whole: Any) -> bool:
+    """Whether a configuration holds all of another's values; classes are compared by their options."""
+    part, whole = (
+        value.get("init_args", {}) if isinstance(value, dict) and "class_path" in value else value
+        for value in (part, whole)
+    )
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and within(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(within, part, whole))
+    return bool(part == whole) or isinstance(whole, dict)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=names)
+def test_a_config_is_understood(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "predict" if path.name == "predict.yaml" else "fit"
+    assert run([command, *layers(path, tmp_path), "--print_config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+
+    assert not within({"data": {"length": -1}}, printed)
+    assert within(yaml.safe_load(path.read_text(encoding="utf-8")), printed)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in CONFIGS if path.parent.name != "strategy" and path.name != "predict.yaml"], ids=names
+)
+def test_a_config_trains(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = corpora(tmp_path)
+    rows = [{"text": text} for text in Path(files["train"]).read_text().split("<|endoftext|>")]
+    monkeypatch.setattr("datasets.load_dataset", lambda *arguments, **options: rows)
+    monkeypatch.chdir(tmp_path)
+    small: dict[str, Any] = {
+        "trainer": {
+            "max_steps": 2,
+            "val_check_interval": 1,
+            "limit_val_batches": 1,
+            "num_sanity_val_steps": 0,
+            "accelerator": "cpu",
+        },
+        "model": {
+            "network": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
+            "compile": False,
+            "init_from": None,
+        },
+        "data": {
+            "valid": [files["valid"]],
+            "tokenizer": "tokenizer",
+            "cache": "cache",
+            "vocab_size": 300,
+            "gaps": 2,
+            "gap_length": 8,
+        }
+        | {"length": 96, "batch_size": 2, "reserve": 8, "workers": 0},
+    }
+    if path.name != "streaming.yaml":
+        small["data"]["train"] = [files["train"]]
+    options = [*layers(path, tmp_path), "--config", str(write_config(tmp_path / "small.yaml", small))]
+    assert run(["fit", *options, "--trainer.enable_progress_bar", "false"]) == 0
+    assert [made.name for made in tmp_path.rglob("last.ckpt")]

@@ -1,0 +1,116 @@
+"""A run that was killed and resumed ends where one that was not ends, bit by bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.tiny import run_config, write_config
+from tests.tree import ROOT
+from textdiff.training import TextModule
+from textdiff.training.lightning_cli import run
+
+STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "TextDataModule")
+"""Weights averaged and as they are, optimizer, schedule, place in the data."""
+
+
+class Killed(Exception):
+    pass
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two nested states are the same to the last bit."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    content = torch.load(folder / "run" / "last.ckpt", weights_only=True)
+    return {name: content[name] for name in STATE}
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """Let the next run die at the start of so many batches."""
+    step = TextModule.training_step
+
+    def dying(module: TextModule, data: Any, batch_idx: int) -> torch.Tensor:
+        if batch_idx == batch:
+            raise Killed
+        return step(module, data, batch_idx)
+
+    monkeypatch.setattr(TextModule, "training_step", dying)
+
+
+SAVES = {
+    "after a step": {"val_check_interval": 4},
+    "within an accumulation": {"val_check_interval": 3},
+    "AdamW, streaming": {"val_check_interval": 4},
+    "without validation": {"val_check_interval": 100},
+}
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_a_resumed_run_ends_bit_identical(save: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run_config(tmp_path, **SAVES[save])
+    checkpoint = config["trainer"]["callbacks"][1]["init_args"]
+    if "AdamW" in save:
+        config["model"]["optimizer"] = {"class_path": "textdiff.training.AdamW"}
+        config["data"] |= {"streaming": True, "buffer": 16}
+    if save == "without validation":
+        checkpoint["every_n_train_steps"] = 2
+    path = str(write_config(tmp_path / "fit.yaml", config))
+    assert run(["fit", "--config", path]) == 0
+    expected = final_state(tmp_path)
+
+    (tmp_path / "run" / "last.ckpt").unlink()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, 7 if save != "within an accumulation" else 5)
+        run(["fit", "--config", path])
+    halfway = final_state(tmp_path)
+    assert 0 < halfway["TextDataModule"]["batches"] < 7 and not equal(halfway, expected)
+    assert (
+        run(["fit", "--config", path, "--ckpt_path", str(tmp_path / "run" / "last.ckpt"), "--seed_everything", "9"])
+        == 0
+    )
+    assert equal(final_state(tmp_path), expected)
+
+
+def fit(config: Path, *more: str) -> subprocess.Popen[bytes]:
+    """`textdiff fit` as a process."""
+    command = [sys.executable, "-m", "textdiff.cli", "fit", "--config", str(config), *more]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes_bit_identical(tmp_path: Path) -> None:
+    config = run_config(tmp_path, max_steps=40, val_check_interval=10, limit_val_batches=1)
+    config["data"]["workers"] = 1
+    path, last = write_config(tmp_path / "fit.yaml", config), tmp_path / "run" / "last.ckpt"
+    assert fit(path).wait(timeout=300) == 0
+    expected = final_state(tmp_path)
+
+    random.seed(os.urandom(8))
+    workers = iter(["1", "0", "2"])
+    last.unlink()
+    process = fit(path)
+    for _ in range(2):
+        made = last.stat().st_mtime_ns if last.exists() else 0
+        while not last.exists() or last.stat().st_mtime_ns == made:
+            assert process.poll() is None, "the run ended before it was killed"
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.15))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process = fit(path, "--ckpt_path", str(last), "--data.workers", next(workers))
+    assert process.wait(timeout=300) == 0
+    assert equal(final_state(tmp_path), expected)

@@ -1,0 +1,124 @@
+"""Checkpoints of a run: written whole or not at all, checked before they are used, turned into a model to ship."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+from zipfile import is_zipfile
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from textdiff.data.files import atomically
+from textdiff.errors import UserError
+from textdiff.models import Transformer, TransformerConfig
+from textdiff.text import Vocabulary
+
+SHAPE = (
+    "causal",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "tie_word_embeddings",
+)
+"""What two networks must share to share weights; all but the first to lend them."""
+
+
+@final
+class AtomicCheckpointIO(CheckpointIO):
+    """Local checkpoint files that a kill at any moment, also while saving, leaves whole.
+
+    Lightning's own writes to the system's temporary folder first, and moving a file from there to another file system
+    is a copy, which can be cut short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write, then rename into place."""
+        with atomically(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read tensors and plain values; code in a checkpoint is never run."""
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete a file."""
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a `.ckpt` file of a `TextModule`, its tensors mapped from disk.
+
+    Raises:
+        UserError: the file is missing, damaged or of another program.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"no checkpoint at {str(path)!r}: give a .ckpt file that a textdiff run has written")
+    reason = "the file is not whole"
+    try:
+        if is_zipfile(path):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            if isinstance(content, dict) and {"state_dict", "network_config"} <= content.keys():
+                return content
+            reason = "it holds no network_config"
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    raise UserError(f"{str(path)!r} is no checkpoint of a textdiff run, or damaged ({reason}): give another .ckpt file")
+
+
+def shape_difference(theirs: Mapping[str, Any], ours: PreTrainedConfig, twins: bool = False) -> str | None:
+    """The first difference in shape between two networks, in words; None if one can take the other's weights.
+
+    Args:
+        theirs: a `TransformerConfig` as a dictionary.
+        ours: the other.
+        twins: whether a causal network may lend its weights to a denoiser, and the other way round.
+    """
+    for name in SHAPE[twins:]:
+        if theirs.get(name) != getattr(ours, name):
+            return f"{name} is {theirs.get(name)!r}, here {getattr(ours, name)!r}"
+    return None
+
+
+def vocabulary_key(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of which token has which id: what weights depend on."""
+    return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
+
+
+def export(
+    checkpoint: str | Path, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.bfloat16
+) -> None:
+    """Turn a Lightning checkpoint (its averaged weights, where it has them) into a folder that `textdiff.load` reads.
+
+    Args:
+        checkpoint: a `.ckpt` file of a `TextModule`.
+        tokenizer: of the same run.
+        folder: to write config.json, model.safetensors and the tokenizer to.
+        dtype: of the weights on disk.
+
+    Raises:
+        UserError: the file is not such a checkpoint, or the tokenizer is of another size.
+    """
+    content = read_checkpoint(checkpoint)
+    config = TransformerConfig.from_dict(content["network_config"])
+    if (size := Vocabulary.of(tokenizer).size) != config.vocab_size:
+        raise UserError(
+            f"the tokenizer has {size} tokens and the network of {str(checkpoint)!r} {config.vocab_size}: "
+            "give the tokenizer of that run"
+        )
+    network, prefix = Transformer(config), "network."
+    network.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}
+    )
+    network.to(dtype=dtype)  # type: ignore[call-arg]
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

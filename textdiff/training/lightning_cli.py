@@ -1,0 +1,182 @@
+"""`textdiff fit | validate | test | predict`: LightningCLI with one-line errors and without chatter."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from functools import partial
+from itertools import takewhile
+from typing import Any, final
+
+from jsonargparse import ArgumentError
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from textdiff.data import TextDataModule
+from textdiff.errors import UserError
+from textdiff.training.callbacks import PredictionWriter
+from textdiff.training.checkpoints import AtomicCheckpointIO, read_checkpoint
+from textdiff.training.module import TextModule
+from textdiff.training.progress import StepBar
+
+COMMANDS = ("fit", "validate", "test", "predict")
+"""What `run` can do."""
+
+CHATTER = ("Tip: ", "TPU available", "GPU available: False", "Seed set to", "litlogger")
+"""Beginnings of messages of Lightning that tell a user nothing."""
+
+HARMLESS = (
+    r"Checkpoint directory .* exists and is not empty",  # that is what resuming is
+    r".*does not have many workers which may be a bottleneck",  # rows are made faster than they are learnt from
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
+    r"You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit' stage",  # as intended
+    r"Mismatch dtype between input and weight",  # of a norm in mixed precision
+    r"Total length of `CombinedLoader` across ranks is zero",
+)
+"""Beginnings of warnings about what is meant to be so."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one of `COMMANDS` with the options that follow it; returns the exit status.
+
+    Raises:
+        UserError: an option, a file or a combination of them is wrong; the message is one line.
+    """
+    with warnings.catch_warnings(), _less_chatter():
+        for message in HARMLESS:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            TextCLI(arguments)
+        except ArgumentError as error:
+            raise UserError(f"{_essence(str(error))}; `textdiff {arguments[0]} --help` lists the options") from error
+        except ValueError as error:
+            raise (_mistake(error) or error) from None
+        except MisconfigurationException as error:
+            raise UserError(" ".join(str(error).split())) from error
+        except SystemExit as stopped:  # --help, --print_config
+            return int(stopped.code or 0)
+    return 0
+
+
+@final
+class TextCLI(LightningCLI):
+    """LightningCLI for a `TextModule` and a `TextDataModule`.
+
+    Beside Lightning's options, `predictions.path` names the file that `predict` writes.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._command = arguments[0] if arguments else ""
+        if self._command not in COMMANDS:
+            raise UserError(f"no command {self._command!r}: expected {', '.join(COMMANDS)}")
+        raising: dict[str, Any] = {"exit_on_error": False}
+        super().__init__(
+            TextModule,
+            TextDataModule,
+            trainer_defaults={"max_epochs": -1, "use_distributed_sampler": False, "enable_model_summary": False},
+            seed_everything_default=0,
+            save_config_callback=SaveConfigCallback if self._command == "fit" else None,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={**raising, self._command: dict(raising)},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=arguments,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The command at hand alone: building the parsers of all takes seconds."""
+        return {self._command: super().subcommands()[self._command]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The model's vocabulary is the data's."""
+        parser.link_arguments("data.tokenizer", "model.tokenizer", apply_on="instantiate")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Read the options, and look at the checkpoint before anything is built."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path is not None and path not in ("best", "last", "hpc"):
+            read_checkpoint(path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer, with whole checkpoints and our progress bar unless the options say otherwise."""
+        options = self.config_init[self.subcommand]["trainer"]
+        callbacks, plugins = _listed(options["callbacks"]), _listed(options["plugins"])
+        if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            kwargs["callbacks"] = [*callbacks, StepBar()]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (
+            ValueError,
+            ModuleNotFoundError,
+            MisconfigurationException,
+        ) as error:  # what Lightning calls its options
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+class _less_chatter:
+    """A context in which Lightning's messages that begin like `CHATTER` are not shown."""
+
+    def __enter__(self) -> None:
+        self._loggers = [
+            logging.getLogger(name)
+            for name in (
+                "lightning.pytorch",
+                "lightning.pytorch.utilities.rank_zero",
+                "lightning.fabric.utilities.seed",
+            )
+        ]
+        for logger in self._loggers:
+            logger.addFilter(self._tells)
+
+    def __exit__(self, *error: object) -> None:
+        for logger in self._loggers:
+            logger.removeFilter(self._tells)
+
+    @staticmethod
+    def _tells(record: logging.LogRecord) -> bool:
+        return not any(beginning in record.getMessage()[:60] for beginning in CHATTER)
+
+
+def _listed(option: Any) -> list[Any]:
+    if option is None:
+        return []
+    return list(option) if isinstance(option, list) else [option]
+
+
+def _mistake(error: BaseException | None) -> UserError | None:
+    """The user's mistake that an error of the parser reports, if it does."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__
+    return error
+
+
+def _essence(message: str) -> str:
+    """What a parser's message of many lines says, in one: alternatives that were not meant are left out."""
+    lines = [line for line in message.splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        if "Problem with given class_path" in line:
+            inner = takewhile(partial(_deeper, line), lines[number + 1 :])
+            return " ".join([*_key(lines, number), line.strip().removeprefix("- "), _essence("\n".join(inner))])
+    bullets = [line.strip().removeprefix("- ") for line in lines if line.strip().startswith("- ")]
+    if meant := [
+        bullet for bullet in bullets if not bullet.startswith(("Expected a path", "Expected a <class 'NoneType'>"))
+    ]:
+        given = [line.strip() for line in lines if line.strip().startswith("Given value:")]
+        return " ".join([*_key(lines, len(lines)), " or ".join(meant), *given])
+    return " ".join(line.strip() for line in lines)
+
+
+def _key(lines: list[str], before: int) -> list[str]:
+    return [line.strip() for line in lines[:before][:1] if line.startswith("Parser key")]
+
+
+def _deeper(line: str, other: str) -> bool:
+    return len(other) - len(other.lstrip()) > len(line) - len(line.lstrip())

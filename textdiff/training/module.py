@@ -1,0 +1,307 @@
+"""The LightningModule of both families: a denoiser and its causal twin differ in what is hidden and who sees whom."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import lightning
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.data import LeftToRight, TextDataModule
+from textdiff.errors import UserError
+from textdiff.metrics import BitsPerCharacter, NatsPerToken
+from textdiff.models import Attention, Transformer, TransformerConfig, causal_visibility, denoising_visibility
+from textdiff.priors import AutoregressivePrior, DiffusionPrior, Prior, load
+from textdiff.samplers import Strided
+from textdiff.text import Vocabulary
+from textdiff.training.checkpoints import shape_difference, vocabulary_key
+from textdiff.training.optimizers import AdamW, OptimizerFactory
+
+GAP_POLICY = Strided(8)
+"""How a denoiser fills the held-out gaps on which it is measured in training."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Shape of the transformer, see `TransformerConfig`."""
+
+    causal: bool = False
+    hidden_size: int = 256
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 4
+    intermediate_size: int | None = None
+    max_position_embeddings: int = 512
+    attention: Attention = "isolated"
+    dropout: float = 0.0
+    tie_word_embeddings: bool = True
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How `textdiff predict` fills templates, see `Prior.infill`.
+
+    Args:
+        n: fills of each template.
+        steps: most denoising steps; None: the policy's default.
+        policy: name of the unmasking policy; None: the default.
+        seed: of the draws; template i draws from `seed + i`.
+        temperature, top_p: sharpen each draw.
+    """
+
+    n: int = 1
+    steps: int | None = None
+    policy: str | None = None
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@final
+class TextModule(lightning.LightningModule):
+    """Trains a `Transformer` as a masked diffusion prior or as its autoregressive twin.
+
+    The loss is the sum of weight x cross-entropy over the number of maskable tokens, both of all devices: nats per
+    token. Only positions that carry a weight reach the head.
+
+    Logged: `train/loss`; `valid/nats_per_token`, `valid/bits_per_character` (a bound for a denoiser, exact for the
+    twin) and `valid/gap_nats`, the exact -log q per token of held-out gaps (a denoiser: 8 strided steps; the twin:
+    prefix only).
+
+    Args:
+        tokenizer: its vocabulary is the model's.
+        network: shape of the transformer.
+        optimizer: AdamW or Muon.
+        warmup_steps: of linear warm-up, before a cosine.
+        final_lr: the last learning rate, as a share of the largest.
+        init_from: folder of a checkpoint of the same shape that lends its weights (a twin to a denoiser).
+        compile: run the blocks through `torch.compile`.
+        seed: of initial weights and dropout.
+        fill: options of `textdiff predict`.
+
+    Raises:
+        UserError: `init_from` does not fit, or the shape makes no network.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        network: Network = Network(),
+        optimizer: OptimizerFactory = AdamW(),  # noqa: B008  (frozen)
+        warmup_steps: int = 100,
+        final_lr: float = 0.05,
+        init_from: str | None = None,
+        compile: bool = False,
+        seed: int = 0,
+        fill: Filling = Filling(),
+    ) -> None:
+        super().__init__()
+        self.tokenizer, self.vocabulary = tokenizer, Vocabulary.of(tokenizer)
+        self.optimizer, self.warmup_steps, self.final_lr, self.seed = optimizer, warmup_steps, final_lr, seed
+        self.fill = fill
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = Transformer(_config(self.vocabulary, network))
+        if init_from is not None:
+            self._initialise(init_from)
+        if compile:
+            self.network.compile_blocks()
+        self.nats, self.bits, self.gap_nats = NatsPerToken(), BitsPerCharacter(), NatsPerToken()
+        self._gradients: dict[str, Tensor] = {}
+
+    def _initialise(self, folder: str) -> None:
+        donor = load(folder)
+        if donor.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise UserError(f"init_from {folder!r} has another tokenizer: set data.tokenizer to that folder")
+        if difference := shape_difference(donor.network.config.to_dict(), self.network.config, twins=True):
+            raise UserError(f"init_from {folder!r} has another shape ({difference}): give model.network its sizes")
+        self.network.load_state_dict(self.network.state_dict() | donor.network.state_dict())
+
+    @property
+    def prior(self) -> Prior:
+        """The network as it stands, ready to fill gaps."""
+        kind = AutoregressivePrior if self.network.config.causal else DiffusionPrior
+        return kind(self.network, self.tokenizer, self.vocabulary)
+
+    def setup(self, stage: str) -> None:
+        """See that the data are of the network's kind.
+
+        Raises:
+            UserError: they are not.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, TextDataModule):
+            return
+        causal, longest = self.network.config.causal, self.network.config.max_position_embeddings
+        if causal != isinstance(data.corruption, LeftToRight):
+            raise UserError(
+                f"model.network.causal is {causal} and data.corruption {type(data.corruption).__name__}: "
+                "a causal network goes with textdiff.data.LeftToRight, a denoiser with the others"
+            )
+        if data.length > longest:
+            raise UserError(
+                f"data.length is {data.length} and the network reads at most {longest} tokens: "
+                "raise model.network.max_position_embeddings"
+            )
+
+    def cross_entropy(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Cross-entropy in nats where there is a weight, and the weights: two `[asked]` float32 tensors."""
+        config = self.network.config
+        if config.causal:
+            visible = causal_visibility(batch["segments"])
+        else:
+            visible = denoising_visibility(batch["segments"], batch["observed"], config.attention)
+        states = self.network.hidden(batch["canvas"], visible)
+        asked = batch["weights"] > 0
+        states = states[:, :-1][asked[:, 1:]] if config.causal else states[asked]
+        logits = self.network.head(states).float()
+        logits = logits.masked_fill(self.network.forbidden_mask(logits.device), -math.inf)
+        if not config.causal and config.null_token_id is not None:
+            logits[:, config.null_token_id] = logits[:, config.null_token_id].masked_fill(
+                ~batch["nullable"][asked], -math.inf
+            )
+        return F.cross_entropy(logits, batch["tokens"][asked], reduction="none"), batch["weights"][asked]
+
+    def on_fit_start(self) -> None:
+        """Tell the size."""
+        rank_zero_info(f"{self.network.num_parameters():,} parameters")
+
+    def on_train_start(self) -> None:
+        """Go on with the gradients that a checkpoint within an accumulation has kept."""
+        for name, parameter in self.named_parameters():
+            if name in self._gradients:
+                parameter.grad = self._gradients[name].to(parameter.device)
+        self._gradients = {}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Key dropout by (seed, batch, rank), so that a resumed run repeats it."""
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        key = np.random.SeedSequence((self.seed, done, self.global_rank)).generate_state(1, np.uint64)
+        torch.manual_seed(int(key[0]))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Weighted cross-entropy in nats per maskable token, of the batch of all devices."""
+        losses, weights = self.cross_entropy(batch)
+        nats = (losses * weights).sum()
+        maskable = (~batch["observed"] | (batch["weights"] > 0)).sum()
+        totals = self.trainer.strategy.reduce(torch.stack((nats.detach(), maskable.to(nats))), reduce_op="sum")
+        assert isinstance(totals, Tensor)
+        told = totals[1].clamp(min=1)
+        self.log("train/loss", totals[0] / told, prog_bar=True)
+        return nats * (self.trainer.world_size / told)  # gradients are averaged over the devices
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Loader 0: likelihood of whole texts. Loader 1: exact -log q of held-out gaps."""
+        if dataloader_idx == 0:
+            losses, weights = self.cross_entropy(batch)
+            told = batch["tokens"][(batch["weights"] > 0) if self.network.config.causal else ~batch["observed"]]
+            self.nats.update(losses * weights, told.numel())
+            self.bits.update(losses * weights, self.vocabulary.characters.to(told.device)[told].sum())
+        else:
+            canvas, tokens = batch
+            prior = self.prior
+            if isinstance(prior, DiffusionPrior):
+                prior = prior.with_policy(GAP_POLICY)
+            log_q = prior.score(canvas, tokens).log_q
+            assert log_q is not None
+            self.gap_nats.update(-log_q, canvas.slots.sum())
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the held-out figures."""
+        self._log_held_out("valid")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the held-out figures."""
+        self._log_held_out("test")
+
+    def _log_held_out(self, stage: str) -> None:
+        named = {"nats_per_token": self.nats, "bits_per_character": self.bits, "gap_nats": self.gap_nats}
+        for name, metric in named.items():
+            if metric.update_called:
+                self.log(f"{stage}/{name}", metric.compute(), prog_bar=True, sync_dist=True)
+            metric.reset()
+
+    def predict_step(self, batch: str, batch_idx: int) -> dict[str, Any]:
+        """Fill a template, see `PredictionWriter`."""
+        options = asdict(self.fill) | {"seed": self.fill.seed + batch_idx}
+        fills = self.prior.infill(batch, **options)
+        scores = [None] * len(fills) if fills.log_q is None else fills.log_q.tolist()
+        samples = [
+            {"text": filled.text, "fills": filled.fills, "log_q": score}
+            for filled, score in zip(fills, scores, strict=True)
+        ]
+        return {"template": batch, "kind": fills.kind, "policy": fills.label, "samples": samples}
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimizer, with linear warm-up and a cosine down to `final_lr` at the trainer's last step.
+
+        Raises:
+            UserError: the trainer has no last step.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise UserError("the stream of training batches has no end: set trainer.max_steps")
+        optimizer = self.optimizer.build(self.network)
+
+        def factor(step: int) -> float:
+            if step < self.warmup_steps:
+                return (step + 1) / self.warmup_steps
+            progress = min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
+            return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+        scheduler: LRSchedulerConfigType = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what `export` needs beside the weights and, within an accumulation, the gradients so far."""
+        checkpoint["network_config"] = self.network.config.to_dict()
+        checkpoint["vocabulary"] = vocabulary_key(self.tokenizer)
+        trainer = self.trainer
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        if done % trainer.accumulate_grad_batches:
+            checkpoint["gradients"] = {
+                name: trainer.strategy.reduce(parameter.grad.clone(), reduce_op="mean")
+                for name, parameter in self.named_parameters()
+                if parameter.grad is not None
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is of this model.
+
+        Raises:
+            UserError: another program has written it, or the network or the tokenizer differs.
+        """
+        if "network_config" not in checkpoint:
+            raise UserError("the checkpoint is not of a textdiff run: give another ckpt_path")
+        if difference := shape_difference(checkpoint["network_config"], self.network.config):
+            raise UserError(f"the checkpoint has another shape ({difference}): give model.network its sizes")
+        if checkpoint["state_dict"].keys() != self.state_dict().keys():
+            raise UserError("the checkpoint has other parameters: another version of textdiff has written it")
+        if checkpoint.get("vocabulary", own := vocabulary_key(self.tokenizer)) != own:
+            raise UserError("the checkpoint was trained with another tokenizer: set data.tokenizer to that one")
+        self._gradients = checkpoint.get("gradients", {})
+
+
+def _config(vocabulary: Vocabulary, network: Network) -> TransformerConfig:
+    try:
+        return TransformerConfig(
+            vocab_size=vocabulary.size,
+            pad_token_id=vocabulary.pad,
+            bos_token_id=vocabulary.bos,
+            eos_token_id=vocabulary.eos,
+            mask_token_id=vocabulary.mask,
+            null_token_id=vocabulary.null,
+            **asdict(network),
+        )
+    except ValueError as error:
+        raise UserError(f"model.network: {error}") from error

@@ -1,0 +1,111 @@
+"""Optimizers for a transformer: which parameters decay, and which are matrices for Muon."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from textdiff.errors import UserError
+
+
+class OptimizerFactory(ABC):
+    """Makes the optimizer of a network."""
+
+    @abstractmethod
+    def build(self, network: nn.Module) -> Optimizer:
+        """The optimizer of all parameters of `network` that want a gradient."""
+
+
+@final
+@dataclass(frozen=True)
+class AdamW(OptimizerFactory):
+    """AdamW (arXiv:1711.05101); weight decay on matrices only, not on the scales of norms."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.1
+
+    def build(self, network: nn.Module) -> Optimizer:
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas)
+
+
+@final
+@dataclass(frozen=True)
+class Muon(OptimizerFactory):
+    """Muon (K. Jordan, 2024; `torch.optim.Muon`) for the blocks' matrices, AdamW for embeddings, head and norms.
+
+    Not for FSDP, which shows an optimizer flat shards instead of matrices.
+
+    Args:
+        lr: of the matrices; updates are rescaled to AdamW's size (arXiv:2502.16982), so AdamW's values serve.
+        adam_lr: of the rest; by default `lr`.
+        betas: of AdamW.
+        weight_decay: on matrices.
+
+    Raises:
+        UserError: on `build`, if there is no matrix.
+    """
+
+    lr: float = 2e-3
+    adam_lr: float | None = None
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.1
+
+    def build(self, network: nn.Module) -> Optimizer:
+        ends = {id(p) for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+        head = network.get_output_embeddings() if isinstance(network, PreTrainedModel) else None
+        ends |= {id(p) for p in head.parameters()} if head is not None else set()
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        matrices = [p for p in parameters if p.ndim == 2 and id(p) not in ends]
+        if not matrices:
+            raise UserError("Muon found no matrix: under FSDP, which shows shards of them, use textdiff.training.AdamW")
+        rest = [p for p in parameters if p.ndim != 2 or id(p) in ends]
+        muon = torch.optim.Muon(matrices, lr=self.lr, weight_decay=self.weight_decay, adjust_lr_fn="match_rms_adamw")
+        adam = torch.optim.AdamW(
+            rest, lr=self.lr if self.adam_lr is None else self.adam_lr, betas=self.betas, weight_decay=0.0
+        )
+        return Together(muon, adam)
+
+
+@final
+class Together(Optimizer):
+    """Several optimizers of disjoint parameters that step as one; schedulers and checkpoints see one.
+
+    `param_groups` holds the very dictionaries of the parts: a learning rate written here is read there.
+    """
+
+    def __init__(self, *optimizers: Optimizer) -> None:
+        self.optimizers = optimizers
+        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+
+    def step(self, closure: Callable[[], float | Tensor] | None = None) -> float | Tensor | None:  # type: ignore[override]
+        """Evaluate `closure` once, then step every part."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part."""
+        return {"parts": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore each part."""
+        for optimizer, state in zip(self.optimizers, state_dict["parts"], strict=True):
+            optimizer.load_state_dict(state)
+        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]

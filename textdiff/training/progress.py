@@ -1,0 +1,125 @@
+"""The progress of a run: steps done and to go, tokens per second, the last figures."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from lightning import LightningModule
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@final
+class StepBar(ProgressBar):
+    """A bar over the optimizer steps of a fit (or the batches of another task), and a line after each validation.
+
+    Where the output is no terminal there is no bar, only the lines.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._console, self._enabled = Console(soft_wrap=True, highlight=False), True
+        self._bar: Progress | None = None
+
+    def enable(self) -> None:
+        """Show the bar from its next start."""
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Show nothing."""
+        self._enabled = False
+        self._stop()
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print above the bar."""
+        if self._enabled:
+            self._console.print(*args, markup=False, **kwargs)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the steps done before, if the run was resumed, and those to go."""
+        self._start("training", trainer.max_steps if trainer.max_steps > 0 else None, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Show the step and the figures."""
+        if self._bar is not None:
+            self._bar.update(
+                self._bar.task_ids[0], completed=trainer.global_step, figures=figures(trainer.progress_bar_metrics)
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the last state of the bar on the screen."""
+        self._stop()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say so, or show the batches of a validation of its own."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description="validating")
+        elif not trainer.sanity_checking:
+            self._start("validating", sum(trainer.num_val_batches))
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Count."""
+        if not trainer.training and not trainer.fit_loop.epoch_loop.batch_progress.total.ready:
+            self._advance()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the figures of a validation within a fit."""
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], description="training")
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.print(f"step {trainer.global_step}: {figures(trainer.progress_bar_metrics)}")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the batches of a test."""
+        self._start("testing", sum(trainer.num_test_batches))
+
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Count."""
+        self._advance()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the templates."""
+        self._start("filling", sum(trainer.num_predict_batches))
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Count."""
+        self._advance()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Stop the bar, also after an error."""
+        self._stop()
+
+    def _start(self, description: str, total: float | None, completed: int = 0) -> None:
+        self._stop()
+        if self._enabled and self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
+            )
+            self._bar = Progress(*columns, console=self._console, refresh_per_second=2)
+            self._bar.add_task(description, total=total, completed=completed, figures="")
+            self._bar.start()
+
+    def _advance(self) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0])
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def figures(metrics: dict[str, Any]) -> str:
+    """Logged figures in one line, speed first."""
+    speed = [f"{metrics['tokens_per_second']:,.0f} tokens/s"] if "tokens_per_second" in metrics else []
+    rest = [f"{name} {value:.3f}" for name, value in metrics.items() if name != "tokens_per_second"]
+    return ", ".join([*speed, *rest])
