@@ -190,7 +190,13 @@ def test_predictions_keep_the_order_of_the_templates(
 
 def test_predict_without_templates_is_told(finished: Path) -> None:
     with pytest.raises(UserError, match="no source of text"):
-        run(["predict", "--config", str(finished / "fit.yaml")])
+        run(["predict", "--config", str(finished / "fit.yaml"), "--ckpt_path", str(finished / "run" / "last.ckpt")])
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_random_weights_are_not_measured(command: str, finished: Path) -> None:
+    with pytest.raises(UserError, match=f"{command} needs trained weights: give --ckpt_path FILE"):
+        run([command, "--config", str(finished / "fit.yaml")])
 
 
 def test_a_user_may_choose_bar_and_files(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

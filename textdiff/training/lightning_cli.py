@@ -25,7 +25,7 @@ from textdiff.training.progress import StepBar
 COMMANDS = ("fit", "validate", "test", "predict")
 """What `run` can do."""
 
-CHATTER = ("Tip: ", "TPU available", "GPU available: False", "Seed set to", "litlogger")
+CHATTER = ("Tip: ", "TPU available", "GPU available: False", "Seed set to")
 """Beginnings of messages of Lightning that tell a user nothing."""
 
 HARMLESS = (
@@ -34,7 +34,6 @@ HARMLESS = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
     r"You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit' stage",  # as intended
     r"Mismatch dtype between input and weight",  # of a norm in mixed precision
-    r"Total length of `CombinedLoader` across ranks is zero",
 )
 """Beginnings of warnings about what is meant to be so."""
 
@@ -53,7 +52,9 @@ def run(arguments: list[str]) -> int:
         except ArgumentError as error:
             raise UserError(f"{_essence(str(error))}; `textdiff {arguments[0]} --help` lists the options") from error
         except ValueError as error:
-            raise (_mistake(error) or error) from None
+            if (mistake := _mistake(error)) is None:
+                raise
+            raise mistake from None
         except MisconfigurationException as error:
             raise UserError(" ".join(str(error).split())) from error
         except SystemExit as stopped:  # --help, --print_config
@@ -99,7 +100,10 @@ class TextCLI(LightningCLI):
         """Read the options, and look at the checkpoint before anything is built."""
         assert isinstance(args, list)
         self.config = parser.parse_args(args)
-        path = self.config[self.config.subcommand].get("ckpt_path")
+        options = self.config[self._command]
+        path = options.get("ckpt_path")
+        if path is None and options["model"]["init_from"] is None and self._command != "fit":
+            raise UserError(f"{self._command} needs trained weights: give --ckpt_path FILE or --model.init_from FOLDER")
         if path is not None and path not in ("best", "last", "hpc"):
             read_checkpoint(path)
 
@@ -113,11 +117,7 @@ class TextCLI(LightningCLI):
             kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
         try:
             return super().instantiate_trainer(**kwargs)
-        except (
-            ValueError,
-            ModuleNotFoundError,
-            MisconfigurationException,
-        ) as error:  # what Lightning calls its options
+        except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # Lightning's, on its options
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
 

@@ -63,7 +63,7 @@ class StepBar(ProgressBar):
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Count."""
-        if not trainer.training and not trainer.fit_loop.epoch_loop.batch_progress.total.ready:
+        if trainer.state.fn == "validate":
             self._advance()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
