@@ -5,13 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textdiff.errors import UserError as UserError
+    from textdiff.evidence import Likelihood as Likelihood
+    from textdiff.evidence import Observed as Observed
+    from textdiff.inference import SMC as SMC
+    from textdiff.inference import BlockGibbs as BlockGibbs
+    from textdiff.inference import Exact as Exact
+    from textdiff.inference import Importance as Importance
+    from textdiff.inference import MetropolisHastings as MetropolisHastings
+    from textdiff.inference import ParticleGibbs as ParticleGibbs
+    from textdiff.inference import Rejection as Rejection
     from textdiff.models import Transformer as Transformer
     from textdiff.models import TransformerConfig as TransformerConfig
+    from textdiff.priors import Automaton as Automaton
     from textdiff.priors import AutoregressivePrior as AutoregressivePrior
+    from textdiff.priors import Conditioning as Conditioning
     from textdiff.priors import DiffusionPrior as DiffusionPrior
-    from textdiff.priors import Fills as Fills
+    from textdiff.priors import Posterior as Posterior
     from textdiff.priors import Prior as Prior
+    from textdiff.priors import WeightedSamples as WeightedSamples
     from textdiff.priors import load as load
+    from textdiff.priors import world as world
     from textdiff.samplers import POLICIES as POLICIES
     from textdiff.text import Canvas as Canvas
     from textdiff.text import Gap as Gap
@@ -21,19 +34,32 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOM_OF = {
-    "POLICIES": "samplers",
+    "Automaton": "priors",
     "AutoregressivePrior": "priors",
+    "BlockGibbs": "inference",
     "Canvas": "text",
+    "Conditioning": "priors",
     "DiffusionPrior": "priors",
-    "Fills": "priors",
+    "Exact": "inference",
     "Gap": "text",
+    "Importance": "inference",
+    "Likelihood": "evidence",
+    "MetropolisHastings": "inference",
+    "Observed": "evidence",
+    "POLICIES": "samplers",
+    "ParticleGibbs": "inference",
+    "Posterior": "priors",
     "Prior": "priors",
+    "Rejection": "inference",
+    "SMC": "inference",
     "Template": "text",
     "Transformer": "models",
     "TransformerConfig": "models",
     "UserError": "errors",
     "Vocabulary": "text",
+    "WeightedSamples": "priors",
     "load": "priors",
+    "world": "priors",
 }
 
 __all__ = list(_ROOM_OF)

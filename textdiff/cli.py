@@ -263,21 +263,24 @@ def _progress() -> Iterator[Callable[[str, int], Watch]]:
 def _export(arguments: list[str]) -> int:
     parser = Parser("textdiff export", "Turn a training run into a checkpoint folder that textdiff infill reads.")
     parser.add_argument("run", metavar="RUN.ckpt", help="a checkpoint of textdiff fit; averaged weights are taken")
-    parser.add_argument("--tokenizer", metavar="FOLDER", required=True, help="the tokenizer of the run")
+    parser.add_argument("--tokenizer", metavar="FOLDER", required=True, help="the tokenizer of the run, or world:NAME")
     parser.add_argument("--to", metavar="FOLDER", required=True, help="where to write config, weights and tokenizer")
     options = parser.read(arguments)
     if options.help:
         return _write(parser.format_help())
-    if not Path(options.tokenizer).is_dir():
+    of_world = options.tokenizer.startswith("world:")
+    if not of_world and not Path(options.tokenizer).is_dir():
         raise UserError(f"there is no folder {options.tokenizer!r}: give the one that data.tokenizer of the run names")
 
     from transformers.utils import logging
 
+    from textdiff.priors import world
     from textdiff.text import load_tokenizer
     from textdiff.training import export
 
     logging.disable_progress_bar()
-    export(options.run, load_tokenizer(options.tokenizer), options.to)
+    name = options.tokenizer.removeprefix("world:")
+    export(options.run, world(name).tokenizer if of_world else load_tokenizer(name), options.to)
     return _write(f'wrote {options.to}: textdiff infill "... [gap] ..." --checkpoint {options.to}\n')
 
 

@@ -177,7 +177,7 @@ def test_many_fills_are_drawn_a_few_at_a_time(prior, monkeypatch):
     text, sizes, sample = TEXTS[1], [], type(prior).sample
     first = prior.infill(text, n=6, seed=3)
     length = encoded(prior, text).tokens.shape[1]
-    monkeypatch.setattr(importlib.import_module("textdiff.priors.prior"), "CHUNK", 4 * length)
+    monkeypatch.setattr(importlib.import_module("textdiff.priors.posterior"), "CHUNK", 4 * length)
     monkeypatch.setattr(type(prior), "sample", lambda *a, **k: sizes.append(len(a[1])) or sample(*a, **k))
     chunked = prior.infill(text, n=6, seed=3)
     assert sizes == [4, 2]
@@ -187,7 +187,7 @@ def test_many_fills_are_drawn_a_few_at_a_time(prior, monkeypatch):
 
 
 def test_watching(prior, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("textdiff.priors.prior"), "CHUNK", 40)
+    monkeypatch.setattr(importlib.import_module("textdiff.priors.posterior"), "CHUNK", 40)
     seen = []
     fills = prior.infill(TEXTS[1], n=4, seed=0, watch=lambda *step: seen.append(step))
     slots = encoded(prior, TEXTS[1], 4).slots

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data.documents import documents
+from textdiff.data.documents import WORLD, documents
 from textdiff.data.files import atomically
 from textdiff.errors import UserError
+from textdiff.priors import world
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,13 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _key(sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, field: str) -> str:
-    known = [[str(source), *_stat(Path(source))] for source in sources]
+    known = [[str(source), *_stat(str(source))] for source in sources]
     return hashlib.sha256(json.dumps([known, fingerprint(tokenizer), field]).encode()).hexdigest()[:16]
 
 
-def _stat(path: Path) -> list[str | int]:
+def _stat(source: str) -> list[str | int]:
+    if source.startswith(WORLD):
+        law = world(source.removeprefix(WORLD).split(":")[0])
+        return [law.name, hashlib.sha256(law.weight.numpy().tobytes()).hexdigest()]
+    path = Path(source)
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []

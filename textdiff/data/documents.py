@@ -1,4 +1,4 @@
-"""Where text comes from: text, jsonl and parquet files, or a data set of the Hugging Face Hub."""
+"""Where text comes from: text, jsonl and parquet files, a data set of the Hugging Face Hub, or a world."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from textdiff.errors import UserError
+from textdiff.priors import Automaton, world
+from textdiff.priors import texts as written_by
 
 HUB = "hub:"
+WORLD = "world:"
 SEPARATOR = "<|endoftext|>"
 _READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 
@@ -17,9 +20,10 @@ def documents(sources: Sequence[str], field: str = "text") -> Iterator[str]:
     """Yield the documents of all sources, in order, blanks at their ends removed, empty ones left out.
 
     Args:
-        sources: paths, or `hub:owner/name[:config][@split]` for a data set of the Hub, read as a stream; the split is
-            "train" by default. A `.txt` file (or `.txt.xz`) holds documents that end with a line `<|endoftext|>`;
-            without such a line the file is one document.
+        sources: paths, `world:name:count[:seed]` for texts that an exact world writes (`textdiff.priors.WORLDS`), or
+            `hub:owner/name[:config][@split]` for a data set of the Hub, read as a stream; the split is "train" by
+            default. A `.txt` file (or `.txt.xz`) holds documents that end with a line `<|endoftext|>`; without such a
+            line the file is one document.
         field: the column of a jsonl, parquet or Hub source that holds the text.
 
     Raises:
@@ -48,7 +52,9 @@ def check_sources(sources: Sequence[str]) -> None:
         raise UserError("no source of text was given: name .txt, .jsonl or .parquet files, or hub:owner/name")
     for source in map(str, sources):
         path = Path(source)
-        if source.startswith(HUB):
+        if source.startswith(WORLD):
+            _of_world(source)
+        if source.startswith((HUB, WORLD)):
             continue
         if not path.is_file():
             raise UserError(
@@ -64,6 +70,8 @@ def _texts(source: str, field: str, by_line: bool) -> Iterator[str]:
     try:
         if source.startswith(HUB):
             texts = _from_hub(source, field)
+        elif source.startswith(WORLD):
+            texts = written_by(*_of_world(source))
         elif _is_text(path):
             texts = _separated(path, by_line)
         else:
@@ -78,6 +86,16 @@ def _texts(source: str, field: str, by_line: bool) -> Iterator[str]:
 
 def _is_text(path: Path) -> bool:
     return path.suffix == ".txt" or path.suffixes[-2:] == [".txt", ".xz"]
+
+
+def _of_world(source: str) -> tuple[Automaton, int, int]:
+    """The world of a source, the number of its texts, and the seed."""
+    name, *numbers = source.removeprefix(WORLD).split(":")
+    if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers) or int(numbers[0]) < 1:
+        raise UserError(
+            f"{source!r} is no source of a world's texts: expected world:name:count or world:name:count:seed"
+        )
+    return world(name), int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
 
 
 def _from_hub(source: str, field: str) -> Iterator[str]:

@@ -16,11 +16,12 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption import Corruption, LeftToRight, Mixture, RandomMasks
-from textdiff.data.documents import HUB, check_sources, documents, templates
+from textdiff.data.documents import HUB, WORLD, check_sources, documents, templates
 from textdiff.data.gaps import held_out_gaps
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.stream import StreamedRows
 from textdiff.errors import UserError
+from textdiff.priors import world
 from textdiff.text import Template, Vocabulary, load_tokenizer, train_tokenizer
 
 TOKENIZER_TEXTS = 200_000
@@ -42,7 +43,7 @@ class TextDataModule(lightning.LightningDataModule):
         train: sources of training text, see `textdiff.data.documents`.
         valid: sources of held-out text.
         tokenizer: folder of a tokenizer; where there is none, a byte-level BPE of `vocab_size` tokens is trained on
-            `train` and saved there. Or `hub:owner/name`, any tokenizer on the Hub.
+            `train` and saved there. Or `hub:owner/name`, any tokenizer on the Hub, or `world:name`, that of a world.
         corruption: what the denoiser sees in training; `LeftToRight` for the causal twin.
         vocab_size: of a tokenizer that is trained here.
         length: tokens in a row.
@@ -221,6 +222,8 @@ def _tokenizer(path: str, sources: Sequence[str], field: str, vocab_size: int) -
     """Load a tokenizer, or train one and save it, renamed into place so that no process sees half of it."""
     if path.startswith(HUB):
         return load_tokenizer(path.removeprefix(HUB))
+    if path.startswith(WORLD):
+        return world(path.removeprefix(WORLD)).tokenizer
     folder = Path(path)
     if not folder.exists():
         check_sources(sources)

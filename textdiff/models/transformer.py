@@ -266,6 +266,11 @@ class Transformer(PreTrainedModel):
         elif isinstance(module, nn.RMSNorm):
             nn.init.ones_(module.weight)
 
+    @property
+    def context(self) -> int:
+        """The longest text that it reads, in tokens."""
+        return self.config.max_position_embeddings
+
     def get_input_embeddings(self) -> nn.Module:
         return self.embedding
 

@@ -1,8 +1,45 @@
-"""Priors: laws over texts that fill gaps, all behind one interface."""
+"""Priors: laws over texts that can be conditioned on evidence, all behind one interface; some are exact worlds."""
 
+from textdiff.priors.automaton import Automaton
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
 from textdiff.priors.load import load, prior_of, shipped
-from textdiff.priors.prior import Fills, Prior
+from textdiff.priors.posterior import (
+    Conditioning,
+    Genealogy,
+    Posterior,
+    PosteriorSampler,
+    Scored,
+    WeightedSamples,
+    relative_variance,
+    seeded,
+)
+from textdiff.priors.prior import Prior, TractablePrior
+from textdiff.priors.worlds import WORLDS, arithmetic, grammar, hmm, ngram, table, texts, world
 
-__all__ = ["AutoregressivePrior", "DiffusionPrior", "Fills", "Prior", "load", "prior_of", "shipped"]
+__all__ = [
+    "WORLDS",
+    "Automaton",
+    "AutoregressivePrior",
+    "Conditioning",
+    "DiffusionPrior",
+    "Genealogy",
+    "Posterior",
+    "PosteriorSampler",
+    "Prior",
+    "Scored",
+    "TractablePrior",
+    "WeightedSamples",
+    "arithmetic",
+    "grammar",
+    "hmm",
+    "load",
+    "ngram",
+    "prior_of",
+    "relative_variance",
+    "seeded",
+    "shipped",
+    "table",
+    "texts",
+    "world",
+]

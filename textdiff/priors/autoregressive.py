@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import KeyValueCache, Transformer
-from textdiff.priors.prior import Prior
+from textdiff.priors.prior import TractablePrior
 from textdiff.samplers import LogProbKind, Trajectory, UnmaskingPolicy, Watch, draw, tempered
 from textdiff.samplers.draw import Streams, check_tempering
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
@@ -22,7 +22,7 @@ from textdiff.text import Canvas, Vocabulary
 
 @final
 @dataclass(frozen=True, eq=False)
-class AutoregressivePrior(Prior):
+class AutoregressivePrior(TractablePrior):
     """Prefix-only infilling: each token of a gap is drawn given all text before it, the text after the gap is not seen.
 
     The length of a gap of unknown length is drawn uniformly from its range, for a prefix says nothing about it; a text
@@ -92,7 +92,15 @@ class AutoregressivePrior(Prior):
         nfe = todo.sum(dim=1)
         return Trajectory(tokens, log_q, LogProbKind.EXACT, nfe, nfe)
 
-    def score(self, canvas: Canvas, tokens: Tensor, *, temperature: float = 1.0, top_p: float = 1.0) -> Trajectory:
+    def score(
+        self,
+        canvas: Canvas,
+        tokens: Tensor,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        generator: Generator | None = None,
+    ) -> Trajectory:
         """Exact log-probability that `sample` fills `canvas` with `tokens`, -inf if it cannot; one forward pass.
 
         Raises:
@@ -118,11 +126,63 @@ class AutoregressivePrior(Prior):
         nfe = torch.ones_like(tokens[:, 0])
         return Trajectory(tokens, log_q, LogProbKind.EXACT, nfe, nfe)
 
+    def log_prob(self, tokens: Tensor) -> Tensor:
+        """Exact log-probability of complete texts `[batch, length]` given their first token, float64 `[batch]`, nats.
+
+        Null and padding are left out; an eos counts. A token that a text cannot hold has probability 0.
+        """
+        scores, _ = self._token_log_probs(tokens, torch.zeros_like(tokens, dtype=torch.bool))
+        return scores.sum(dim=1)
+
+    def log_density(self, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, int]:
+        """The joint of the whole text: the target is the true posterior given text on both sides of a gap."""
+        return self.log_prob(tokens), 1
+
+    @torch.no_grad()
+    def log_partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The text before the first masked slot."""
+        known = ~(masked.cumsum(dim=1) > 0)
+        scores, real = self._token_log_probs(tokens, ~known)
+        return scores.sum(dim=1), real
+
+    def _token_log_probs(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-prob of each token given those before it, 0 where `hidden`, null or padding; and where it is not."""
+        real = ~hidden & (tokens != self._null) & (tokens != torch.tensor(self.vocabulary.pad, device=tokens.device))
+        states = self.network.hidden(tokens, *_reading(real))
+        column = torch.where(real, torch.arange(tokens.shape[1], device=tokens.device), -1)
+        before = F.pad(column.cummax(dim=1).values, (1, 0), value=-1)[:, :-1]
+        asked = real & (before >= 0)
+        row = asked.nonzero()[:, 0]
+        logits = self.network.head(states[row, before[asked]])
+        law = subs(logits, self.network.forbidden_mask(logits.device)).double()
+        scores = law.gather(1, tokens[asked][:, None])[:, 0]
+        return scores.new_zeros(tokens.shape).masked_scatter(asked, scores), real
+
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> AutoregressivePrior:
         """Refuse: the order is fixed."""
         raise UserError(
             "an autoregressive prior goes from left to right, a token at a time: leave out policy and steps"
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return self.network.device
+
+    @property
+    def context(self) -> int | None:
+        """The longest text that the network reads."""
+        return self.network.context
+
+    @property
+    def kind(self) -> LogProbKind:
+        """Exact."""
+        return LogProbKind.EXACT
+
+    @property
+    def tractable(self) -> bool:
+        """Yes: the chain rule."""
+        return True
 
     @property
     def label(self) -> str:

@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Protocol, final
 
+import torch
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
+from textdiff.diffusion import Denoiser
 from textdiff.errors import UserError
-from textdiff.models import Transformer
 from textdiff.priors.prior import Prior
-from textdiff.samplers import POLICIES, Strided, Trajectory, UnmaskingPolicy, Watch, by_name, path_log_prob, sample
+from textdiff.samplers import (
+    POLICIES,
+    LogProbKind,
+    Strided,
+    Trajectory,
+    UnmaskingPolicy,
+    Watch,
+    by_name,
+    path_log_prob,
+    sample,
+)
 from textdiff.text import Canvas, Vocabulary
 
 DEFAULT_POLICY = Strided(16)
 """On held-out text within 1 % of one token per step."""
 
 
+class Network(Denoiser, Protocol):
+    """A denoiser that lives on a device and may have a longest text: a `Transformer`, or a world that is exact."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def context(self) -> int | None: ...
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class DiffusionPrior(Prior):
-    """Fills gaps by parallel iterative denoising; a diffusion prior *is* the law of its sampler.
+    """WeightedSamples gaps by parallel iterative denoising; a diffusion prior *is* the law of its sampler.
 
     Args:
-        network: a denoiser.
+        network: a denoiser; an exact world is one, too, and makes a perfect network.
         tokenizer: text <-> ids.
         vocabulary: special ids and properties of tokens.
         policy: which tokens to reveal in each step.
     """
 
-    network: Transformer
+    network: Network
     tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
     policy: UnmaskingPolicy = DEFAULT_POLICY
@@ -47,9 +68,32 @@ class DiffusionPrior(Prior):
         """Fill each row of a canvas once, see `textdiff.samplers.sample`."""
         return sample(self.network, canvas, self.vocabulary, self.policy, generator, temperature, top_p, watch)
 
-    def score(self, canvas: Canvas, tokens: Tensor, *, temperature: float = 1.0, top_p: float = 1.0) -> Trajectory:
+    def score(
+        self,
+        canvas: Canvas,
+        tokens: Tensor,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        generator: Generator | None = None,
+    ) -> Trajectory:
         """Log-probability that `sample` fills `canvas` with `tokens`, see `textdiff.samplers.path_log_prob`."""
-        return path_log_prob(self.network, canvas, self.vocabulary, self.policy, tokens, temperature, top_p)
+        return path_log_prob(self.network, canvas, self.vocabulary, self.policy, tokens, temperature, top_p, generator)
+
+    def log_density(self, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, int]:
+        """The exact log-probability that `sample` fills `canvas` with `tokens`."""
+        if self.kind is not LogProbKind.EXACT:
+            raise UserError(
+                f"policy {_name(self.policy)!r} gives its draws no density ({self.kind}): as a target take one whose "
+                "order is a function of the canvas, such as 'strided'"
+            )
+        scored = self.score(canvas, tokens)
+        assert scored.log_q is not None
+        return scored.log_q, int(scored.nfe.max())
+
+    def log_partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Nothing: the law of a sampler is that of whole trajectories."""
+        return None
 
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> DiffusionPrior:
         """The same denoiser under another policy, or under its own with another number of steps."""
@@ -61,6 +105,26 @@ class DiffusionPrior(Prior):
         if steps is None and policy in (None, own):
             return self
         return replace(self, policy=by_name(own if policy is None else policy, steps))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return self.network.device
+
+    @property
+    def context(self) -> int | None:
+        """The longest text that the network reads."""
+        return self.network.context
+
+    @property
+    def kind(self) -> LogProbKind:
+        """As the policy declares."""
+        return self.policy.kind
+
+    @property
+    def tractable(self) -> bool:
+        """No: the law of a text is a sum over what was revealed when."""
+        return False
 
     @property
     def label(self) -> str:

@@ -17,7 +17,6 @@ from textdiff.errors import UserError
 from textdiff.models import Transformer, TransformerConfig
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
-from textdiff.priors.prior import Prior
 from textdiff.text import Vocabulary, load_tokenizer
 
 DEFAULT_CHECKPOINT = "stories"
@@ -27,7 +26,7 @@ SPECIAL = ("pad", "mask", "bos", "eos", "null")
 
 def load(
     folder: str | Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> Prior:
+) -> DiffusionPrior | AutoregressivePrior:
     """Read a checkpoint: a folder with `config.json`, `model.safetensors` and a tokenizer.
 
     Nothing but data is read: no code, no pickle, nothing from the network.
@@ -64,7 +63,7 @@ def load(
     return prior_of(network, tokenizer)
 
 
-def prior_of(network: Transformer, tokenizer: PreTrainedTokenizerBase) -> Prior:
+def prior_of(network: Transformer, tokenizer: PreTrainedTokenizerBase) -> DiffusionPrior | AutoregressivePrior:
     """The prior that a network is: autoregressive if it is causal, else masked diffusion."""
     vocabulary = Vocabulary.of(tokenizer)
     if network.config.causal:

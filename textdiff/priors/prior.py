@@ -1,79 +1,55 @@
-"""What every prior can do: fill the gaps of a text, and score a given fill."""
+"""What every prior can do: be conditioned, fill the gaps of a text, score a given fill."""
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.models import Transformer
+from textdiff.evidence import Evidence, Observed
+from textdiff.priors.posterior import Conditioning, Posterior, WeightedSamples, seeded
 from textdiff.samplers import LogProbKind, Trajectory, UnmaskingPolicy, Watch
-from textdiff.text import Canvas, Filled, Template, Vocabulary
-
-CHUNK = 2**14
-"""Most canvas tokens per forward pass of `infill`."""
-
-
-@dataclass(frozen=True)
-class Fills:
-    """Several fills of one template.
-
-    Attributes:
-        samples: each fill as text, whole and per gap.
-        tokens: ids `[n, length]`, null in unused slots.
-        log_q: log-probability in nats that the sampler gave to each fill, `[n]` float64; None for kind "none".
-        kind: what `log_q` is: "exact", "given-order" (given the random order that was drawn) or "none".
-        nfe: forward passes spent on each fill, `[n]`.
-        seconds: wall time for all of them.
-        label: how they were drawn, in words.
-    """
-
-    samples: tuple[Filled, ...]
-    tokens: Tensor
-    log_q: Tensor | None
-    kind: LogProbKind
-    nfe: Tensor
-    seconds: float
-    label: str
-
-    @property
-    def texts(self) -> list[str]:
-        """The whole texts, gaps filled."""
-        return [sample.text for sample in self.samples]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __iter__(self) -> Iterator[Filled]:
-        return iter(self.samples)
-
-    def __getitem__(self, index: int) -> Filled:
-        return self.samples[index]
-
-    def __str__(self) -> str:
-        scores = ["log q"] + (["-"] * len(self) if self.log_q is None else [f"{score:.2f}" for score in self.log_q])
-        fills = [f"fill ({self.label})", *(" | ".join(sample.fills) for sample in self.samples)]
-        return "\n".join(f"{score:>9}  {fill}" for score, fill in zip(scores, fills, strict=True))
+from textdiff.text import Canvas, Template, Vocabulary
 
 
 class Prior(ABC):
-    """A law over texts that can be conditioned on the text around gaps.
+    """A law over texts that can be conditioned on evidence.
 
     Attributes:
-        network: the transformer.
         tokenizer: text <-> ids.
         vocabulary: special ids and properties of tokens.
     """
 
-    network: Transformer
     tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where its tensors live."""
+
+    @property
+    @abstractmethod
+    def context(self) -> int | None:
+        """The longest text that it reads, in tokens; None: any."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> LogProbKind:
+        """In what sense `sample` knows the log-probability of its draws."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """How samples are drawn, in a few words."""
+
+    @property
+    @abstractmethod
+    def tractable(self) -> bool:
+        """Whether the exact joint log-probability of a text is known (`TractablePrior`)."""
 
     @abstractmethod
     def sample(
@@ -88,8 +64,39 @@ class Prior(ABC):
         """Fill each row of a canvas once."""
 
     @abstractmethod
-    def score(self, canvas: Canvas, tokens: Tensor, *, temperature: float = 1.0, top_p: float = 1.0) -> Trajectory:
-        """Log-probability that `sample` would have filled `canvas` with the complete `tokens [batch, length]`."""
+    def score(
+        self,
+        canvas: Canvas,
+        tokens: Tensor,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        generator: Generator | None = None,
+    ) -> Trajectory:
+        """Log-probability that `sample` would have filled `canvas` with the complete `tokens [batch, length]`.
+
+        `generator` draws the order, for samplers that draw one.
+        """
+
+    @abstractmethod
+    def log_density(self, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, int]:
+        """The density that makes this prior a target, in nats `[batch]` float64, and the forward passes it took.
+
+        The exact joint of the complete `tokens [batch, length]` where there is one, else the law of the sampler given
+        the fixed tokens of `canvas`.
+
+        Raises:
+            UserError: there is neither.
+        """
+
+    @abstractmethod
+    def log_partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What the joint knows of partly filled texts `[batch, length]`.
+
+        Returns:
+            The log-probability of some of the tokens, in nats `[batch]` float64, and which those are, bool
+            `[batch, length]`; None: nothing is known before a text is complete.
+        """
 
     @abstractmethod
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> Prior:
@@ -103,15 +110,19 @@ class Prior(ABC):
             UserError: no such policy, or no choice of policy or steps.
         """
 
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """How samples are drawn, in a few words."""
+    def given(self, evidence: Evidence | Template | Canvas | str, *, target: Prior | None = None) -> Posterior:
+        """The posterior given evidence: a template, a canvas of one row, or pieces of evidence joined by `&`.
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network lives."""
-        return self.network.device
+        Args:
+            evidence: what is known.
+            target: another prior with the same tokenizer, whose posterior is meant: this one then only proposes.
+
+        Raises:
+            UserError: malformed or empty evidence, a text longer than a model's context, another tokenizer.
+        """
+        if not isinstance(evidence, Evidence):
+            evidence = Observed(evidence)
+        return Posterior(self, evidence, self if target is None else target)
 
     def infill(
         self,
@@ -124,8 +135,8 @@ class Prior(ABC):
         temperature: float = 1.0,
         top_p: float = 1.0,
         watch: Watch | None = None,
-    ) -> Fills:
-        """Fill the gaps of a text, `n` times independently.
+    ) -> WeightedSamples:
+        """Fill the gaps of a text, `n` times independently: `given(text).sample(n)` with `Conditioning`.
 
         Args:
             text: a template such as `"Lily lost her ball. [gap] She was happy."`; `[gap:12]` is exactly 12 tokens,
@@ -143,44 +154,27 @@ class Prior(ABC):
         if n < 1:
             raise UserError(f"n is {n}: ask for at least 1 fill")
         prior = self if policy is None and steps is None else self.with_policy(policy, steps)
-        template = Template.parse(text)
-        canvas = template.encode(self.tokenizer)
-        self._check_length(canvas)
-        generator = _seeded(seed)
-        most = n if watch is not None else max(1, CHUNK // canvas.tokens.shape[1])
-        start = time.perf_counter()
-        parts = [
-            prior.sample(
-                canvas.repeat(min(most, n - done)).to(self.device),
-                generator,
-                temperature=temperature,
-                top_p=top_p,
-                watch=watch,
-            )
-            for done in range(0, n, most)
-        ]
-        tokens, nfe = torch.cat([part.tokens for part in parts]).cpu(), torch.cat([part.nfe for part in parts]).cpu()
-        scores = [part.log_q.cpu() for part in parts if part.log_q is not None]
-        seconds = time.perf_counter() - start
-        samples = tuple(template.decode(self.tokenizer, row) for row in tokens)
-        return Fills(samples, tokens, torch.cat(scores) if scores else None, parts[0].kind, nfe, seconds, prior.label)
+        method = Conditioning(temperature, top_p, watch)
+        return prior.given(text).sample(n, method, generator=seeded(seed))
 
-    def _check_length(self, canvas: Canvas) -> None:
-        longest, length = self.network.config.max_position_embeddings, canvas.tokens.shape[1]
-        if length > longest:
+    def check_canvas(self, canvas: Canvas) -> None:
+        """See that a canvas fits into the context.
+
+        Raises:
+            UserError: it does not.
+        """
+        length = canvas.tokens.shape[1]
+        if self.context is not None and length > self.context:
             slots = int(canvas.slots.sum())
             raise UserError(
-                f"the text takes {length} tokens, {slots} of them in gaps, and the model reads at most {longest}: "
+                f"the text takes {length} tokens, {slots} of them in gaps, and the model reads at most {self.context}: "
                 "shorten the text or its gaps, e.g. [gap:1-16]"
             )
 
 
-def _seeded(seed: int | None) -> Generator:
-    generator = Generator()
-    if seed is None:
-        generator.seed()
-        return generator
-    try:
-        return generator.manual_seed(seed)
-    except (RuntimeError, ValueError):
-        raise UserError(f"seed is {seed!r}, expected a whole number of at most 64 bits") from None
+class TractablePrior(Prior):
+    """A prior that knows the exact joint log-probability of a text."""
+
+    @abstractmethod
+    def log_prob(self, tokens: Tensor) -> Tensor:
+        """Log-probability of complete texts `[batch, length]`, null and padding left out, in nats `[batch]` float64."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from textdiff.priors import AutoregressivePrior, DiffusionPrior, Fills, Prior
+from textdiff.priors import AutoregressivePrior, DiffusionPrior, Prior, WeightedSamples
 from textdiff.report.viewer import Denoising, Recorder
 from textdiff.samplers import POLICIES, LogProbKind, Watch
 from textdiff.text import Template
@@ -35,7 +35,7 @@ class Answer:
     """
 
     template: Template
-    fills: Fills
+    fills: WeightedSamples
     denoisings: tuple[Denoising, ...]
     checkpoint: str
     policy: str

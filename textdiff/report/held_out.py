@@ -18,7 +18,7 @@ from textdiff.data import documents, held_out_gaps
 from textdiff.data.corpus import Corpus, in_memory
 from textdiff.diffusion import nelbo_exact_k
 from textdiff.errors import UserError
-from textdiff.priors import Prior
+from textdiff.priors import DiffusionPrior, Prior
 from textdiff.text import Canvas, Vocabulary
 
 BATCH = 16
@@ -113,7 +113,10 @@ def held_out(
     """
     if prior.tokenizer.get_vocab() != twin.tokenizer.get_vocab():
         raise UserError("prior and twin have different tokenizers: give two checkpoints that were trained together")
-    longest = prior.network.config.max_position_embeddings
+    if not isinstance(prior, DiffusionPrior):
+        raise UserError(f"held-out figures compare a diffusion prior with its twin, the prior is {prior.label}")
+    longest = prior.context
+    assert longest is not None
     corpus = in_memory(documents(files), prior.tokenizer)
     items = held_out_gaps(corpus, prior.vocabulary, gaps, gap_length, longest=longest, seed=seed)
     if not items:
@@ -172,7 +175,7 @@ def _gap_nats(prior: Prior, items: Sequence[tuple[Canvas, Tensor]]) -> tuple[Ten
 
 
 def _text_bits(
-    prior: Prior, twin: Prior, corpus: Corpus, longest: int, texts: int, samples: int, seed: int
+    prior: DiffusionPrior, twin: Prior, corpus: Corpus, longest: int, texts: int, samples: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Exact bits of the twin, a bound on the prior's, and characters, each `[texts]`."""
     chosen = [torch.from_numpy(corpus[d]) for d in range(len(corpus)) if len(corpus[d]) <= longest][:texts]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textdiff.priors import Fills, Prior
+from textdiff.priors import Prior, WeightedSamples
 from textdiff.samplers import LogProbKind
 from textdiff.text import Filled, Gap, Template
 from textdiff.text.vocabulary import token_bytes
@@ -107,7 +107,7 @@ class Recorder:
         self.when[revealed] = self._calls
         self._calls += 1
 
-    def denoisings(self, prior: Prior, text: str, fills: Fills) -> tuple[Denoising, ...]:
+    def denoisings(self, prior: Prior, text: str, fills: WeightedSamples) -> tuple[Denoising, ...]:
         """The denoising of each of the `fills = prior.infill(text, ..., watch=self)`."""
         template, contents = Template.parse(text), token_bytes(prior.tokenizer)
         gap = template.encode(prior.tokenizer).gap[0].tolist()
@@ -146,7 +146,7 @@ def denoising_html(prior: Prior, text: str, seed: int | None = None, **options: 
     )
 
 
-def fills_html(fills: Fills, text: str) -> str:
+def fills_html(fills: WeightedSamples, text: str) -> str:
     """Fills in their places, as a fragment of HTML.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textdiff.errors import UserError
 from textdiff.samplers.adaptive import EntropyBounded, Threshold
 from textdiff.samplers.confidence import Entropy, Margin, SampledConfidence, TopProbability
-from textdiff.samplers.denoise import Trajectory, Watch, path_log_prob, sample
+from textdiff.samplers.denoise import Progress, Trajectory, Watch, path_log_prob, sample, steered
 from textdiff.samplers.draw import draw, tempered
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
@@ -20,6 +20,7 @@ __all__ = [
     "LogProbKind",
     "Margin",
     "Paced",
+    "Progress",
     "RandomOrder",
     "SampledConfidence",
     "State",
@@ -34,6 +35,7 @@ __all__ = [
     "length_log_probs",
     "path_log_prob",
     "sample",
+    "steered",
     "tempered",
 ]
 

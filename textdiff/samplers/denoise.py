@@ -1,4 +1,4 @@
-"""The one denoising loop: it draws fills of a canvas's gaps, or scores given ones, under any unmasking policy."""
+"""The one denoising loop: it draws fills of a canvas's gaps, scores given ones, or moves a system of particles."""
 
 from __future__ import annotations
 
@@ -16,6 +16,27 @@ from textdiff.samplers.policy import LogProbKind, State, UnmaskingPolicy
 from textdiff.text import Canvas, Vocabulary
 
 Watch = Callable[[Tensor, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """Where the denoising of a batch stands between two steps.
+
+    Attributes:
+        tokens: `[batch, length]`, mask where still unknown, null in unused slots.
+        masked: bool `[batch, length]`, slots that are still to be filled.
+        slot_log_q: float64 `[batch, length]`, log-probability with which each slot was filled, 0 elsewhere.
+        length_log_q: float64 `[batch]`, log-probability of the lengths that were drawn.
+    """
+
+    tokens: Tensor
+    masked: Tensor
+    slot_log_q: Tensor
+    length_log_q: Tensor
+
+
+Steer = Callable[[Progress], Tensor | None]
+"""Between two steps: rows `[batch]` with which the batch goes on in place of its own, or None to leave it alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +88,29 @@ def sample(
         UserError: temperature or top_p out of range; a gap of unknown length but no `null` in the vocabulary.
         ValueError: the denoiser leaves a slot no allowed token.
     """
-    return _denoise(denoiser, canvas, vocabulary, policy, generator, None, temperature, top_p, watch)
+    return _denoise(denoiser, canvas, vocabulary, policy, generator, None, None, temperature, top_p, watch, None)
+
+
+@torch.no_grad()
+def steered(
+    denoiser: Denoiser,
+    canvas: Canvas,
+    vocabulary: Vocabulary,
+    policy: UnmaskingPolicy,
+    generator: torch.Generator,
+    steer: Steer,
+    retained: Tensor | None = None,
+    forced: Tensor | None = None,
+) -> Trajectory:
+    """`sample` as a particle system: rows may be replaced by others between two steps.
+
+    Args:
+        denoiser, canvas, vocabulary, policy, generator: see `sample`; all rows of the canvas are alike.
+        steer: called after the lengths are drawn and after each step.
+        retained, forced: rows that are forced, bool `[batch]`, follow their complete text in `retained [batch, length]`
+            instead of drawing.
+    """
+    return _denoise(denoiser, canvas, vocabulary, policy, generator, retained, forced, 1.0, 1.0, None, steer)
 
 
 def path_log_prob(
@@ -97,7 +140,8 @@ def path_log_prob(
         generator = torch.Generator().manual_seed(0)  # an order that is a function of the canvas draws nothing
     if tokens.shape != canvas.tokens.shape or (tokens != canvas.tokens)[~canvas.slots].any():
         raise ValueError("tokens to score differ from the canvas in shape or outside its gaps")
-    return _denoise(denoiser, canvas, vocabulary, policy, generator, tokens, temperature, top_p, None)
+    forced = torch.ones_like(tokens[:, 0], dtype=torch.bool)
+    return _denoise(denoiser, canvas, vocabulary, policy, generator, tokens, forced, temperature, top_p, None, None)
 
 
 def _denoise(
@@ -107,26 +151,38 @@ def _denoise(
     policy: UnmaskingPolicy,
     generator: torch.Generator,
     target: Tensor | None,
+    forced: Tensor | None,
     temperature: float,
     top_p: float,
     watch: Watch | None,
+    steer: Steer | None,
 ) -> Trajectory:
-    """Draw the fills, or with a `target` walk the same way with its tokens."""
+    """Draw the fills; rows that are `forced` walk the same way with the tokens of the `target`."""
     check_tempering(temperature, top_p)
     vocabulary = vocabulary.to(canvas.tokens.device)
     streams = Streams.of(generator, canvas.slots)
-    tokens, gap, log_q, nfe = _set_lengths(denoiser, canvas, vocabulary, streams, target)
+    tokens, gap, length_log_q, nfe = _set_lengths(denoiser, canvas, vocabulary, streams, target, forced)
     if watch is not None and nfe.any():
         watch(tokens.clone(), canvas.slots & (gap < 0))
 
     masked, steps = gap >= 0, torch.zeros_like(nfe)
-    rank, size = rank_and_size(gap)
-    while len(rows := masked.any(dim=1).nonzero()[:, 0]):
+    slot_log_q = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
+    turn = nfe.clone()  # of a row's place in the batch, not of what stands there: a copy of a row draws afresh
+    while True:
+        if steer is not None:
+            parents = steer(Progress(tokens, masked, slot_log_q, length_log_q))
+            if parents is not None:
+                tokens, gap, masked, slot_log_q, length_log_q, nfe, steps = (
+                    x[parents] for x in (tokens, gap, masked, slot_log_q, length_log_q, nfe, steps)
+                )
+        if not len(rows := masked.any(dim=1).nonzero()[:, 0]):
+            break
+        rank, size = rank_and_size(gap)
         where = masked[rows]
         inside_word = canvas.word_start[rows][where][:, None] & ~vocabulary.starts_word
         law = denoiser.log_probs(tokens[rows], canvas.observed[rows], where)
         law = _normalised(law, vocabulary.forbidden | inside_word)
-        noise, order_noise = streams.uniforms(rows, nfe[rows])
+        noise, order_noise = streams.uniforms(rows, turn[rows])
         drawn = None
         if policy.kind is LogProbKind.NONE:
             drawn = tokens[rows].masked_scatter(where, draw(tempered(law, temperature, top_p), noise[where]))
@@ -135,24 +191,39 @@ def _denoise(
         assert not (revealed & ~where).any() and revealed.any(dim=1).all()
 
         law = tempered(law[revealed[where]], temperature, top_p)
+        if drawn is not None:
+            values = drawn[revealed]
+        elif forced is None or not forced.all():
+            values = draw(law, noise[revealed])
         if target is not None:
-            values = target[rows][revealed]
-        else:
-            values = draw(law, noise[revealed]) if drawn is None else drawn[revealed]
-        scores = log_q.new_zeros(where.shape).masked_scatter(revealed, law.gather(1, values[:, None])[:, 0])
-        log_q = log_q.index_add(0, rows, scores.sum(dim=1))
+            given = target[rows][revealed]
+            assert forced is not None
+            values = (
+                given
+                if forced.all()
+                else torch.where(forced[rows].repeat_interleave(revealed.sum(dim=1)), given, values)
+            )
+        scores = slot_log_q.new_zeros(where.shape).masked_scatter(revealed, law.gather(1, values[:, None])[:, 0])
+        slot_log_q = slot_log_q.index_add(0, rows, scores)
         tokens[rows] = tokens[rows].masked_scatter(revealed, values)
         masked[rows] = where & ~revealed
         nfe[rows] += 1
+        turn[rows] += 1
         steps[rows] += 1
         if watch is not None:
             watch(tokens.clone(), torch.zeros_like(masked).index_copy(0, rows, revealed))
 
-    return Trajectory(tokens, None if policy.kind is LogProbKind.NONE else log_q, policy.kind, nfe, steps)
+    log_q = None if policy.kind is LogProbKind.NONE else length_log_q + slot_log_q.sum(dim=1)
+    return Trajectory(tokens, log_q, policy.kind, nfe, steps)
 
 
 def _set_lengths(
-    denoiser: Denoiser, canvas: Canvas, vocabulary: Vocabulary, streams: Streams, target: Tensor | None
+    denoiser: Denoiser,
+    canvas: Canvas,
+    vocabulary: Vocabulary,
+    streams: Streams,
+    target: Tensor | None,
+    forced: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Decide how many tokens each gap of unknown length gets, all gaps of a row from one forward pass.
 
@@ -176,12 +247,13 @@ def _set_lengths(
     law = denoiser.log_probs(tokens[rows], canvas.observed[rows], where, null=True)
     law = _normalised(law, vocabulary.forbidden)
     law = length_log_probs(law, null, slots, minimum)
+    noise, _ = streams.uniforms(rows, nfe[rows])
+    first = by_gap(noise[where], slots, minimum.shape[1])[..., 0]
+    lengths = draw(law.detach().flatten(0, 1), first.flatten()).view_as(minimum)
     if target is not None:
-        lengths = count_tokens(target[rows][where], null, slots, minimum.shape[1])
-    else:
-        noise, _ = streams.uniforms(rows, nfe[rows])
-        first = by_gap(noise[where], slots, minimum.shape[1])[..., 0]
-        lengths = draw(law.flatten(0, 1), first.flatten()).view_as(minimum)
+        assert forced is not None
+        given = count_tokens(target[rows][where], null, slots, minimum.shape[1])
+        lengths = torch.where(forced[rows, None], given, lengths)
     unused = where & (rank_and_size(slots)[0] >= lengths.gather(1, slots.clamp(min=0)))
     tokens[rows], gap[rows] = tokens[rows].masked_fill(unused, null), slots.masked_fill(unused, -1)
     nfe[rows] = 1

@@ -119,6 +119,7 @@ class TextModule(lightning.LightningModule):
 
     def _initialise(self, folder: str) -> None:
         donor = load(folder)
+        assert isinstance(donor.network, Transformer)
         if donor.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError(f"init_from {folder!r} has another tokenizer: set data.tokenizer to that folder")
         if difference := shape_difference(donor.network.config.to_dict(), self.network.config, twins=True):

@@ -1,0 +1,31 @@
+"""Posterior inference: ways to draw from p(x | y), each stating its target and in what sense it is exact."""
+
+from textdiff.inference.diagnostics import Sandwich, log_evidence_sandwich, rank_uniformity
+from textdiff.inference.exact import Exact
+from textdiff.inference.importance import Importance, pareto_k
+from textdiff.inference.metropolis import BlockGibbs, MetropolisHastings
+from textdiff.inference.particle_gibbs import ParticleGibbs
+from textdiff.inference.rejection import Rejection
+from textdiff.inference.resampling import Resampling, multinomial, residual, stratified, systematic
+from textdiff.inference.smc import SMC
+from textdiff.priors import Conditioning
+
+__all__ = [
+    "SMC",
+    "BlockGibbs",
+    "Conditioning",
+    "Exact",
+    "Importance",
+    "MetropolisHastings",
+    "ParticleGibbs",
+    "Rejection",
+    "Resampling",
+    "Sandwich",
+    "log_evidence_sandwich",
+    "multinomial",
+    "pareto_k",
+    "rank_uniformity",
+    "residual",
+    "stratified",
+    "systematic",
+]

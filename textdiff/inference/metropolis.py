@@ -1,0 +1,168 @@
+"""Markov chains that mask part of a gap again and denoise it anew: Metropolis-Hastings, and block Gibbs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Generator, Tensor
+
+from textdiff.errors import UserError
+from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.samplers import LogProbKind
+from textdiff.text import Canvas
+
+
+@final
+@dataclass(frozen=True)
+class MetropolisHastings(PosteriorSampler):
+    """`n` independent chains; a sweep masks some tokens of each, draws them anew, and accepts with the exact ratio.
+
+    What is masked is drawn without looking at the tokens: a random span or a random subset of the filled slots, or in a
+    share of the sweeps all slots of all gaps, their lengths included. The proposal and its reverse are denoised by the
+    same policy, so both have an exact log-probability, and the posterior is invariant.
+
+    Args:
+        sweeps: for each chain.
+        independent: share of sweeps that draw all gaps anew.
+    """
+
+    exactness: ClassVar[str] = "Markov chain that leaves the posterior invariant: exact as sweeps grow"
+    sweeps: int = 16
+    independent: float = 0.25
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` samples, the ends of `n` chains.
+
+        Raises:
+            UserError: less than 1 sweep, a share out of range, or an order that is no function of the canvas.
+        """
+        if self.sweeps < 1 or not 0 <= self.independent <= 1:
+            raise UserError(f"{self.sweeps} sweeps, {self.independent} of them independent: expected 1 or more, 0 to 1")
+        prior = posterior.prior
+        if prior.kind is not LogProbKind.EXACT:
+            raise UserError(
+                f"{prior.label} has no exact log-probability: Metropolis-Hastings needs a policy whose order is a "
+                "function of the canvas, such as 'strided'"
+            )
+        started = time.perf_counter()
+        drawn = posterior.propose(n, generator)
+        tokens, nfe, accepted = drawn.tokens, drawn.nfe, 0.0
+        density, passes = posterior.log_density(tokens)
+        nfe = nfe + passes
+        for _ in range(self.sweeps):
+            if torch.rand(1, generator=generator) < self.independent:
+                canvas = posterior.canvas.repeat(n)
+            else:
+                canvas = masked_again(posterior, tokens, _some_slots(posterior, tokens, generator))
+            there = prior.sample(canvas, generator)
+            with torch.no_grad():
+                back = prior.score(canvas, tokens)
+            assert there.log_q is not None and back.log_q is not None
+            new, passes = posterior.log_density(there.tokens)
+            ratio = new - density + back.log_q - there.log_q
+            ratio = ratio.where(density > -torch.inf, torch.zeros_like(ratio))  # from where the target has no mass: go
+            chance = torch.rand(n, generator=generator, dtype=torch.float64).to(ratio.device)
+            accept = chance.log() < ratio
+            tokens = torch.where(accept[:, None], there.tokens, tokens)
+            density = torch.where(accept, new, density)
+            nfe = nfe + there.nfe + back.nfe + passes
+            accepted += float(accept.double().mean()) / self.sweeps
+        return posterior.samples(
+            tokens,
+            torch.zeros_like(density).masked_fill(density == -torch.inf, -torch.inf),
+            None,
+            nfe,
+            started=started,
+            label=f"Metropolis-Hastings over {prior.label}, {self.sweeps} sweeps",
+            exactness=self.exactness,
+            kind=LogProbKind.NONE,
+            has_evidence=False,
+            diagnostics={"acceptance": accepted},
+        )
+
+
+@final
+@dataclass(frozen=True)
+class BlockGibbs(PosteriorSampler):
+    """`n` independent chains; a sweep draws each block of neighbouring slots anew given all other tokens.
+
+    Lengths of open gaps stay as they were first drawn.
+
+    Args:
+        sweeps: for each chain.
+        block: slots that are drawn together.
+    """
+
+    exactness: ClassVar[str] = (
+        "Gibbs: exact as sweeps grow, if the prior's draws of a block are those of one joint law (a world, or a "
+        "perfect denoiser at one token per step) and lengths are given; a trained denoiser's are nearly so"
+    )
+    sweeps: int = 4
+    block: int = 4
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` samples, the ends of `n` chains.
+
+        Raises:
+            UserError: a count below 1, another target than the prior's own, or evidence with a likelihood.
+        """
+        if self.sweeps < 1 or self.block < 1:
+            raise UserError(f"{self.sweeps} sweeps of blocks of {self.block}: expected 1 or more of each")
+        if posterior.target is not posterior.prior or posterior.evidence.weighs:
+            raise UserError(
+                "block Gibbs accepts every draw, so it can neither aim at another target nor heed a likelihood: use "
+                "MetropolisHastings()"
+            )
+        started, prior = time.perf_counter(), posterior.prior
+        drawn = posterior.propose(n, generator)
+        tokens, nfe = drawn.tokens, drawn.nfe
+        for _ in range(self.sweeps):
+            number = _number(posterior, tokens)
+            for first in range(0, int(number.max()) + 1, self.block):
+                chosen = (number >= first) & (number < first + self.block)
+                moved = prior.sample(masked_again(posterior, tokens, chosen), generator)
+                tokens, nfe = moved.tokens, nfe + moved.nfe
+        return posterior.samples(
+            tokens,
+            None,
+            None,
+            nfe,
+            started=started,
+            label=f"block Gibbs over {prior.label}, {self.sweeps} sweeps of blocks of {self.block}",
+            exactness=self.exactness,
+            kind=LogProbKind.NONE,
+            has_evidence=False,
+        )
+
+
+def masked_again(posterior: Posterior, tokens: Tensor, chosen: Tensor) -> Canvas:
+    """Complete texts `[n, length]` with some of their slots masked, as gaps of exact length."""
+    canvas = Canvas.of(tokens.masked_fill(chosen, posterior.prior.vocabulary.mask), posterior.prior.vocabulary.mask)
+    word_start = posterior.canvas.word_start & chosen
+    return Canvas(canvas.tokens, canvas.observed, canvas.gap, canvas.minimum, word_start)
+
+
+def _number(posterior: Posterior, tokens: Tensor) -> Tensor:
+    """Number of each slot among those of its row that hold a token, -1 elsewhere, `[n, length]`."""
+    filled = posterior.canvas.slots.expand_as(tokens)
+    if (null := posterior.prior.vocabulary.null) is not None:
+        filled = filled & (tokens != null)
+    return torch.where(filled, filled.cumsum(dim=1) - 1, -1)
+
+
+def _some_slots(posterior: Posterior, tokens: Tensor, generator: Generator) -> Tensor:
+    """A random span, or as often a random subset, of the filled slots of each row; at least one where there is any."""
+    n, device = len(tokens), tokens.device
+    number = _number(posterior, tokens)
+    size = number.amax(dim=1) + 1
+    spans, start, length = torch.rand(3, n, generator=generator, dtype=torch.float64).to(device)
+    many = (1 + (length * size).long()).clamp(max=size)
+    first = (start * (size - many + 1)).long()
+    span = (number >= first[:, None]) & (number < (first + many)[:, None])
+    noise = torch.rand(tokens.shape, generator=generator, dtype=torch.float64).to(device)
+    order = noise.masked_fill(number < 0, torch.inf).argsort(dim=1).argsort(dim=1)
+    subset = (order < many[:, None]) & (number >= 0)
+    return torch.where((spans < 0.5)[:, None], span, subset)

@@ -1,0 +1,81 @@
+"""Particle Gibbs: conditional SMC around a retained text, repeated.
+
+Andrieu, Doucet and Holenstein 2010; for masked diffusion arXiv:2507.08390.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Generator
+
+from textdiff.errors import UserError
+from textdiff.inference.resampling import multinomial
+from textdiff.inference.smc import Particles
+from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.samplers import LogProbKind, draw
+
+
+@final
+@dataclass(frozen=True)
+class ParticleGibbs(PosteriorSampler):
+    """`n` independent chains, each of which starts from the sampler and makes some sweeps of conditional SMC.
+
+    Each sweep leaves the posterior invariant with any number of particles from 2 on.
+
+    Args:
+        particles: in each sweep, the retained one counted in.
+        sweeps: for each chain.
+        threshold: see `SMC`.
+    """
+
+    exactness: ClassVar[str] = "Markov chain that leaves the posterior invariant: exact as sweeps grow"
+    particles: int = 8
+    sweeps: int = 4
+    threshold: float = 0.5
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` samples, the ends of `n` chains.
+
+        Raises:
+            UserError: fewer than 2 particles or 1 sweep, or the order is no function of the canvas.
+        """
+        if self.particles < 2 or self.sweeps < 1:
+            raise UserError(
+                f"{self.particles} particles and {self.sweeps} sweeps: particle Gibbs takes 2 particles and 1 sweep "
+                "or more"
+            )
+        if posterior.prior.kind is not LogProbKind.EXACT:
+            raise UserError(
+                f"{posterior.prior.label} retraces no text: particle Gibbs needs a policy whose order is a function of "
+                "the canvas, such as 'strided'"
+            )
+        started = time.perf_counter()
+        drawn = posterior.propose(n, generator)
+        tokens, nfe, moved = drawn.tokens, drawn.nfe, 0.0
+        for _ in range(self.sweeps):
+            system = Particles(posterior, n, self.particles, self.threshold, multinomial, retained=tokens)
+            moves = system.run(generator)
+            chance = torch.rand(n, generator=generator, dtype=torch.float64)
+            dead = (system.log_weights == -torch.inf).all(dim=1)
+            chosen = draw(system.log_weights.masked_fill(dead[:, None], 0.0).log_softmax(dim=1), chance)
+            chosen = chosen.masked_fill(dead, 0)  # a start that the target rules out, and nothing better found
+            rows = (chosen + self.particles * torch.arange(n)).to(tokens.device)
+            moved += float((moves.tokens[rows] != tokens).any(dim=1).double().mean()) / self.sweeps
+            tokens = moves.tokens[rows]
+            nfe = nfe + moves.nfe.view(n, self.particles).sum(dim=1) + system.passes * self.particles
+        return posterior.samples(
+            tokens,
+            None,
+            None,
+            nfe,
+            started=started,
+            label=f"particle Gibbs over {posterior.prior.label}, {self.sweeps} sweeps of {self.particles} particles",
+            exactness=self.exactness,
+            kind=LogProbKind.NONE,
+            has_evidence=False,
+            diagnostics={"moved": moved},
+        )

@@ -1,0 +1,82 @@
+"""Rejection sampling: exact posterior draws, at a price that grows with the gap."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Generator, Tensor
+
+from textdiff.errors import UserError
+from textdiff.inference.importance import log_weights
+from textdiff.priors import Automaton, Posterior, PosteriorSampler, WeightedSamples
+
+AT_ONCE = 256
+"""Most proposals that are drawn together."""
+
+
+@final
+@dataclass(frozen=True)
+class Rejection(PosteriorSampler):
+    """Draws of the prior's sampler, each kept with probability w / bound: independent, exact and equally weighted.
+
+    Args:
+        log_bound: no log-weight is above it. None: 0 where the weight is a likelihood of at most 1, the log-evidence
+            where a world proposes to itself; otherwise it must be given.
+        most: proposals to try, at most.
+    """
+
+    exactness: ClassVar[str] = "exact, if no weight is above the bound (one that is seen is an error)"
+    log_bound: float | None = None
+    most: int = 100_000
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` samples.
+
+        Raises:
+            UserError: there is no bound, a weight was above it, or too few proposals were accepted.
+        """
+        bound, started = self._bound(posterior), time.perf_counter()
+        kept: list[tuple[Tensor, Tensor | None]] = []
+        tried = found = passes = 0
+        while found < n and tried < self.most:
+            drawn = posterior.propose(min(AT_ONCE, self.most - tried), generator)
+            weights, extra = log_weights(posterior, drawn)
+            if (highest := float(weights.max())) > bound + 1e-9:
+                raise UserError(f"a log-weight is {highest:.4f}, above the bound {bound:.4f}: give a larger log_bound")
+            uniform = torch.rand(len(weights), generator=generator, dtype=torch.float64).to(weights.device)
+            accepted = (uniform.log() < weights - bound).nonzero()[:, 0]
+            kept.append((drawn.tokens[accepted], None if drawn.log_q is None else drawn.log_q[accepted]))
+            found, tried = found + len(accepted), tried + len(weights)
+            passes += int(drawn.nfe.sum()) + extra * len(weights)
+        if found < n:
+            raise UserError(
+                f"{found} of {tried} proposals were accepted, {n} were asked for: raise most, or use Importance() or "
+                "SMC(), which do not throw draws away"
+            )
+        log_q = [scores for _, scores in kept if scores is not None]
+        return posterior.samples(
+            torch.cat([tokens for tokens, _ in kept])[:n],
+            None,
+            torch.cat(log_q)[:n] if log_q else None,
+            torch.full((n,), passes / n),
+            started=started,
+            label=f"rejection from {posterior.prior.label}",
+            exactness=self.exactness,
+            has_evidence=False,
+            diagnostics={"acceptance": found / tried, "log_evidence": bound + float(torch.tensor(found / tried).log())},
+        )
+
+    def _bound(self, posterior: Posterior) -> float:
+        if self.log_bound is not None:
+            return self.log_bound
+        if posterior.own_law:
+            return 0.0
+        if isinstance(posterior.prior, Automaton) and posterior.target is posterior.prior:
+            return float(posterior.prior.log_evidence(posterior.canvas))
+        raise UserError(
+            "rejection needs a bound on the log-weight target / proposal, and none is known here: give log_bound, or "
+            "use Importance()"
+        )

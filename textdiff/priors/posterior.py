@@ -1,0 +1,481 @@
+"""The posterior of a prior given evidence, and the weighted samples by which it is known."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, final
+
+import torch
+from torch import Generator, Tensor
+
+from textdiff.errors import UserError
+from textdiff.evidence import Evidence
+from textdiff.samplers import LogProbKind, Trajectory, Watch
+from textdiff.text import Canvas, Filled, Template, decode, encode
+
+if TYPE_CHECKING:
+    from textdiff.priors.prior import Prior
+
+CHUNK = 2**14
+"""Most canvas tokens per forward pass."""
+
+ORDERS = 64
+"""Random orders that a bound on a log-probability averages over."""
+
+
+@dataclass(frozen=True, eq=False)
+class Genealogy:
+    """Who descends from whom in a particle system; it tells how sure the log-evidence is.
+
+    Attributes:
+        founders: `[n]` long, the first-generation ancestor of each particle.
+        resamplings: how often the particles were resampled.
+        variance: relative variances of the weights' means over which they were resampled, summed.
+    """
+
+    founders: Tensor
+    resamplings: int
+    variance: float
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedSamples:
+    """Samples of a posterior with their weights.
+
+    Attributes:
+        tokens: ids `[n, length]`, null in unused slots.
+        log_weights: `[n]` float64, nats: the target's unnormalised log-density less the log-density of the draw. The
+            weights' mean estimates the evidence, where the method has one.
+        log_q: log-probability in nats that the sampler gave to each fill, `[n]` float64; None for kind "none".
+        kind: what `log_q` is: "exact", "given-order" (given the random order that was drawn) or "none".
+        nfe: forward passes spent on each sample, `[n]`, those of the target counted in.
+        seconds: wall time for all of them.
+        label: how they were drawn, in words.
+        target: what the weighted samples are samples of.
+        exactness: in what sense.
+        genealogy: of a particle system; None: the samples are independent.
+        has_evidence: whether the weights' mean estimates the evidence.
+        diagnostics: further figures, by name, such as an acceptance rate.
+        reader: from rows to text.
+    """
+
+    tokens: Tensor
+    log_weights: Tensor
+    log_q: Tensor | None
+    kind: LogProbKind
+    nfe: Tensor
+    seconds: float
+    label: str
+    target: str
+    exactness: str
+    genealogy: Genealogy | None = None
+    has_evidence: bool = True
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+    reader: Callable[[Tensor], tuple[Filled, ...]] = field(kw_only=True, repr=False)
+
+    @cached_property
+    def samples(self) -> tuple[Filled, ...]:
+        """Each fill as text, whole and per gap; read when first asked for."""
+        return self.reader(self.tokens)
+
+    @property
+    def texts(self) -> list[str]:
+        """The whole texts, gaps filled."""
+        return [sample.text for sample in self.samples]
+
+    @property
+    def alive(self) -> bool:
+        """Whether any sample has a weight."""
+        return bool((self.log_weights > -math.inf).any())
+
+    @property
+    def weights(self) -> Tensor:
+        """Normalised weights w_i / sum w, `[n]`; all zero if no sample is alive."""
+        return self.log_weights.softmax(0) if self.alive else torch.zeros_like(self.log_weights)
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size, (sum w)^2 / sum w^2: 1 to n; 0 if no sample is alive."""
+        return float(1 / self.weights.square().sum()) if self.alive else 0.0
+
+    @property
+    def log_evidence(self) -> float | None:
+        """log (1/n) sum w in nats, an estimate of the target's log-normaliser from below; None if there is none."""
+        if not self.has_evidence:
+            return None
+        return float(self.log_weights.logsumexp(0)) - math.log(len(self))
+
+    @property
+    def log_evidence_error(self) -> float | None:
+        """Standard error of `log_evidence`: the relative error of the weights' mean, nan from one sample.
+
+        For particles that were resampled, from their founders (Lee and Whiteley 2018, doi:10.1093/biomet/asy028); that
+        unbiased estimate may be negative, so it is not taken below the sum of the variances of the stages.
+        """
+        n = len(self)
+        if not self.has_evidence:
+            return None
+        if n == 1 or not self.alive:
+            return math.nan
+        stage = relative_variance(self.weights)
+        if self.genealogy is None:
+            return math.sqrt(stage)
+        shares = torch.zeros(n, dtype=torch.float64).index_add(0, self.genealogy.founders, self.weights)
+        apart = 1 - float(shares.square().sum())
+        by_founders = 1 - (n / (n - 1)) ** (self.genealogy.resamplings + 1) * apart
+        return math.sqrt(max(by_founders, self.genealogy.variance + stage))
+
+    def resample(self, n: int | None = None, *, generator: Generator | int | None = None) -> WeightedSamples:
+        """`n` equally weighted samples, drawn from these by weight (systematically); as many as there are if None.
+
+        Raises:
+            UserError: no sample is alive, or `n` is less than 1.
+        """
+        n = len(self) if n is None else n
+        if n < 1:
+            raise UserError(f"n is {n}: ask for at least 1 sample")
+        if not self.alive:
+            raise UserError("no sample has any weight, there is nothing to resample: draw more, or by another method")
+        start = torch.rand(1, generator=seeded(generator), dtype=torch.float64)
+        cdf = self.weights.cumsum(0)
+        points = (torch.arange(n) + start) / n * cdf[-1]
+        rows = torch.searchsorted(cdf, points.clamp(max=cdf[-1].nextafter(torch.zeros(()).double())), right=True)
+        return replace(
+            self,
+            tokens=self.tokens[rows],
+            log_weights=torch.zeros(n, dtype=torch.float64),
+            log_q=None if self.log_q is None else self.log_q[rows],
+            nfe=self.nfe[rows],
+            label=f"{self.label}, resampled",
+            genealogy=None,
+            has_evidence=False,
+        )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __iter__(self) -> Iterator[Filled]:
+        return iter(self.samples)
+
+    def __getitem__(self, index: int) -> Filled:
+        return self.samples[index]
+
+    def __str__(self) -> str:
+        """A line for each sample: log q, weight where they differ, and the fills."""
+        scores = ["log q"] + (["-"] * len(self) if self.log_q is None else [f"{score:.2f}" for score in self.log_q])
+        rows = [f"fill ({self.label})", *(" | ".join(sample.fills) for sample in self.samples)]
+        if bool((self.log_weights == self.log_weights[0]).all()):
+            return "\n".join(f"{score:>9}  {fill}" for score, fill in zip(scores, rows, strict=True))
+        weights = ["weight", *(f"{weight:.3f}" for weight in self.weights)]
+        head = f"ess {self.ess:.1f} of {len(self)}"
+        if self.log_evidence is not None:
+            head += f", log evidence {self.log_evidence:.2f} ± {self.log_evidence_error:.2f} nats"
+        lines = (f"{s:>9}  {w:>6}  {fill}" for s, w, fill in zip(scores, weights, rows, strict=True))
+        return "\n".join([head, *lines])
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A log-probability, and in what sense.
+
+    Attributes:
+        log_prob: nats.
+        kind: "exact", or "bound" (from below, of a law whose order is drawn at random).
+    """
+
+    log_prob: float
+    kind: str
+
+    def __float__(self) -> float:
+        return self.log_prob
+
+
+class PosteriorSampler(ABC):
+    """A way to draw from a posterior. It says what its weighted samples are samples of, and in what sense."""
+
+    exactness: ClassVar[str]
+
+    @abstractmethod
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` weighted samples."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The law of texts given evidence: proportional to target(x) p(y | x) on texts that agree with what is fixed.
+
+    Args:
+        prior: proposes fills.
+        evidence: what is known.
+        target: the prior whose posterior it is; `prior` itself by default. Its density is the exact joint where it has
+            one (autoregressive priors and worlds), else the law of its sampler: a diffusion prior *is* that law.
+
+    Raises:
+        UserError: the evidence fixes nothing, is too long for a model, or the two priors do not share a tokenizer.
+    """
+
+    prior: Prior
+    evidence: Evidence
+    target: Prior
+    canvas: Canvas = field(init=False)
+
+    def __post_init__(self) -> None:
+        canvas = self.evidence.canvas(self.prior.tokenizer)
+        if canvas is None:
+            raise UserError('the evidence fixes no text: add some, as in Observed("Once [gap] end.") & Likelihood(f)')
+        if self.target is not self.prior and self.target.tokenizer.get_vocab() != self.prior.tokenizer.get_vocab():
+            raise UserError("proposal and target have different tokenizers: give two priors that were trained together")
+        for prior in {id(p): p for p in (self.prior, self.target)}.values():
+            prior.check_canvas(canvas)
+        object.__setattr__(self, "canvas", canvas.to(self.prior.device))
+
+    @property
+    def template(self) -> Template | None:
+        """The template of the evidence, if it has one."""
+        return self.evidence.template
+
+    @property
+    def own_law(self) -> bool:
+        """Whether the target is the very law of the prior's sampler, so that a plain draw needs no weight."""
+        return self.target is self.prior and not self.prior.tractable
+
+    @property
+    def description(self) -> str:
+        """The target in words."""
+        name = self.target.label if self.own_law or self.target is self.prior else f"target ({self.target.label})"
+        law = "law" if not self.target.tractable else "posterior under the joint"
+        return f"{law} of {name}{', weighted by the likelihood' if self.evidence.weighs else ''}"
+
+    def sample(
+        self, n: int = 1, method: PosteriorSampler | None = None, *, generator: Generator | int | None = None
+    ) -> WeightedSamples:
+        """Draw `n` weighted samples.
+
+        Args:
+            n: number of samples.
+            method: how; `Conditioning()` by default, the amortized sampler. See `textdiff.inference`.
+            generator: the source of randomness, or a seed; None: seeded by the system.
+
+        Raises:
+            UserError: `n` is less than 1, or the method does not fit the prior, the target or the evidence.
+        """
+        if n < 1:
+            raise UserError(f"n is {n}: ask for at least 1 sample")
+        return (Conditioning() if method is None else method).sample(self, n, seeded(generator))
+
+    @torch.no_grad()
+    def log_density(self, tokens: Tensor) -> tuple[Tensor, int]:
+        """Unnormalised log-density of the target at complete texts `[n, length]`, float64 `[n]`; forward passes each.
+
+        Raises:
+            UserError: the target's law has no density, because its order looks at drawn tokens or is random.
+        """
+        parts, passes = [], 0
+        for rows in chunks(len(tokens), tokens.shape[1]):
+            some = tokens[rows].to(self.target.device)
+            density, passes = self.target.log_density(self.canvas.repeat(len(some)).to(self.target.device), some)
+            parts.append(density.to(tokens.device) + self.evidence.log_likelihood(tokens[rows]))
+        return torch.cat(parts), passes
+
+    def log_prob(self, fill: str | Sequence[str] | Tensor, *, generator: Generator | int | None = 0) -> Scored:
+        """Log-probability in nats that the prior's sampler gives to a fill.
+
+        Exact where the order of filling is a function of the canvas, and for worlds, where it is the true posterior;
+        for a random order the mean over 64 orders, whose log is a bound from below in expectation (design: arXiv:
+        2506.01928, theorem 3).
+
+        Args:
+            fill: the text of the gap, one text for each gap, or ids `[length]` of the whole.
+            generator: of the random orders.
+
+        Raises:
+            UserError: the number of fills is wrong, one does not fit its gap, or the sampler has no density.
+        """
+        tokens = fill[None] if isinstance(fill, Tensor) else self._placed(fill)
+        prior, canvas = self.prior, self.canvas
+        if prior.kind is not LogProbKind.GIVEN_ORDER:
+            log_q = prior.score(canvas, tokens.to(prior.device)).log_q
+            assert log_q is not None
+            return Scored(float(log_q.detach()), "exact")
+        with torch.no_grad():
+            many = prior.score(canvas.repeat(ORDERS), tokens.repeat(ORDERS, 1), generator=seeded(generator)).log_q
+        assert many is not None
+        return Scored(float(many.logsumexp(0)) - math.log(ORDERS), "bound")
+
+    def _placed(self, fill: str | Sequence[str]) -> Tensor:
+        """The canvas with the fills' tokens in its slots, `[1, length]`."""
+        fills = [fill] if isinstance(fill, str) else list(fill)
+        canvas, vocabulary = self.canvas, self.prior.vocabulary
+        gaps = canvas.minimum.shape[1]
+        if len(fills) != gaps:
+            raise UserError(f"{len(fills)} fills for {gaps} gaps: give one text for each gap")
+        tokens = canvas.tokens.clone()
+        for number, text in enumerate(fills):
+            place = (canvas.gap[0] == number).nonzero()[:, 0]
+            blank = bool(canvas.word_start[0, place[0]]) and text and not text.startswith(" ")
+            ids = encode(self.prior.tokenizer, f" {text}" if blank else text, continues=bool(place[0] > 1))
+            least, most = int(canvas.minimum[0, number]), len(place)
+            if not least <= len(ids) <= most:
+                allowed = f"{most}" if least == most else f"{least} to {most}"
+                raise UserError(f"the fill {text!r} has {len(ids)} tokens, gap {number + 1} takes {allowed}")
+            null = [vocabulary.null] * (most - len(ids))
+            tokens[0, place] = torch.tensor([*ids, *null], device=tokens.device)
+        return tokens
+
+    def propose(
+        self,
+        n: int,
+        generator: Generator,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        watch: Watch | None = None,
+    ) -> Trajectory:
+        """`n` independent draws of the prior's sampler, in batches that fit into memory."""
+        length = self.canvas.tokens.shape[1]
+        parts = [
+            self.prior.sample(
+                self.canvas.repeat(rows.stop - rows.start),
+                generator,
+                temperature=temperature,
+                top_p=top_p,
+                watch=watch,
+            )
+            for rows in ([slice(0, n)] if watch is not None else chunks(n, length))
+        ]
+        log_q = [part.log_q for part in parts if part.log_q is not None]
+        return Trajectory(
+            torch.cat([part.tokens for part in parts]),
+            torch.cat(log_q) if log_q else None,
+            parts[0].kind,
+            torch.cat([part.nfe for part in parts]),
+            torch.cat([part.steps for part in parts]),
+        )
+
+    def read(self, tokens: Tensor) -> tuple[Filled, ...]:
+        """Complete rows `[n, length]` as text, whole and per gap."""
+        tokenizer, template = self.prior.tokenizer, self.template
+        if template is not None:
+            return tuple(template.decode(tokenizer, row) for row in tokens.cpu())
+        gap = self.canvas.gap[0].cpu()
+        numbers = range(self.canvas.minimum.shape[1])
+        return tuple(
+            Filled(
+                decode(tokenizer, row.tolist()),
+                tuple(decode(tokenizer, row[gap == number].tolist(), continues=True) for number in numbers),
+            )
+            for row in tokens.cpu()
+        )
+
+    def samples(
+        self,
+        tokens: Tensor,
+        log_weights: Tensor | None,
+        log_q: Tensor | None,
+        nfe: Tensor,
+        *,
+        started: float,
+        label: str,
+        exactness: str,
+        target: str | None = None,
+        kind: LogProbKind | None = None,
+        genealogy: Genealogy | None = None,
+        has_evidence: bool = True,
+        diagnostics: Mapping[str, float] | None = None,
+    ) -> WeightedSamples:
+        """Draws as a result, on the CPU; without weights they all weigh the same. `started` is a `perf_counter`."""
+        seconds = time.perf_counter() - started
+        weights = torch.zeros(len(tokens), dtype=torch.float64) if log_weights is None else log_weights.double().cpu()
+        return WeightedSamples(
+            tokens=tokens.cpu(),
+            log_weights=weights,
+            log_q=None if log_q is None else log_q.cpu(),
+            kind=self.prior.kind if kind is None else kind,
+            nfe=nfe.cpu(),
+            seconds=seconds,
+            label=label,
+            target=self.description if target is None else target,
+            exactness=exactness,
+            genealogy=genealogy,
+            has_evidence=has_evidence,
+            diagnostics={} if diagnostics is None else diagnostics,
+            reader=self.read,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Conditioning(PosteriorSampler):
+    """The amortized sampler as it is: independent, equally weighted draws given the fixed tokens.
+
+    Args:
+        temperature, top_p: sharpen each draw; away from 1 they are no longer posterior samples.
+        watch: called after each step with the canvas `[n, length]` and the slots it revealed, all n in one batch.
+    """
+
+    exactness: ClassVar[str] = "exact for the law of the sampler; how far that is from a posterior is what audits tell"
+    temperature: float = 1.0
+    top_p: float = 1.0
+    watch: Watch | None = None
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` samples.
+
+        Raises:
+            UserError: the evidence has a likelihood, which plain conditioning cannot heed.
+        """
+        if posterior.evidence.weighs:
+            raise UserError(
+                "plain conditioning heeds fixed tokens only, and the evidence has a likelihood: "
+                "give method=Importance() or another of textdiff.inference"
+            )
+        started = time.perf_counter()
+        drawn = posterior.propose(n, generator, self.temperature, self.top_p, self.watch)
+        return posterior.samples(
+            drawn.tokens,
+            None,
+            drawn.log_q,
+            drawn.nfe,
+            started=started,
+            label=posterior.prior.label,
+            exactness=self.exactness,
+            target=f"the sampler's own law ({posterior.prior.label})",
+            kind=drawn.kind,
+            has_evidence=False,
+        )
+
+
+def relative_variance(weights: Tensor) -> float:
+    """Variance of the mean of n weights over the square of that mean, from the normalised `weights [n]`."""
+    n = len(weights)
+    return max(0.0, (n * float(weights.square().sum()) - 1) / (n - 1))
+
+
+def chunks(rows: int, length: int) -> Iterator[slice]:
+    """Slices of `rows` rows of `length` tokens that one forward pass can take."""
+    most = max(1, CHUNK // length)
+    for start in range(0, rows, most):
+        yield slice(start, min(rows, start + most))
+
+
+def seeded(seed: Generator | int | None) -> Generator:
+    """A generator: the given one, or a new one with that seed, or with one of the system's.
+
+    Raises:
+        UserError: the seed is no whole number of 64 bits.
+    """
+    if isinstance(seed, Generator):
+        return seed
+    generator = Generator()
+    if seed is None:
+        generator.seed()
+        return generator
+    try:
+        return generator.manual_seed(seed)
+    except (RuntimeError, ValueError, TypeError):
+        raise UserError(f"seed is {seed!r}, expected a whole number of at most 64 bits") from None

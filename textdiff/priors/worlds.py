@@ -1,0 +1,281 @@
+"""Worlds whose posterior is exactly known: tables, n-grams, hidden Markov models, a grammar of stories, worked sums."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.errors import UserError
+from textdiff.priors.automaton import Automaton, symbol_tokenizer
+from textdiff.priors.posterior import seeded
+from textdiff.text import Canvas, Vocabulary, decode, encode
+
+MOST_ARCS = 2**24
+
+Sentence = tuple[str, ...]
+Expansion = list[tuple[float, Sentence, Any]]
+"""What may follow: probability, the words (tokens with their blanks), and what comes after them."""
+
+
+def table(texts: Mapping[str, float], tokenizer: PreTrainedTokenizerBase | None = None) -> Automaton:
+    """A law given text by text.
+
+    Args:
+        texts: each text with its weight, above 0; normalised here.
+        tokenizer: cuts them into tokens; by default one token for each character.
+
+    Raises:
+        UserError: no text, or a weight that is not above 0.
+    """
+    if not texts or min(texts.values()) <= 0:
+        raise UserError("a table needs texts with weights above 0")
+    if tokenizer is None:
+        tokenizer = symbol_tokenizer(sorted(set("".join(texts)) | {"."}))
+    rows = {tuple(encode(tokenizer, text)): weight for text, weight in texts.items()}
+    mass: dict[tuple[int, ...], float] = {}
+    after: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for row, weight in rows.items():
+        for end in range(len(row) + 1):
+            if row[:end] not in mass and end:
+                after.setdefault(row[: end - 1], []).append(row[:end])
+            mass[row[:end]] = mass.get(row[:end], 0.0) + weight
+    names = {number: text for text, number in tokenizer.get_vocab().items()}
+
+    def moves(prefix: tuple[int, ...]) -> tuple[list[tuple[str, float, tuple[int, ...]]], float]:
+        arcs = [(names[long[-1]], mass[long] / mass[prefix], long) for long in after.get(prefix, [])]
+        return arcs, rows.get(prefix, 0.0) / mass[prefix]
+
+    return Automaton.build(tokenizer, (), moves, "table")
+
+
+def hmm(states: int = 8, symbols: int = 32, seed: int = 0, concentration: float = 0.15) -> Automaton:
+    """A hidden Markov model with Dirichlet transitions and emissions; the length of a text is given, not modelled.
+
+    Symbols are single characters. It begins in the stationary law of its states.
+
+    Args:
+        states, symbols: how many.
+        seed: of its probabilities.
+        concentration: of both Dirichlet laws; the smaller, the more predictable.
+
+    Raises:
+        UserError: more symbols than there are characters for.
+    """
+    characters = string.ascii_lowercase + ".,;:!?" + string.ascii_uppercase + string.digits
+    if not 1 <= symbols <= len(characters) or states < 1:
+        raise UserError(f"hmm of {states} states and {symbols} symbols: expected 1 to {len(characters)} symbols")
+    rng = np.random.default_rng(seed)
+    transition = rng.dirichlet(np.full(states, concentration), size=states)
+    emission = rng.dirichlet(np.full(symbols, concentration), size=states)
+    stationary = np.linalg.matrix_power(transition, 4096).mean(axis=0)
+    stationary /= stationary.sum()
+    tokenizer = symbol_tokenizer(list(dict.fromkeys([*characters[:symbols], "."])))
+    ids = np.asarray([tokenizer.get_vocab()[symbol] for symbol in characters[:symbols]])
+    steps = np.concatenate((stationary[None], transition))[:, :, None] * emission  # state 0 stands before the text
+    source, target, symbol = np.indices(steps.shape).reshape(3, -1)
+    return Automaton(
+        tokenizer,
+        Vocabulary.of(tokenizer),
+        torch.from_numpy(source),
+        torch.from_numpy(ids[symbol]),
+        torch.from_numpy(target + 1),
+        torch.from_numpy(steps.reshape(-1)),
+        torch.ones(states + 1, dtype=torch.float64),
+        f"hmm of {states} states and {symbols} symbols",
+    )
+
+
+def ngram(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, order: int = 2) -> Automaton:
+    """An n-gram model fitted to texts with Witten-Bell smoothing (Witten and Bell 1991) of all lower orders.
+
+    p(w | h) = (c(h w) + t(h) p(w | h')) / (c(h) + t(h)), where t(h) counts the kinds of tokens seen after h, h' is h
+    without its first token, and at the bottom all tokens of the texts are equally likely. The end of a text is an event
+    like the others.
+
+    Args:
+        texts: to fit to.
+        tokenizer: cuts them into tokens; those that occur make up the model's vocabulary.
+        order: 1 for independent tokens, 2 for a Markov chain, ...
+
+    Raises:
+        UserError: no text, an order below 1, or too many contexts.
+    """
+    rows = [encode(tokenizer, text) for text in texts]
+    tokens = sorted({token for row in rows for token in row})
+    if order < 1 or not tokens:
+        raise UserError(f"an n-gram of order {order} on {len(rows)} texts: expected an order of 1 or more, and text")
+    size = len(tokens) + 1  # symbol 0 stands before a text as bos and after it as eos
+    if size**order > MOST_ARCS:
+        raise UserError(
+            f"order {order} over {len(tokens)} kinds of tokens needs {size**order:.1e} arcs, at most {MOST_ARCS:.1e} "
+            "are taken: lower the order, or take a tokenizer with a smaller vocabulary"
+        )
+    number = {token: i for i, token in enumerate(tokens, 1)}
+    counts = np.zeros((size,) * order)
+    for row in rows:
+        symbols = [0] * (order - 1) + [number[token] for token in row] + [0]
+        events = np.lib.stride_tricks.sliding_window_view(np.asarray(symbols), order)
+        np.add.at(counts, tuple(events.T), 1)
+    law: np.ndarray[Any, Any] = np.full(size, 1 / size)
+    for lower in reversed(range(order)):  # histories of 0, 1, ..., order - 1 tokens
+        seen = counts.sum(axis=tuple(range(lower))) if lower else counts
+        kinds = (seen > 0).sum(axis=-1, keepdims=True)
+        total = seen.sum(axis=-1, keepdims=True)
+        law = np.where(total > 0, (seen + kinds * law) / np.maximum(total + kinds, 1), law)
+    contexts = size ** (order - 1)
+    law = law.reshape(contexts, size)
+    pairs = np.indices((contexts, size - 1)).reshape(2, -1)
+    source, symbol = pairs[0], pairs[1] + 1
+    return Automaton(
+        tokenizer,
+        Vocabulary.of(tokenizer),
+        torch.from_numpy(source),
+        torch.tensor([0, *tokens])[torch.from_numpy(symbol)],
+        torch.from_numpy((source * size + symbol) % contexts),
+        torch.from_numpy(law[:, 1:].reshape(-1).copy()),
+        torch.from_numpy(law[:, 0].copy()),
+        f"{order}-gram of {len(tokens)} tokens",
+    )
+
+
+PEOPLE = {"Lily": "She", "Mia": "She", "Tom": "He", "Ben": "He"}
+THINGS = ("ball", "book", "boat", "hat")
+
+
+def grammar() -> Automaton:
+    """Short stories of any number of sentences that agree in who, what and mood.
+
+    "Lily found a ball. She looked at the ball. She was happy. Lily smiled." Whoever finds a thing is happy and smiles
+    at the end, whoever loses one is sad and cries.
+    """
+
+    def expand(stage: Any) -> Expansion:
+        if stage == "begin":
+            return [
+                (1 / 16 * 0.5, (who, f" {verb}", " a", f" {what}", "."), (who, what, mood))
+                for who in PEOPLE
+                for what in THINGS
+                for verb, mood in (("found", "happy"), ("lost", "sad"))
+            ]
+        if stage == "end":
+            return []
+        who, what, mood = stage
+        they, their = f" {PEOPLE[who]}", " her" if PEOPLE[who] == "She" else " his"
+        act = " smiled" if mood == "happy" else " cried"
+        middle: list[tuple[float, Sentence]] = [
+            (0.20, (they, " looked", " at" if mood == "happy" else " for", " the", f" {what}", ".")),
+            (0.15, (they, " was", f" {mood}", ".")),
+            (0.10, (they, " was", " very", f" {mood}", ".")),
+            (0.10, (they, " told", their, " mom", ".")),
+            (0.05, (they, " told", their, " dad", ".")),
+        ]
+        return [*((p, words, stage) for p, words in middle), (0.40, (f" {who}", act, "."), "end")]
+
+    return _sentences(expand, "begin", "grammar of short stories")
+
+
+def arithmetic(operands: int = 3, largest: int = 9) -> Automaton:
+    """Sums worked out step by step: "6 - 0 - 4 = ?", then "6 - 4 = 2, 2 - 0 = 2", then "The answer is 2.".
+
+    Numbers and signs are uniform. The terms are taken in uniformly random order, so a question has a posterior over
+    its chains of thought; each of the three parts is a line.
+
+    Args:
+        operands: numbers in a question, 2 or more.
+        largest: of the numbers, from 0.
+
+    Raises:
+        UserError: a number out of range, or more than a million states.
+    """
+    if operands < 2 or not 1 <= largest <= 99:
+        raise UserError(f"arithmetic({operands}, {largest}): expected 2 or more operands, and 1 to 99 as the largest")
+    terms = [(sign, value) for sign in ("+", "-") for value in range(largest + 1)]
+
+    def expand(stage: Any) -> Expansion:
+        kind, total, asked = stage
+        if kind == "begin":
+            share = 1 / (largest + 1)
+            return [(share, (str(value),), ("ask", value, ())) for value in range(largest + 1)]
+        if kind == "ask" and len(asked) < operands - 1:
+            return [
+                (1 / len(terms), (f" {sign}", f" {value}"), ("ask", total, tuple(sorted((*asked, (sign, value))))))
+                for sign, value in terms
+            ]
+        if kind == "ask":
+            return [(p, (" =", " ?", "\n", *words), after) for p, words, after in _worked(total, asked, blank="")]
+        if kind == "next":
+            return [(p, (",", *words), after) for p, words, after in _worked(total, asked, blank=" ")]
+        if kind == "answer":
+            return [(1.0, ("\n", "The", " answer", " is", f" {total}", "."), ("end", 0, ()))]
+        return []
+
+    return _sentences(expand, ("begin", 0, ()), f"arithmetic with {operands} operands")
+
+
+def _worked(total: int, asked: tuple[tuple[str, int], ...], blank: str) -> Expansion:
+    """One step of a sum: any of the terms that are left."""
+    steps: Expansion = []
+    for i, (sign, value) in enumerate(asked):
+        after = total + value if sign == "+" else total - value
+        rest = asked[:i] + asked[i + 1 :]
+        words = (f"{blank}{total}", f" {sign}", f" {value}", " =", f" {after}")
+        steps.append((1 / len(asked), words, ("next", after, rest) if rest else ("answer", after, ())))
+    return steps
+
+
+def _sentences(expand: Callable[[Any], Expansion], begin: Any, name: str) -> Automaton:
+    """The world of texts that `expand` writes, sentence by sentence, from the stage `begin` on."""
+    expand = cache(expand)
+    stages, known, symbols = [begin], {begin}, {"."}
+    for stage in stages:
+        for _, words, after in expand(stage):
+            symbols.update(words)
+            if after not in known:
+                known.add(after)
+                stages.append(after)
+
+    def moves(state: tuple[Sentence, Any]) -> tuple[list[tuple[str, float, tuple[Sentence, Any]]], float]:
+        words, stage = state
+        if words:
+            return [(words[0], 1.0, (words[1:], stage))], 0.0
+        following = expand(stage)
+        return [(some[0], p, (some[1:], after)) for p, some, after in following], 0.0 if following else 1.0
+
+    return Automaton.build(symbol_tokenizer(sorted(symbols)), ((), begin), moves, name)
+
+
+HMM_LENGTH = 64
+"""Symbols in a text of `texts`, where a world does not say how long its texts are."""
+
+
+def texts(law: Automaton, n: int, generator: Generator | int | None = None, length: int = HMM_LENGTH) -> Iterator[str]:
+    """`n` texts that a world writes; of `length` tokens where the world gives no law of lengths."""
+    if law.any_length:
+        v = law.vocabulary
+        row = torch.tensor([[v.bos, *[v.mask] * length, v.eos]])
+        tokens = law.sample(Canvas.of(row, v.mask).repeat(n), seeded(generator)).tokens
+    else:
+        tokens = law.simulate(n, generator)
+    for row in tokens.tolist():
+        yield decode(law.tokenizer, row)
+
+
+WORLDS: dict[str, Callable[[], Automaton]] = {"hmm": hmm, "grammar": grammar, "arithmetic": arithmetic}
+
+
+def world(name: str) -> Automaton:
+    """A world by its name: "hmm", "grammar" or "arithmetic", with their defaults.
+
+    Raises:
+        UserError: no such name.
+    """
+    if name not in WORLDS:
+        raise UserError(f"there is no world {name!r}: expected one of {', '.join(WORLDS)}")
+    return WORLDS[name]()
