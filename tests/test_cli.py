@@ -461,3 +461,42 @@ def test_evaluate_prints_both_tables(run: Run, tmp_path: Path) -> None:
 def test_evaluate_complains_in_one_line(run: Run, words: list[str], complaint: str) -> None:
     out, err = run("evaluate", *words, status=2)
     assert complaint in err and err.count("\n") == 1 and not out
+
+
+def test_audit_of_a_world_prints_and_writes(run: Run, tmp_path: Path) -> None:
+    words = ("audit", "--world", "grammar", "--gaps", "3", "--gap-length", "3", "--draws", "8")
+    policies = ("--policies", "strided:3,strided:1")
+    shown, complaints = run(*words, *policies, "--methods", "--to", str(tmp_path / "found"))
+    assert not complaints
+    assert "| strided, 1 step | 1.0 |" in shown and "| Importance, strided:1 |" in shown
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {"audit.md", "audit.json", "audit.png"}
+    assert json.loads((tmp_path / "found" / "audit.json").read_text())["rows"][0]["nfe"] == 3
+    assert json.loads(run(*words, *policies, "--json")[0])["about"]["items"] == 3
+
+
+def test_audit_towards_a_twin(run: Run, checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "valid.txt").write_text("Lily lost her red ball. She was happy again. Tom saw her big dog. " * 4)
+    stories = str(checkpoints / "stories")
+    words = ("audit", "--checkpoint", stories, "--target", f"{stories}-ar", str(tmp_path / "valid.txt"))
+    shown, complaints = run(*words, "--gaps", "2", "--gap-length", "3", "--draws", "16", "--policies", "strided:3")
+    assert not complaints
+    assert "| ESS of 16 |" in shown and "strided, 3 steps" in shown and "autoregressive" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "either --world NAME or --target FOLDER FILE"),
+        (["--world", "mars"], "there is no world 'mars'"),
+        (["--world", "hmm", "x.txt"], "a world writes its own texts"),
+        (["--world", "hmm", "--policies", "nonsense"], "policy is 'nonsense'"),
+        (["--world", "arithmetic", "--gap-length", "200"], "too short for gaps of 200"),
+        (["--world", "hmm", "--checkpoint", "stories-ar"], "is autoregressive"),
+        (["--target", "stories-ar"], "name a file of held-out text"),
+        (["--target", "stories", "x.txt"], "no exact joint probability"),
+        (["--target", "stories-ar", "none.txt"], "no text file at 'none.txt'"),
+    ],
+)
+def test_audit_complains_in_one_line(run: Run, words: list[str], complaint: str) -> None:
+    out, err = run("audit", *words, status=2)
+    assert complaint in err and err.count("\n") == 1 and not out

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from textdiff.priors import WeightedSamples as WeightedSamples
     from textdiff.priors import load as load
     from textdiff.priors import world as world
+    from textdiff.report import audit as audit
     from textdiff.samplers import POLICIES as POLICIES
     from textdiff.text import Canvas as Canvas
     from textdiff.text import Gap as Gap
@@ -58,6 +59,7 @@ _ROOM_OF = {
     "UserError": "errors",
     "Vocabulary": "text",
     "WeightedSamples": "priors",
+    "audit": "report",
     "load": "priors",
     "world": "priors",
 }

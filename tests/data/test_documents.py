@@ -126,3 +126,17 @@ def test_templates_come_one_a_line_or_from_a_field(tmp_path: Path) -> None:
     lines = write(tmp_path / "a.txt", "One [gap] two.\n\n Three [gap:4] four.\n")
     rows = write(tmp_path / "a.jsonl", '{"text": "Five [gap]\\nsix."}\n')
     assert list(templates([str(lines), str(rows)])) == ["One [gap] two.", "Three [gap:4] four.", "Five [gap]\nsix."]
+
+
+def test_a_world_is_a_source_of_texts() -> None:
+    ten = list(documents(["world:grammar:10:3"]))
+    assert len(ten) == 10 and ten == list(documents(["world:grammar:10:3"]))
+    assert ten != list(documents(["world:grammar:10:4"]))
+    assert all(text.endswith(".") for text in ten)
+    assert {len(text) for text in documents(["world:hmm:3"])} == {64}
+
+
+@pytest.mark.parametrize("source", ["world:grammar", "world:grammar:0", "world:grammar:x", "world:mars:3"])
+def test_a_malformed_world_is_refused(source: str) -> None:
+    with pytest.raises(UserError, match="expected"):
+        list(documents([source]))

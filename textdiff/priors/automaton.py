@@ -294,20 +294,22 @@ class Automaton(TractablePrior):
         noise = streams.uniforms(rows, torch.zeros_like(rows))[0]
         given = None if given is None else given[rows]
         canvas = canvas.select(rows)
-        beta, evidence = self._backward(canvas)
+        inner = self._inner(canvas)
+        beta, evidence = self._backward(canvas, inner)
         if bool((evidence == -torch.inf).any()):
             raise UserError(
                 f"the world {self.name} cannot have written this text: its probability is 0 whatever fills the gaps"
             )
         tokens, log_q = canvas.tokens.clone(), torch.zeros(len(rows), dtype=torch.float64)
-        open_, ended = self._start(len(rows)), self._nothing(len(rows))
+        open_, ended = self._before(canvas, inner)[0], self._nothing(len(rows))
         starts, may_end = self._ends(canvas)
-        for j in range(tokens.shape[1]):
+        for j in inner:
             slot, over = canvas.slots[:, j], starts[:, j, None]
             open_, ended = torch.where(over, open_ + ended, open_), ended.masked_fill(over, 0)
             unused = torch.zeros_like(slot)
             if slot.any():
-                law = self._law(open_, ended, beta[:, j + 1], may_end[:, j], canvas.word_start[:, j])[slot]
+                ahead = beta[:, j + 1 - inner.start]
+                law = self._law(open_, ended, ahead, may_end[:, j], canvas.word_start[:, j])[slot]
                 law = law.where(law.sum(dim=1, keepdim=True) > 0, torch.ones_like(law))  # after an impossible token
                 law = tempered(law.log(), temperature, top_p)
                 values = draw(law, noise[slot, j]) if given is None else given[slot, j]
@@ -322,15 +324,16 @@ class Automaton(TractablePrior):
 
     def _marginals(self, canvas: Canvas, where: Tensor) -> Tensor:
         """Log-laws of the positions asked for, `[where.sum(), vocab]`."""
-        beta, evidence = self._backward(canvas)
-        batch, length = canvas.tokens.shape
-        states = torch.zeros(batch, length, 2, self.states, dtype=torch.float64)
-        open_, ended = self._start(batch), self._nothing(batch)
+        inner = self._inner(canvas)
+        beta, evidence = self._backward(canvas, inner)
+        batch = len(canvas)
+        states = torch.zeros(batch, len(inner), 2, self.states, dtype=torch.float64)
+        open_, ended = self._before(canvas, inner)[0], self._nothing(batch)
         starts, may_end = self._ends(canvas)
-        for j in range(length):
+        for j in inner:
             slot, over = canvas.slots[:, j, None], starts[:, j, None]
             open_, ended = torch.where(over, open_ + ended, open_), ended.masked_fill(over, 0)
-            states[:, j, 0], states[:, j, 1] = open_, ended
+            states[:, j - inner.start, 0], states[:, j - inner.start, 1] = open_, ended
             moved = self._moves.forward(open_, canvas.tokens[:, j])
             if slot.any():
                 over = ended + open_ * may_end[:, j, None]
@@ -339,7 +342,8 @@ class Automaton(TractablePrior):
             open_, ended = _scaled(moved, ended)
         asked = canvas.slots & where
         laws = F.one_hot(canvas.tokens, self.vocabulary.size).double()
-        before, ahead = states[asked], beta[:, 1:][asked]
+        within = asked[:, inner.start : inner.stop]  # every slot lies there
+        before, ahead = states[within], beta[:, 1:][within]
         laws[asked] = self._law(before[:, 0], before[:, 1], ahead, may_end[asked], canvas.word_start[asked])
         possible = torch.zeros(self.vocabulary.size, dtype=torch.float64).index_fill(0, self.token.unique(), 1.0)
         lost = asked & ((evidence == -torch.inf)[:, None] | (laws.sum(dim=-1) == 0))
@@ -356,34 +360,59 @@ class Automaton(TractablePrior):
             law[:, self.vocabulary.null] = ((ended + open_ * may_end[:, None]) * ahead[:, 1]).sum(dim=1)
         return law / law.sum(dim=1, keepdim=True).clamp(min=TINY)
 
-    def _backward(self, canvas: Canvas) -> tuple[Tensor, Tensor]:
+    def _inner(self, canvas: Canvas) -> range:
+        """The columns between what all rows begin with and what all rows end with, slots not counted among these."""
+        shared = ~canvas.slots.any(dim=0) & (canvas.tokens == canvas.tokens[:1]).all(dim=0)
+        differing = (~shared).nonzero()[:, 0].tolist()
+        return range(differing[0], differing[-1] + 1) if differing else range(0)
+
+    def _before(self, canvas: Canvas, inner: range) -> tuple[Tensor, Tensor]:
+        """Law of the state before the inner columns, `[batch, states]`, and the log-probability of what led there."""
+        alpha, log_prob = self._nothing(1), torch.zeros(1, dtype=torch.float64)
+        alpha[:, 0] = 1
+        for j in range(inner.start):
+            alpha = self._moves.forward(alpha, canvas.tokens[:1, j])
+            total = alpha.sum(dim=1)
+            alpha, log_prob = alpha / total.clamp(min=TINY)[:, None], log_prob + total.log()
+        return alpha.expand(len(canvas), -1), log_prob
+
+    def _backward(self, canvas: Canvas, inner: range) -> tuple[Tensor, Tensor]:
         """Messages from the right, and the log-evidence `[batch]`.
 
         Returns:
-            `[batch, length + 1, 2, states]`: up to a factor per position, the probability of all from position j on,
+            `[batch, len(inner) + 1, 2, states]`: up to a factor per position, the probability of all from a column on,
             given the state before it, while its gap is open (0) and when it has ended (1).
         """
         tokens, (batch, length) = canvas.tokens, canvas.tokens.shape
-        beta = torch.ones(batch, length + 1, 2, self.states, dtype=torch.float64)
         log_scale = torch.zeros(batch, dtype=torch.float64)
+        last = torch.ones(1, self.states, dtype=torch.float64)
+        for j in reversed(range(inner.stop, length)):
+            last = self._moves.back(last, tokens[:1, j])
+            scale = last.amax().clamp(min=TINY)
+            last, log_scale = last / scale, log_scale + scale.log()
+        beta = torch.empty(batch, len(inner) + 1, 2, self.states, dtype=torch.float64)
+        beta[:, -1] = last
         starts, may_end = self._ends(canvas)
-        for j in reversed(range(length)):
-            slot = canvas.slots[:, j, None]
-            open_, ended = beta[:, j + 1, 0], beta[:, j + 1, 1]
-            now = self._moves.back(open_, tokens[:, j])
+        for j in reversed(inner):
+            slot, ahead = canvas.slots[:, j, None], beta[:, j + 1 - inner.start]
+            now = self._moves.back(ahead[:, 0], tokens[:, j])
             if slot.any():
-                moved = self._moves.back_any(open_, canvas.word_start[:, j])
-                now = torch.where(slot, moved + may_end[:, j, None] * ended, now)
-            over = torch.where(starts[:, j, None], now, ended)
+                moved = self._moves.back_any(ahead[:, 0], canvas.word_start[:, j])
+                now = torch.where(slot, moved + may_end[:, j, None] * ahead[:, 1], now)
+            over = torch.where(starts[:, j, None], now, ahead[:, 1])
             scale = torch.maximum(now, over).amax(dim=1).clamp(min=TINY)
             log_scale = log_scale + scale.log()
-            beta[:, j, 0], beta[:, j, 1] = now / scale[:, None], over / scale[:, None]
-        return beta, beta[:, 0, 0, 0].log() + log_scale
+            beta[:, j - inner.start, 0], beta[:, j - inner.start, 1] = now / scale[:, None], over / scale[:, None]
+        before, log_prob = self._before(canvas, inner)
+        return beta, (before * beta[:, 0, 0]).sum(dim=1).log() + log_scale + log_prob
 
     def _evidence(self, tokens: Tensor, gap: Tensor, minimum: Tensor, word_start: Tensor | None = None) -> Tensor:
         starts = torch.zeros_like(gap, dtype=torch.bool) if word_start is None else word_start
         canvas = Canvas(tokens, gap < 0, gap, minimum, starts)
-        return torch.cat([self._backward(canvas.select(rows))[1] for rows in self._goes(canvas)])
+        return torch.cat([self._log_evidence(canvas.select(rows)) for rows in self._goes(canvas)])
+
+    def _log_evidence(self, canvas: Canvas) -> Tensor:
+        return self._backward(canvas, self._inner(canvas))[1]
 
     def _ends(self, canvas: Canvas) -> tuple[Tensor, Tensor]:
         """Where a gap begins or there is none (bool), and where a gap may end (1.0, else 0.0): `[batch, length]`."""
@@ -393,11 +422,6 @@ class Automaton(TractablePrior):
             return starts, torch.zeros_like(canvas.gap, dtype=torch.float64)
         least = canvas.minimum.gather(1, canvas.gap.clamp(min=0))
         return starts, (canvas.slots & (rank >= least)).double()
-
-    def _start(self, batch: int) -> Tensor:
-        alpha = self._nothing(batch)
-        alpha[:, 0] = 1
-        return alpha
 
     def _nothing(self, batch: int) -> Tensor:
         return torch.zeros(batch, self.states, dtype=torch.float64)

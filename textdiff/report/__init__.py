@@ -1,10 +1,24 @@
-"""What people look at: answers in a terminal, the denoising step by step, fills in their places.
+"""What people look at: answers in a terminal, the denoising step by step, fills in their places, audits.
 
 `textdiff.report.held_out` is imported by name: it needs the data room, and with it Lightning.
 """
 
 from textdiff.report.answer import Answer
+from textdiff.report.gap import Audit, Weights, audit, audit_weights, world_items
 from textdiff.report.terminal import show
 from textdiff.report.viewer import Denoising, Recorder, Token, denoising_html, fills_html
 
-__all__ = ["Answer", "Denoising", "Recorder", "Token", "denoising_html", "fills_html", "show"]
+__all__ = [
+    "Answer",
+    "Audit",
+    "Denoising",
+    "Recorder",
+    "Token",
+    "Weights",
+    "audit",
+    "audit_weights",
+    "denoising_html",
+    "fills_html",
+    "show",
+    "world_items",
+]

@@ -1,0 +1,525 @@
+"""The amortization gap, measured: how far the fills of a sampler are from the posterior that it stands for."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Generator, Tensor
+
+from textdiff.errors import UserError
+from textdiff.inference import Importance, pareto_k, rank_uniformity
+from textdiff.priors import Automaton, DiffusionPrior, PosteriorSampler, Prior, TractablePrior, seeded
+from textdiff.priors.worlds import HMM_LENGTH
+from textdiff.samplers import LogProbKind
+from textdiff.text import Canvas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Item = tuple[Canvas, Tensor]
+"""A canvas of one row, and the true text `[1, length]` that it was cut from."""
+
+POLICIES: tuple[tuple[str, int | None], ...] = (
+    *(("strided", steps) for steps in (12, 6, 4, 3, 2, 1)),
+    ("dilated", None),
+    *(("entropy", steps) for steps in (12, 6, 4, 3, 2)),
+    *(("margin", steps) for steps in (6, 4)),
+    *(("top-probability", steps) for steps in (6, 4)),
+    *(("random", steps) for steps in (12, 6, 4)),
+    ("entropy-bounded", None),
+    ("threshold", None),
+    ("sampled-confidence", 12),
+)
+ENUMERABLE = 4096
+"""Most fills of a gap that are enumerated."""
+
+EXACT = 16
+"""Exact posterior draws of each item, for KL(p || q) and the sandwich."""
+
+SPLIT = 4
+"""Estimates of the log-evidence that the draws of an item are split into."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over items with its standard error."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Estimate:
+        """The mean of one value for each item."""
+        values = values.double()
+        error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return cls(float(values.mean()), error)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.error:.3f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of one sampler, in nats per item unless said otherwise; None where they cannot be had.
+
+    Attributes:
+        policy: name of the unmasking policy.
+        label: the sampler in words.
+        nfe: mean forward passes for a fill.
+        kl_qp: KL(q || p) of the sampler's law q to the exact posterior p. With an order that is drawn at random, of the
+            law of fill and order: a bound from above.
+        kl_pq: KL(p || q), likewise.
+        tv: total variation, 0 to 1.
+        deficit: E_p log p(z) - E_q log p(z): zero for posterior draws, and known for every sampler.
+        ess: effective share of the draws as weighted posterior samples, 0 to 1.
+        log_z: log Z - E log Z_K, what K weighted draws miss of the log-evidence.
+        jeffreys: KL(p || q) + KL(q || p), from the sandwich.
+        bracketed: share of the items whose true log-evidence lies in the sandwich, 3 standard errors wide.
+        calibration: p-value of simulation-based calibration, the least of three statistics, times three.
+        exact: the divergences are sums over all fills, not estimates from draws.
+    """
+
+    policy: str
+    label: str
+    nfe: float
+    deficit: Estimate
+    kl_qp: Estimate | None = None
+    kl_pq: Estimate | None = None
+    tv: Estimate | None = None
+    ess: Estimate | None = None
+    log_z: Estimate | None = None
+    jeffreys: Estimate | None = None
+    bracketed: float | None = None
+    calibration: float | None = None
+    exact: bool = False
+
+    def __str__(self) -> str:
+        cells = [self.kl_qp, self.kl_pq, self.tv, self.deficit, self.ess, self.log_z]
+        tests = [
+            "" if self.bracketed is None else f"{100 * self.bracketed:.0f} %",
+            "" if self.calibration is None else f"{min(1.0, self.calibration):.2g}",
+        ]
+        return "| " + " | ".join([self.label, f"{self.nfe:.1f}", *("" if c is None else str(c) for c in cells), *tests])
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What an inference method makes of a sampler.
+
+    Attributes:
+        label: the method and its proposal, in words.
+        nfe: forward passes for a sample, those of the target counted in.
+        seconds: for a sample.
+        deficit: see `Row`.
+    """
+
+    label: str
+    nfe: float
+    seconds: float
+    deficit: Estimate
+
+    def __str__(self) -> str:
+        return f"| {self.label} | {self.nfe:.1f} | {1000 * self.seconds:.1f} | {self.deficit} |"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Figures of a prior's samplers on a world, as Markdown, JSON and a figure.
+
+    Attributes:
+        rows: one for each sampler.
+        repairs: one for each inference method.
+        about: what was measured on.
+    """
+
+    rows: tuple[Row, ...]
+    repairs: tuple[Repair, ...]
+    about: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Tables in Markdown."""
+        about = ", ".join(f"{name} {value}" for name, value in self.about.items())
+        head = (
+            "| sampler | NFE | KL(q‖p) | KL(p‖q) | TV | deficit | ESS share | log Z − E log Ẑ | in sandwich | SBC p |\n"
+            + "|---" * 10
+            + "|"
+        )
+        lines = [about, "", head, *(f"{row} |" for row in self.rows)]
+        if self.repairs:
+            lines += ["", "| method | NFE | ms per sample | deficit |", "|---|---|---|---|", *map(str, self.repairs)]
+        return "\n".join(lines)
+
+    def json(self) -> str:
+        """All figures as one JSON object."""
+        return json.dumps(asdict(self), indent=1)
+
+    def figure(self) -> Figure:
+        """KL(q || p) against forward passes, a line for each policy."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        names = dict.fromkeys(row.policy for row in self.rows if row.kl_qp is not None)
+        for number, name in enumerate(names):
+            rows = sorted((r for r in self.rows if r.policy == name and r.kl_qp is not None), key=lambda r: r.nfe)
+            kl = [row.kl_qp for row in rows if row.kl_qp is not None]
+            x, y = [row.nfe for row in rows], [max(k.value, 0.0) for k in kl]
+            axes.errorbar(
+                x,
+                y,
+                [k.error for k in kl],
+                label=name,
+                linewidth=2 if name == "strided" else 1,
+                marker="os^Dv<>p*X"[number % 10],
+                markersize=5,
+                capsize=2,
+                color=f"C{number}",
+            )
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_xlabel("forward passes for a fill")
+        axes.set_ylabel("KL(q‖p), nats per gap")
+        axes.set_title(f"Distance to the exact posterior: {self.about.get('world', '')}", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, frameon=False)
+        return figure
+
+
+def world_items(world: Automaton, count: int, gap: int = 12, length: int = HMM_LENGTH, seed: int = 0) -> list[Item]:
+    """Texts of a world with one gap of known length cut into each, at a uniform place: evidence and an exact draw.
+
+    Args:
+        world: writes the texts.
+        count: number of texts.
+        gap: tokens in a gap.
+        length: tokens in a text, where the world has no law of lengths; other texts that are too short are passed over.
+        seed: of texts and places.
+
+    Raises:
+        UserError: the world's texts are too short for such a gap.
+    """
+    generator, v = seeded(seed), world.vocabulary
+    assert v.bos is not None and v.eos is not None
+    found: list[Item] = []
+    for _ in range(100):
+        if world.any_length:
+            row = torch.tensor([[v.bos, *[v.mask] * length, v.eos]])
+            texts = world.sample(Canvas.of(row, v.mask).repeat(count), generator).tokens
+        else:
+            texts = world.simulate(count, generator)
+        for text in texts:
+            text = text[text != torch.tensor(v.pad)] if v.pad is not None else text
+            if len(text) - 2 < gap or len(found) == count:
+                continue
+            start = 1 + int(torch.randint(len(text) - 1 - gap, (1,), generator=generator))
+            blank = text.clone()
+            blank[start : start + gap] = v.mask
+            found.append((Canvas.of(blank[None], v.mask), text[None]))
+        if len(found) == count:
+            return found
+        if not found:
+            break
+    raise UserError(f"the texts of {world.name} are too short for gaps of {gap} tokens: ask for shorter gaps")
+
+
+@torch.no_grad()
+def audit(
+    prior: DiffusionPrior | None,
+    world: Automaton,
+    *,
+    items: Sequence[Item] | None = None,
+    policies: Sequence[tuple[str, int | None]] = POLICIES,
+    methods: Mapping[str, tuple[PosteriorSampler, tuple[str, int | None]]] | None = None,
+    gaps: int = 100,
+    gap_length: int = 12,
+    draws: int = 64,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Audit:
+    """Measure samplers against the exact posterior of a world.
+
+    Args:
+        prior: trained on the world's texts, with its tokenizer; None: a perfect network, so that what is left is the
+            error of filling several slots at once.
+        world: the truth.
+        items: gaps and true texts; `gaps` of `gap_length` tokens if None, see `world_items`.
+        policies: names and steps of unmasking policies.
+        methods: inference methods, each with the policy of its proposal, that draw towards the world's posterior.
+        gaps, gap_length: number of items and tokens in a gap.
+        draws: of each sampler for each item; K = draws for the effective sample size and log Z.
+        seed: of everything.
+        progress: told what is measured next.
+
+    Raises:
+        UserError: another tokenizer, too few draws, or a gap that does not fit.
+    """
+    if prior is None:
+        prior = DiffusionPrior(world, world.tokenizer, world.vocabulary)
+        name = "a perfect network"
+    else:
+        name = "the trained network"
+    if prior.tokenizer.get_vocab() != world.tokenizer.get_vocab():
+        raise UserError(f"the checkpoint has another tokenizer than the world {world.name}: it was not trained on it")
+    if draws < 2 * SPLIT:
+        raise UserError(f"draws is {draws}, expected at least {2 * SPLIT}")
+    if items is None:
+        items = world_items(world, gaps, gap_length, seed=seed)
+    for canvas, _ in items:
+        prior.check_canvas(canvas)
+    truth = _truth(world, items)
+    rows = []
+    for policy, steps in policies:
+        law = prior.with_policy(policy, steps)
+        progress(law.label)
+        rows.append(_row(law, policy, world, items, truth, draws, seed))
+    repairs = []
+    for label, (method, (policy, steps)) in (methods or {}).items():
+        progress(label)
+        repairs.append(_repair(label, method, prior.with_policy(policy, steps), world, items, truth, draws, seed))
+    about = {
+        "world": f"{world.name}, {name}",
+        "items": len(items),
+        "gap": int(items[0][0].slots.sum()),
+        "draws": draws,
+        "seed": seed,
+    }
+    return Audit(tuple(rows), tuple(repairs), about)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What the world knows: log p of the true fills and E_p log p, each `[items]`, and exact draws for each item."""
+
+    log_p: Tensor
+    mean_log_p: Tensor
+    draws: tuple[Tensor, ...]
+
+
+def _truth(world: Automaton, items: Sequence[Item], draws: int = 256) -> _Truth:
+    log_p = torch.cat([_log_q(world.score(canvas, tokens).log_q) for canvas, tokens in items])
+    generator = seeded(1)
+    drawn = [world.sample(canvas.repeat(draws), generator) for canvas, _ in items]
+    mean = torch.stack([_log_q(some.log_q).mean() for some in drawn])
+    return _Truth(log_p, mean, tuple(some.tokens[:EXACT] for some in drawn))
+
+
+def _row(
+    law: DiffusionPrior,
+    policy: str,
+    world: Automaton,
+    items: Sequence[Item],
+    truth: _Truth,
+    draws: int,
+    seed: int,
+) -> Row:
+    generator = seeded(seed)
+    log_q, log_p, tokens, nfe = _drawn(law, world, items, draws, generator)
+    deficit = Estimate.of(truth.mean_log_p - log_p.mean(dim=1))
+    if log_q is None:
+        return Row(policy, law.label, nfe, deficit)
+    log_w = log_p - log_q  # up to the constant log Z, which the exact posterior p contains
+    pairs = zip(items, truth.draws, strict=True)
+    true_w = torch.stack([_exact_weights(law, world, item, drawn, generator) for item, drawn in pairs])
+    kl_qp, kl_pq, tv = -log_w.mean(dim=1), true_w.mean(dim=1), (1 - log_w.exp()).clamp(min=0).mean(dim=1)
+    exact = law.kind is LogProbKind.EXACT and _enumerable(world, items)
+    if exact:
+        kl_qp, kl_pq, tv = _enumerated(law, world, items)
+    ess = 1 / log_w.softmax(dim=1).square().sum(dim=1) / draws
+    log_z = math.log(draws) - log_w.logsumexp(dim=1)
+    parts = log_w.view(len(items), SPLIT, -1)
+    size = parts.shape[2]
+    lower = parts.logsumexp(dim=2) - math.log(size)
+    swapped = torch.cat((true_w[:, :SPLIT, None], parts[..., 1:]), dim=2)
+    upper = swapped.logsumexp(dim=2) - math.log(size)
+    wide = 3 / math.sqrt(SPLIT)
+    held = lower.mean(dim=1) - wide * lower.std(dim=1) <= 1e-9
+    held &= upper.mean(dim=1) + wide * upper.std(dim=1) >= -1e-9
+    return Row(
+        policy,
+        law.label,
+        nfe,
+        deficit,
+        Estimate.of(kl_qp),
+        Estimate.of(kl_pq),
+        Estimate.of(tv),
+        Estimate.of(ess),
+        Estimate.of(log_z),
+        Estimate.of(true_w.mean(dim=1) - log_w.mean(dim=1)),
+        float(held.double().mean()),
+        _calibration(items, tokens, log_p, truth.log_p, generator),
+        exact,
+    )
+
+
+def _exact_weights(law: Prior, world: Automaton, item: Item, drawn: Tensor, generator: Generator) -> Tensor:
+    """log p - log q of exact posterior draws, `[draws]`."""
+    canvas = item[0].repeat(len(drawn))
+    scored = law.score(canvas.to(law.device), drawn.to(law.device), generator=generator)
+    return _log_q(world.score(canvas, drawn).log_q) - _log_q(scored.log_q)
+
+
+def _drawn(
+    law: Prior, world: Automaton, items: Sequence[Item], draws: int, generator: Generator
+) -> tuple[Tensor | None, Tensor, list[Tensor], float]:
+    """Log q and log p of `draws` fills of each item, `[items, draws]`, the fills, and the mean forward passes."""
+    log_q, log_p, tokens, nfe = [], [], [], []
+    for canvas, _ in items:
+        drawn = law.sample(canvas.repeat(draws).to(law.device), generator)
+        found = drawn.tokens.cpu()
+        log_q.append(None if drawn.log_q is None else drawn.log_q.cpu())
+        log_p.append(_log_q(world.score(canvas.repeat(draws), found).log_q))
+        tokens.append(found)
+        nfe.append(drawn.nfe.double().mean())
+    known = [scores for scores in log_q if scores is not None]
+    return torch.stack(known) if known else None, torch.stack(log_p), tokens, float(torch.stack(nfe).mean())
+
+
+def _enumerable(world: Automaton, items: Sequence[Item]) -> bool:
+    """Whether every item has few enough fills."""
+    kinds = len(world.token.unique())
+    return all(kinds ** int(canvas.slots.sum()) <= ENUMERABLE for canvas, _ in items)
+
+
+def _enumerated(law: Prior, world: Automaton, items: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor]:
+    """KL(q || p), KL(p || q) and total variation as sums over all fills, each `[items]`."""
+    kinds, figures = world.token.unique().tolist(), []
+    for canvas, _ in items:
+        fills = torch.tensor(list(product(kinds, repeat=int(canvas.slots.sum()))))
+        tokens = canvas.tokens.repeat(len(fills), 1)
+        tokens[:, canvas.slots[0]] = fills
+        many = canvas.repeat(len(fills))
+        q, p = _log_q(law.score(many, tokens).log_q), _log_q(world.score(many, tokens).log_q)
+        qp = (q.exp() * (q - p)).where(q > -math.inf, 0.0).sum()
+        pq = (p.exp() * (p - q)).where(p > -math.inf, 0.0).sum()
+        figures.append(torch.stack((qp, pq, (p.exp() - q.exp()).abs().sum() / 2)))
+    qp, pq, tv = torch.stack(figures).unbind(1)
+    return qp, pq, tv
+
+
+def _calibration(
+    items: Sequence[Item], tokens: Sequence[Tensor], log_p: Tensor, true_log_p: Tensor, generator: Generator
+) -> float:
+    """Simulation-based calibration: the least p-value of three statistics of the fill, times three."""
+    draws = log_p.shape[1]
+
+    def statistics(rows: Tensor, canvas: Canvas) -> tuple[Tensor, Tensor]:
+        fill = rows[:, canvas.slots[0]]
+        kinds = torch.tensor([len(set(row)) for row in fill.tolist()])
+        return fill.double().mean(dim=1), kinds.double()
+
+    ranks: list[list[float]] = [[], [], []]
+    for i, (canvas, text) in enumerate(items):
+        drawn, true = statistics(tokens[i], canvas), statistics(text, canvas)
+        pairs = [(log_p[i], true_log_p[i]), (drawn[0], true[0][0]), (drawn[1], true[1][0])]
+        for which, (values, truth) in enumerate(pairs):
+            noise = torch.rand(draws + 1, generator=generator, dtype=torch.float64)
+            near = (values - truth).abs() < 1e-9
+            below = (~near & (values < truth)) | (near & (noise[1:] < noise[0]))
+            ranks[which].append(int(below.sum()))
+    bins = max(2, min(10, len(items) // 10))
+    return 3 * min(rank_uniformity(torch.tensor(some), draws, bins) for some in ranks)
+
+
+def _repair(
+    label: str,
+    method: PosteriorSampler,
+    law: DiffusionPrior,
+    world: Automaton,
+    items: Sequence[Item],
+    truth: _Truth,
+    draws: int,
+    seed: int,
+) -> Repair:
+    generator, means, nfe = seeded(seed), [], []
+    start = time.perf_counter()
+    for canvas, _ in items:
+        found = law.given(canvas, target=world).sample(draws, method, generator=generator)
+        log_p = _log_q(world.score(canvas.repeat(draws), found.tokens).log_q)
+        means.append((found.weights * log_p).where(found.weights > 0, 0.0).sum())
+        nfe.append(found.nfe.double().mean())
+    seconds = (time.perf_counter() - start) / (draws * len(items))
+    return Repair(label, float(torch.stack(nfe).mean()), seconds, Estimate.of(truth.mean_log_p - torch.stack(means)))
+
+
+def _log_q(scores: Tensor | None) -> Tensor:
+    assert scores is not None
+    return scores.detach().cpu()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Importance weights of one prior's fills towards another prior's posterior, on held-out gaps.
+
+    Attributes:
+        ess: effective sample size of each gap.
+        pareto_k: shape of the tail of the weights of each gap.
+        log_evidence: estimate of each gap's log-evidence, from below, in nats.
+        draws: fills of each gap.
+        about: what was measured on.
+    """
+
+    ess: tuple[float, ...]
+    pareto_k: tuple[float, ...]
+    log_evidence: tuple[float, ...]
+    draws: int
+    about: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """A table in Markdown: quantiles over the gaps."""
+        points = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]).double()
+        ess = torch.tensor(self.ess).double().quantile(points)
+        k = torch.tensor([k for k in self.pareto_k if math.isfinite(k)]).double()
+        about = ", ".join(f"{name} {value}" for name, value in self.about.items())
+        reliable = "" if not len(k) else f"; Pareto k below 0.7 in {int((k < 0.7).sum())} of {len(k)} gaps"
+        head = (
+            "| ESS of "
+            + str(self.draws)
+            + " | least | 10 % | 25 % | median | 75 % | 90 % | most |\n"
+            + "|---" * 8
+            + "|"
+        )
+        cells = "| | " + " | ".join(f"{value:.1f}" for value in ess) + " |"
+        return f"{about}\n\n{head}\n{cells}\n\nmean {sum(self.ess) / len(self.ess):.1f}{reliable}"
+
+    def json(self) -> str:
+        """All figures as one JSON object."""
+        return json.dumps(asdict(self), indent=1)
+
+
+@torch.no_grad()
+def audit_weights(
+    prior: Prior,
+    target: TractablePrior,
+    items: Sequence[Item],
+    *,
+    draws: int = 64,
+    temperature: float = 1.0,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Weights:
+    """Importance weights of a prior's fills towards the posterior under another prior's joint.
+
+    Args:
+        prior: proposes.
+        target: has the joint.
+        items: gaps with their true texts, which are not looked at.
+        draws: fills of each gap.
+        temperature: of the proposal.
+        seed: of the draws.
+        progress: told what is measured next.
+    """
+    generator, ess, k, evidence = seeded(seed), [], [], []
+    for number, (canvas, _) in enumerate(items, 1):
+        progress(f"gap {number} of {len(items)}")
+        found = prior.given(canvas, target=target).sample(draws, Importance(temperature), generator=generator)
+        ess.append(found.ess)
+        k.append(pareto_k(found.log_weights))
+        evidence.append(float(found.log_evidence or 0.0))
+    about = {"proposal": prior.label, "target": target.label, "gaps": len(items), "draws": draws, "seed": seed}
+    return Weights(tuple(ess), tuple(k), tuple(evidence), draws, about)
