@@ -248,9 +248,8 @@ class Posterior:
     @property
     def description(self) -> str:
         """The target in words."""
-        name = self.target.label if self.own_law or self.target is self.prior else f"target ({self.target.label})"
-        law = "law" if not self.target.tractable else "posterior under the joint"
-        return f"{law} of {name}{', weighted by the likelihood' if self.evidence.weighs else ''}"
+        law = "posterior under the joint of" if self.target.tractable else "law of the sampler"
+        return f"{law} {self.target.label}{', weighted by the likelihood' if self.evidence.weighs else ''}"
 
     def sample(
         self, n: int = 1, method: PosteriorSampler | None = None, *, generator: Generator | int | None = None

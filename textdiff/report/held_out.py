@@ -163,15 +163,17 @@ def _literal(text: str) -> str:
 
 def _gap_nats(prior: Prior, items: Sequence[tuple[Canvas, Tensor]]) -> tuple[Tensor, Tensor, float]:
     """-log q and characters of each gap, both `[items]`, and the mean number of forward passes."""
+    order = sorted(range(len(items)), key=lambda i: items[i][1].shape[1])  # little padding in a batch
     nats, characters, nfe = [], [], []
-    for some in _batches(items):
+    for some in _batches([items[i] for i in order]):
         canvas = Canvas.stack([canvas for canvas, _ in some], _pad(prior))
         tokens = pad_sequence([tokens[0] for _, tokens in some], batch_first=True, padding_value=_pad(prior))
         scores, passes = _score(prior, canvas, tokens)
         nats.append(-scores)
         nfe.append(passes)
         characters.append(_characters(tokens, canvas, prior.vocabulary))
-    return torch.cat(nats), torch.cat(characters), float(torch.cat(nfe).double().mean())
+    back = torch.tensor(order).argsort()
+    return torch.cat(nats)[back], torch.cat(characters)[back], float(torch.cat(nfe).double().mean())
 
 
 def _text_bits(
@@ -179,6 +181,7 @@ def _text_bits(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Exact bits of the twin, a bound on the prior's, and characters, each `[texts]`."""
     chosen = [torch.from_numpy(corpus[d]) for d in range(len(corpus)) if len(corpus[d]) <= longest][:texts]
+    chosen.sort(key=len)
     generator = torch.Generator().manual_seed(seed)
     exact, bound, counts = [], [], []
     for some in _batches(chosen):
