@@ -191,10 +191,21 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
     assert torch.allclose(law.log_evidence(together), alone)
 
 
+def test_an_ngram_is_fitted_to_a_file(tmp_path) -> None:
+    file = tmp_path / "stories.txt"
+    file.write_text("a cat sat.\n<|endoftext|>\na cat ran.\n<|endoftext|>\n")
+    law = world(f"ngram@{file}")
+    assert law.name.startswith("3-gram")
+    fills = law.given("a c[gap:2] sat.").sample(20, generator=0)
+    assert float(law.given("a c[gap:2] sat.").log_prob("at").log_prob) > -1
+    assert "at" in {fill.fills[0] for fill in fills}
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: world("nowhere"), "there is no world 'nowhere': expected one of hmm, grammar, arithmetic"),
+        (lambda: world("ngram@nowhere.txt"), "is no text file"),
+        (lambda: world("nowhere"), "there is no world 'nowhere': expected one of hmm, grammar, arithmetic, ngram@FILE"),
         (lambda: table({}), "weights above 0"),
         (lambda: hmm(symbols=1000), "expected 1 to"),
         (lambda: ngram([], symbol_tokenizer("ab.")), "and text"),

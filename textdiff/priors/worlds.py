@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -269,13 +270,27 @@ def texts(law: Automaton, n: int, generator: Generator | int | None = None, leng
 
 WORLDS: dict[str, Callable[[], Automaton]] = {"hmm": hmm, "grammar": grammar, "arithmetic": arithmetic}
 
+SEPARATOR = "<|endoftext|>"
+
 
 def world(name: str) -> Automaton:
-    """A world by its name: "hmm", "grammar" or "arithmetic", with their defaults.
+    """A world by its name, with its defaults.
+
+    Args:
+        name: "hmm", "grammar", "arithmetic", or "ngram@FILE": trigrams of the characters of a text file whose documents
+            end with `<|endoftext|>`.
 
     Raises:
-        UserError: no such name.
+        UserError: no such name, or no such file.
     """
+    kind, at, file = name.partition("@")
+    if kind == "ngram" and at:
+        try:
+            documents = Path(file).read_text(encoding="utf-8").split(SEPARATOR)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"the world {name!r} cannot be fitted: {file!r} is no text file ({error})") from error
+        written = [text.strip() for text in documents if text.strip()]
+        return ngram(written, symbol_tokenizer(sorted({*"".join(written), "."})), order=3)
     if name not in WORLDS:
-        raise UserError(f"there is no world {name!r}: expected one of {', '.join(WORLDS)}")
+        raise UserError(f"there is no world {name!r}: expected one of {', '.join(WORLDS)}, ngram@FILE")
     return WORLDS[name]()
