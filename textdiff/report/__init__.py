@@ -4,7 +4,8 @@
 """
 
 from textdiff.report.answer import Answer
-from textdiff.report.gap import Audit, Weights, audit, audit_weights, world_items
+from textdiff.report.findings import Audit, Weights
+from textdiff.report.gap import audit, audit_weights, world_items
 from textdiff.report.terminal import show
 from textdiff.report.viewer import Denoising, Recorder, Token, denoising_html, fills_html
 

@@ -1,0 +1,199 @@
+"""What an audit of the amortization gap found: records that print as Markdown, JSON and a figure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over items with its standard error."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, values: Tensor) -> Estimate:
+        """The mean of one value for each item."""
+        values = values.double()
+        error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return cls(float(values.mean()), error)
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ± {self.error:.3f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of one sampler, in nats per item unless said otherwise; None where they cannot be had.
+
+    Attributes:
+        policy: name of the unmasking policy.
+        label: the sampler in words.
+        nfe: mean forward passes for a fill.
+        kl_qp: KL(q || p) of the sampler's law q to the exact posterior p. With an order that is drawn at random, of the
+            law of fill and order: a bound from above.
+        kl_pq: KL(p || q), likewise.
+        tv: total variation, 0 to 1.
+        deficit: E_p log p(z) - E_q log p(z): zero for posterior draws, and known for every sampler.
+        ess: effective share of the draws as weighted posterior samples, 0 to 1.
+        log_z: log Z - E log Z_K, what K weighted draws miss of the log-evidence.
+        jeffreys: KL(p || q) + KL(q || p), from the sandwich.
+        bracketed: share of the items whose true log-evidence lies in the sandwich, 3 standard errors wide.
+        calibration: p-value of simulation-based calibration, the least of three statistics, times three.
+        exact: the divergences are sums over all fills, not estimates from draws.
+    """
+
+    policy: str
+    label: str
+    nfe: float
+    deficit: Estimate
+    kl_qp: Estimate | None = None
+    kl_pq: Estimate | None = None
+    tv: Estimate | None = None
+    ess: Estimate | None = None
+    log_z: Estimate | None = None
+    jeffreys: Estimate | None = None
+    bracketed: float | None = None
+    calibration: float | None = None
+    exact: bool = False
+
+    def __str__(self) -> str:
+        cells = [self.kl_qp, self.kl_pq, self.tv, self.deficit, self.ess, self.log_z]
+        tests = [
+            "" if self.bracketed is None else f"{100 * self.bracketed:.0f} %",
+            "" if self.calibration is None else f"{min(1.0, self.calibration):.2g}",
+        ]
+        return "| " + " | ".join([self.label, f"{self.nfe:.1f}", *("" if c is None else str(c) for c in cells), *tests])
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What an inference method makes of a sampler.
+
+    Attributes:
+        label: the method and its proposal, in words.
+        nfe: forward passes for a sample, those of the target counted in.
+        seconds: for a sample.
+        deficit: see `Row`.
+    """
+
+    label: str
+    nfe: float
+    seconds: float
+    deficit: Estimate
+
+    def __str__(self) -> str:
+        return f"| {self.label} | {self.nfe:.1f} | {1000 * self.seconds:.1f} | {self.deficit} |"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Figures of a prior's samplers on a world, as Markdown, JSON and a figure.
+
+    Attributes:
+        rows: one for each sampler.
+        repairs: one for each inference method.
+        about: what was measured on.
+    """
+
+    rows: tuple[Row, ...]
+    repairs: tuple[Repair, ...]
+    about: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Tables in Markdown."""
+        about = ", ".join(f"{name} {value}" for name, value in self.about.items())
+        head = (
+            "| sampler | NFE | KL(q‖p) | KL(p‖q) | TV | deficit | ESS share | log Z − E log Ẑ | in sandwich | SBC p |\n"
+            + "|---" * 10
+            + "|"
+        )
+        lines = [about, "", head, *(f"{row} |" for row in self.rows)]
+        if self.repairs:
+            lines += ["", "| method | NFE | ms per sample | deficit |", "|---|---|---|---|", *map(str, self.repairs)]
+        return "\n".join(lines)
+
+    def json(self) -> str:
+        """All figures as one JSON object."""
+        return json.dumps(asdict(self), indent=1)
+
+    def figure(self) -> Figure:
+        """KL(q || p) against forward passes, a line for each policy."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.add_subplot()
+        names = dict.fromkeys(row.policy for row in self.rows if row.kl_qp is not None)
+        for number, name in enumerate(names):
+            rows = sorted((r for r in self.rows if r.policy == name and r.kl_qp is not None), key=lambda r: r.nfe)
+            kl = [row.kl_qp for row in rows if row.kl_qp is not None]
+            x, y = [row.nfe for row in rows], [max(k.value, 0.0) for k in kl]
+            axes.errorbar(
+                x,
+                y,
+                [k.error for k in kl],
+                label=name,
+                linewidth=2 if name == "strided" else 1,
+                marker="os^Dv<>p*X"[number % 10],
+                markersize=5,
+                capsize=2,
+                color=f"C{number}",
+            )
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_xlabel("forward passes for a fill")
+        axes.set_ylabel("KL(q‖p), nats per gap")
+        axes.set_title(f"Distance to the exact posterior: {self.about.get('world', '')}", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8, frameon=False)
+        return figure
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Importance weights of one prior's fills towards another prior's posterior, on held-out gaps.
+
+    Attributes:
+        ess: effective sample size of each gap.
+        pareto_k: shape of the tail of the weights of each gap.
+        log_evidence: estimate of each gap's log-evidence, from below, in nats.
+        draws: fills of each gap.
+        about: what was measured on.
+    """
+
+    ess: tuple[float, ...]
+    pareto_k: tuple[float, ...]
+    log_evidence: tuple[float, ...]
+    draws: int
+    about: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """A table in Markdown: quantiles over the gaps."""
+        points = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]).double()
+        ess = torch.tensor(self.ess).double().quantile(points)
+        k = torch.tensor([k for k in self.pareto_k if math.isfinite(k)]).double()
+        about = ", ".join(f"{name} {value}" for name, value in self.about.items())
+        reliable = "" if not len(k) else f"; Pareto k below 0.7 in {int((k < 0.7).sum())} of {len(k)} gaps"
+        head = (
+            "| ESS of "
+            + str(self.draws)
+            + " | least | 10 % | 25 % | median | 75 % | 90 % | most |\n"
+            + "|---" * 8
+            + "|"
+        )
+        cells = "| | " + " | ".join(f"{value:.1f}" for value in ess) + " |"
+        return f"{about}\n\n{head}\n{cells}\n\nmean {sum(self.ess) / len(self.ess):.1f}{reliable}"
+
+    def json(self) -> str:
+        """All figures as one JSON object."""
+        return json.dumps(asdict(self), indent=1)
