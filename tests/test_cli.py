@@ -465,7 +465,7 @@ def test_evaluate_complains_in_one_line(run: Run, words: list[str], complaint: s
 
 
 def test_audit_of_a_world_prints_and_writes(run: Run, tmp_path: Path) -> None:
-    words = ("audit", "--world", "grammar", "--gaps", "3", "--gap-length", "3", "--draws", "8")
+    words = ("audit", "--world", "grammar", "--gaps", "3", "--gap-length", "3", "--draws", "16")
     policies = ("--policies", "strided:3,strided:1")
     shown, complaints = run(*words, *policies, "--methods", "--to", str(tmp_path / "found"))
     assert not complaints

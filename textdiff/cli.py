@@ -342,7 +342,7 @@ def _audit(arguments: list[str]) -> int:
     add("--methods", action="store_true", help="also repair each of the policies by weights, particles and chains")
     add("--gaps", type=_whole(2), default=100, metavar="N", help="number of gaps (default 100)")
     add("--gap-length", type=_whole(1), default=12, metavar="N", help="tokens in a gap (default 12)")
-    add("--draws", type=_whole(8), default=64, metavar="N", help="fills of each gap (default 64)")
+    add("--draws", type=_whole(16), default=64, metavar="N", help="fills of each gap (default 64)")
     add("--seed", type=_whole(0), default=0, metavar="N", help="of everything (default 0)")
     add("--to", metavar="FOLDER", help="write audit.md, audit.json and, of a world, audit.png there")
     add("--json", action="store_true", help="print one JSON object and nothing else")

@@ -39,7 +39,7 @@ ENUMERABLE = 4096
 EXACT = 16
 """Exact posterior draws of each item, for KL(p || q) and the sandwich."""
 
-SPLIT = 4
+SPLIT = 8
 """Estimates of the log-evidence that the draws of an item are split into."""
 
 
