@@ -475,6 +475,13 @@ def test_audit_of_a_world_prints_and_writes(run: Run, tmp_path: Path) -> None:
     assert json.loads(run(*words, *policies, "--json")[0])["about"]["items"] == 3
 
 
+def test_audit_looks_at_its_folder_before_it_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_audit_world", _raiser(AssertionError("worked for nothing")))
+    (tmp_path / "taken").write_text("")
+    out, err = run("audit", "--world", "hmm", "--to", str(tmp_path / "taken"), status=2)
+    assert "taken" in err and err.count("\n") == 1 and not out
+
+
 def test_audit_towards_a_twin(run: Run, checkpoints: Path, tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("Lily lost her red ball. She was happy again. Tom saw her big dog. " * 4)
     stories = str(checkpoints / "stories")

@@ -352,10 +352,11 @@ def _audit(arguments: list[str]) -> int:
     if (options.world is None) == (options.target is None):
         raise UserError("name the truth: either --world NAME or --target FOLDER FILE")
     policies = None if options.policies is None else [_paced(word) for word in options.policies.split(",")]
+    if options.to is not None:  # before minutes of work, not after them
+        Path(options.to).mkdir(parents=True, exist_ok=True)
     found = _audit_world(options, policies) if options.world is not None else _audit_target(options, policies)
     if options.to is not None:
         folder = Path(options.to)
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "audit.md").write_text(f"{found}\n", encoding="utf-8")
         (folder / "audit.json").write_text(found.json() + "\n", encoding="utf-8")
         if options.world is not None:

@@ -286,8 +286,8 @@ class Posterior:
         """Log-probability in nats that the prior's sampler gives to a fill.
 
         Exact where the order of filling is a function of the canvas, and for worlds, where it is the true posterior;
-        for a random order the mean over 64 orders, whose log is a bound from below in expectation (design: arXiv:
-        2506.01928, theorem 3).
+        for a random order the mean over 64 orders, whose log is a bound from below in expectation
+        (arXiv:2506.01928, theorem 3).
 
         Args:
             fill: the text of the gap, one text for each gap, or ids `[length]` of the whole.
