@@ -381,12 +381,12 @@ def test_the_help_lists_every_command_and_policy(run: Run) -> None:
 
 
 def test_the_examples_of_the_help_run(monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path) -> None:
-    lines = re.findall(r"^  textdiff (infill .*)$", cli.HELP + cli.INFILL_NOTES, re.MULTILINE)
+    lines = re.findall(r"^  textdiff (infill .*)$", cli.HELP + cli.infill.NOTES, re.MULTILINE)
     assert len(lines) > 5
     for line in lines:
         feed(monkeypatch, b"Tom had a [gap:2]. He was happy.\n")
         run(*shlex.split(line.removesuffix(" < story.txt")))
-    gaps = re.findall(r"^  (\[gap\S*) ", cli.INFILL_NOTES, re.MULTILINE)
+    gaps = re.findall(r"^  (\[gap\S*) ", cli.infill.NOTES, re.MULTILINE)
     assert [str(Template.parse(f"a {gap}").gaps[0]) for gap in gaps] == ["[gap:1-32]", "[gap:12]", "[gap:4-16]"]
 
 
@@ -397,7 +397,7 @@ def test_version(run: Run) -> None:
 def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process of its own."""
     root = Path(textdiff.__file__).parents[1]
-    command = [sys.executable, "-m", "textdiff.cli", *arguments]
+    command = [sys.executable, "-m", "textdiff", *arguments]
     return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, **options)
 
 
@@ -476,7 +476,7 @@ def test_audit_of_a_world_prints_and_writes(run: Run, tmp_path: Path) -> None:
 
 
 def test_audit_looks_at_its_folder_before_it_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_audit_world", _raiser(AssertionError("worked for nothing")))
+    monkeypatch.setattr(cli.audit, "_audit_world", _raiser(AssertionError("worked for nothing")))
     (tmp_path / "taken").write_text("")
     out, err = run("audit", "--world", "hmm", "--to", str(tmp_path / "taken"), status=2)
     assert "taken" in err and err.count("\n") == 1 and not out

@@ -217,7 +217,7 @@ def test_a_run_says_little(tmp_path: Path) -> None:
     config = run_config(tmp_path, enable_progress_bar=True, num_sanity_val_steps=2)
     config["trainer"]["callbacks"].append({"class_path": "textdiff.training.Throughput", "init_args": {"every": 2}})
     path = str(write_config(tmp_path / "fit.yaml", config))
-    command = [sys.executable, "-m", "textdiff.cli", "fit", "--config", path]
+    command = [sys.executable, "-m", "textdiff", "fit", "--config", path]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert first.returncode == 0

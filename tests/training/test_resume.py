@@ -87,7 +87,7 @@ def test_a_resumed_run_ends_bit_identical(save: str, tmp_path: Path, monkeypatch
 
 def fit(config: Path, *more: str) -> subprocess.Popen[bytes]:
     """`textdiff fit` as a process."""
-    command = [sys.executable, "-m", "textdiff.cli", "fit", "--config", str(config), *more]
+    command = [sys.executable, "-m", "textdiff", "fit", "--config", str(config), *more]
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
 
 

@@ -1,0 +1,108 @@
+"""`textdiff audit`: how far a prior's fills are from an exact posterior."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textdiff.cli.checkpoints import load
+from textdiff.cli.parser import Parser, paced, whole
+from textdiff.cli.terminal import told, write
+from textdiff.errors import UserError
+
+if TYPE_CHECKING:
+    from textdiff.priors import Prior
+
+NOTES = """\
+examples:
+  textdiff audit --world hmm                       what filling several slots at once costs a perfect network
+  textdiff audit --world hmm --checkpoint runs/worlds/hmm/last --policies strided:6,entropy:6 --methods
+  textdiff audit --checkpoint stories --target stories-ar valid.txt --gap-length 8
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """Measure, print, and write files where they are wanted; returns the exit status."""
+    parser = Parser("textdiff audit", "Measure how far a prior's fills are from an exact posterior.", NOTES)
+    add = parser.add_argument
+    add("files", nargs="*", metavar="FILE", help="held-out text, with --target")
+    add("--world", metavar="NAME", help="the world whose posterior is the truth: hmm, grammar or arithmetic")
+    add("--target", metavar="FOLDER", help="or: an autoregressive prior whose posterior is aimed at, with weights")
+    add("--checkpoint", metavar="FOLDER", help="the prior (default: a world's perfect network, or the shipped one)")
+    add("--policies", metavar="LIST", help="NAME:STEPS or NAME, ... (default: all of them)")
+    add("--methods", action="store_true", help="also repair each of the policies by weights, particles and chains")
+    add("--gaps", type=whole(2), default=100, metavar="N", help="number of gaps (default 100)")
+    add("--gap-length", type=whole(1), default=12, metavar="N", help="tokens in a gap (default 12)")
+    add("--draws", type=whole(16), default=64, metavar="N", help="fills of each gap (default 64)")
+    add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
+    add("--to", metavar="FOLDER", help="write audit.md, audit.json and, of a world, audit.png there")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.read(arguments)
+    if options.help:
+        return write(parser.format_help())
+    if (options.world is None) == (options.target is None):
+        raise UserError("name the truth: either --world NAME or --target FOLDER FILE")
+    policies = None if options.policies is None else [paced(word) for word in options.policies.split(",")]
+    if options.to is not None:  # before minutes of work, not after them
+        Path(options.to).mkdir(parents=True, exist_ok=True)
+    found = _audit_world(options, policies) if options.world is not None else _audit_target(options, policies)
+    if options.to is not None:
+        folder = Path(options.to)
+        (folder / "audit.md").write_text(f"{found}\n", encoding="utf-8")
+        (folder / "audit.json").write_text(found.json() + "\n", encoding="utf-8")
+        if options.world is not None:
+            found.figure().savefig(folder / "audit.png", dpi=120)
+    return write((found.json() if options.json else str(found)) + "\n")
+
+
+def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:
+    from textdiff.inference import SMC, Importance, MetropolisHastings, ParticleGibbs
+    from textdiff.priors import DiffusionPrior, world
+    from textdiff.report import audit, gap
+
+    if options.files:
+        raise UserError(f"unexpected {options.files[0]!r}: a world writes its own texts, files go with --target")
+    truth = world(options.world)
+    prior = None if options.checkpoint is None else load(options.checkpoint)
+    if prior is not None and not isinstance(prior, DiffusionPrior):
+        raise UserError(f"{options.checkpoint!r} is autoregressive: an audit is of a diffusion prior's policies")
+    policies = gap.POLICIES if policies is None else policies
+    repairs = (Importance(), SMC(), ParticleGibbs(), MetropolisHastings())
+    methods = {
+        f"{type(method).__name__}, {':'.join(map(str, filter(None, policy)))}": (method, policy)
+        for policy in (policies if options.methods else ())
+        for method in repairs
+    }
+    counts = {"gaps": options.gaps, "gap_length": options.gap_length, "draws": options.draws, "seed": options.seed}
+    return audit(prior, truth, policies=policies, methods=methods, progress=told, **counts)
+
+
+def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:
+    from textdiff.priors import TractablePrior, shipped
+
+    if not options.files:
+        raise UserError("there is no text to measure on: name a file of held-out text")
+    if options.methods:
+        raise UserError("--methods goes with --world: towards another target the weights are the method")
+    prior: Prior = load(str(shipped("stories")) if options.checkpoint is None else options.checkpoint)
+    target = load(options.target)
+    if not isinstance(target, TractablePrior):
+        raise UserError(f"{options.target!r} has no exact joint probability: name an autoregressive prior")
+    if policies is not None:
+        if len(policies) != 1:
+            raise UserError("with --target name one policy, such as --policies strided:16")
+        prior = prior.with_policy(*policies[0])
+
+    from textdiff.data import documents, held_out_gaps
+    from textdiff.data.corpus import in_memory
+    from textdiff.report import audit_weights
+
+    corpus = in_memory(documents(options.files), prior.tokenizer)
+    longest = prior.context or 512
+    counts = {"count": options.gaps, "gap": options.gap_length, "longest": longest, "seed": options.seed}
+    items = held_out_gaps(corpus, prior.vocabulary, **counts)
+    if not items:
+        raise UserError(f"no text of {', '.join(options.files)} has room for a gap of {options.gap_length} tokens")
+    return audit_weights(prior, target, items, draws=options.draws, seed=options.seed, progress=told)

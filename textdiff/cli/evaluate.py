@@ -1,0 +1,48 @@
+"""`textdiff evaluate`: a prior and its autoregressive twin on held-out text."""
+
+from __future__ import annotations
+
+from textdiff.cli.checkpoints import load, twin
+from textdiff.cli.parser import Parser, paced, whole
+from textdiff.cli.terminal import told, write
+from textdiff.errors import UserError
+
+
+def run(arguments: list[str]) -> int:
+    """Measure and print; returns the exit status."""
+    parser = Parser("textdiff evaluate", "Compare a prior with its autoregressive twin on held-out text, as Markdown.")
+    add = parser.add_argument
+    add("files", nargs="*", metavar="FILE", help="held-out text: .txt, .jsonl or .parquet")
+    add("--checkpoint", metavar="FOLDER", help="the prior (default: the one that comes with textdiff)")
+    add("--twin", metavar="FOLDER", help="its autoregressive twin (default: the folder beside it that ends in -ar)")
+    add("--gaps", type=whole(2), default=100, metavar="N", help="number of gaps (default 100)")
+    add("--gap-length", type=whole(1), default=32, metavar="N", help="tokens in a gap (default 32)")
+    add("--texts", type=whole(2), default=64, metavar="N", help="number of whole texts (default 64)")
+    add(
+        "--policies",
+        default="strided:32,strided:16,strided:8,strided:4",
+        metavar="LIST",
+        help="NAME:STEPS or NAME, ...",
+    )
+    add("--seed", type=whole(0), default=0, metavar="N", help="of the gaps' places and of the noise (default 0)")
+    add("--fills", type=whole(0), default=0, metavar="N", help="also fill a sentence of the first N texts")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.read(arguments)
+    if options.help:
+        return write(parser.format_help())
+    if not options.files:
+        raise UserError("there is no text to measure on: name a file of held-out text")
+    from textdiff.priors import shipped
+
+    checkpoint = str(shipped("stories")) if options.checkpoint is None else options.checkpoint
+    policies = [paced(word) for word in options.policies.split(",")]
+    prior, baseline = load(checkpoint), load(options.twin or twin(checkpoint))
+
+    from textdiff.report.held_out import held_out, unpicked_fills
+
+    counts = {"gaps": options.gaps, "gap_length": options.gap_length, "texts": options.texts, "seed": options.seed}
+    report = held_out(prior, baseline, options.files, policies=policies, progress=told, **counts)
+    if options.json:
+        return write(report.json() + "\n")
+    fills = unpicked_fills(prior, options.files, options.fills, options.seed)
+    return write("\n\n".join([str(report), *fills]) + "\n")

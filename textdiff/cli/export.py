@@ -1,0 +1,34 @@
+"""`textdiff export`: from a training run to a checkpoint folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textdiff.cli.parser import Parser
+from textdiff.cli.terminal import write
+from textdiff.errors import UserError
+
+
+def run(arguments: list[str]) -> int:
+    """Write the folder; returns the exit status."""
+    parser = Parser("textdiff export", "Turn a training run into a checkpoint folder that textdiff infill reads.")
+    parser.add_argument("run", metavar="RUN.ckpt", help="a checkpoint of textdiff fit; averaged weights are taken")
+    parser.add_argument("--tokenizer", metavar="FOLDER", required=True, help="the tokenizer of the run, or world:NAME")
+    parser.add_argument("--to", metavar="FOLDER", required=True, help="where to write config, weights and tokenizer")
+    options = parser.read(arguments)
+    if options.help:
+        return write(parser.format_help())
+    of_world = options.tokenizer.startswith("world:")
+    if not of_world and not Path(options.tokenizer).is_dir():
+        raise UserError(f"there is no folder {options.tokenizer!r}: give the one that data.tokenizer of the run names")
+
+    from transformers.utils import logging
+
+    from textdiff.priors import world
+    from textdiff.text import load_tokenizer
+    from textdiff.training import export
+
+    logging.disable_progress_bar()
+    name = options.tokenizer.removeprefix("world:")
+    export(options.run, world(name).tokenizer if of_world else load_tokenizer(name), options.to)
+    return write(f'wrote {options.to}: textdiff infill "... [gap] ..." --checkpoint {options.to}\n')

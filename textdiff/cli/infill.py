@@ -1,0 +1,149 @@
+"""`textdiff infill`: fill the gaps of a text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textdiff.cli.checkpoints import load, twin
+from textdiff.cli.parser import Parser, number, whole
+from textdiff.cli.terminal import progress, write
+from textdiff.errors import UserError
+
+if TYPE_CHECKING:
+    from textdiff.report import Answer
+
+NOTES = """\
+gaps:
+  [gap]       1 to 32 tokens (a token is a short word or a part of one)
+  [gap:12]    exactly 12 tokens
+  [gap:4-16]  4 to 16 tokens
+  \\[gap]      the text "[gap]" itself
+
+examples:
+  textdiff infill "Lily lost her red ball. [gap] She was happy again." --n 4 --seed 0
+  textdiff infill "Tom had a [gap:2]. He liked to [gap:3-8]." --policy entropy --steps 4
+  textdiff infill "Lily lost her ball. [gap] She was happy." --baseline
+  textdiff infill - --json < story.txt
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """Fill and print; returns the exit status."""
+    parser = _infill_parser()
+    options = parser.read(arguments)
+    if options.help:
+        return write(parser.format_help() + _policies())
+    text = _text(options)
+    seed = secrets.randbelow(2**32) if options.seed is None else options.seed
+    first, *others = answers = _answers(text, seed, options)
+    if options.json:
+        baseline = others[0].as_json(options.show_steps) if others else None
+        answer = {"text": text, **first.as_json(options.show_steps), "baseline": baseline}
+        return write(json.dumps(answer, ensure_ascii=False) + "\n")
+
+    from rich.console import Console
+
+    from textdiff.report import show
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(show(answers, console.width, plain=console.color_system is None, steps=options.show_steps))
+        if options.seed is None:
+            console.print(f"the seed was drawn; repeat with --seed {seed}")
+    return write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+
+
+def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
+    """The answer of the checkpoint, and of the baseline if one is wanted."""
+    from textdiff.priors import shipped
+    from textdiff.report import Answer
+    from textdiff.samplers import by_name
+    from textdiff.text import Template
+
+    # Mistakes in the options come to light before a model is read.
+    slots = options.n * sum(gap.maximum for gap in Template.parse(text).gaps)
+    if options.policy is not None:
+        by_name(options.policy, options.steps)
+    checkpoints = [str(shipped("stories")) if options.checkpoint is None else options.checkpoint]
+    if options.baseline is not None:
+        checkpoints.append(twin(checkpoints[0]) if options.baseline is True else options.baseline)
+
+    with progress() as stage:
+        priors = [load(checkpoint) for checkpoint in checkpoints]
+        if options.policy is not None or options.steps is not None:
+            priors[0] = priors[0].with_policy(options.policy, options.steps)
+        draws = {"seed": seed, "temperature": options.temperature, "top_p": options.top_p}
+        answers = []
+        for prior, checkpoint in zip(priors, checkpoints, strict=True):
+            watch = stage(f"filling with {Path(checkpoint).name}", slots)
+            with _blamed_on(checkpoint, options.n):
+                answers.append(Answer.of(prior, text, options.n, checkpoint=checkpoint, **draws, watch=watch))
+    return answers
+
+
+def _policies() -> str:
+    """What the help says of policies; their modules take too long to import for anybody else."""
+    from textdiff.samplers import POLICIES
+
+    return "\npolicies (and what their log q is):\n" + "".join(f"  {n:<19} {p.kind}\n" for n, p in POLICIES.items())
+
+
+def _infill_parser() -> Parser:
+    parser = Parser("textdiff infill", "Fill the gaps of a text.", NOTES)
+    add = parser.add_argument
+    add("text", nargs="?", help='the text, with [gap] where some is missing; "-" reads it from standard input')
+    add("--n", type=whole(1), default=1, metavar="N", help="number of fills, drawn independently (default 1)")
+    add("--seed", type=whole(0), metavar="N", help="of the random numbers; by default drawn and printed")
+    add("--checkpoint", metavar="FOLDER", help="the model (default: the one that comes with textdiff)")
+    add("--policy", metavar="NAME", help="which tokens to reveal in each step (default: strided)")
+    add("--steps", type=whole(1), metavar="N", help="most steps of the policy; fewer are faster and less faithful")
+    add(
+        "--temperature",
+        type=number(0, math.inf),
+        default=1.0,
+        metavar="X",
+        help="below 1 draws likelier tokens (default 1)",
+    )
+    add("--top-p", type=number(0, 1), default=1.0, metavar="P", help="draw only from so much probability (default 1)")
+    add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the autoregressive twin's answer beside it")
+    add("--show-steps", action="store_true", help="show which tokens each step revealed")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    return parser
+
+
+def _text(options: argparse.Namespace) -> str:
+    """The text that was asked about."""
+    text, baseline = options.text, options.baseline
+    if text is None and isinstance(baseline, str) and ("[gap" in baseline or baseline == "-"):
+        text, options.baseline = baseline, True  # a text that stands where --baseline takes a folder
+    if text is None:
+        raise UserError('there is no text: give it in quotes, "... [gap] ...", or - to read it from standard input')
+    if text != "-":
+        return str(text)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is not UTF-8 (byte {error.start}): convert it first") from error
+
+
+@contextmanager
+def _blamed_on(checkpoint: str, n: int) -> Iterator[None]:
+    """Say in a line what a checkpoint or a machine cannot do."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"the model in {checkpoint!r} cannot fill this text: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise UserError(f"the memory is too small for --n {n} on this text: ask for fewer fills at a time") from error
