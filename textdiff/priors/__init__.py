@@ -4,17 +4,9 @@ from textdiff.priors.automaton import Automaton
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
 from textdiff.priors.load import load, prior_of, shipped
-from textdiff.priors.posterior import (
-    Conditioning,
-    Genealogy,
-    Posterior,
-    PosteriorSampler,
-    Scored,
-    WeightedSamples,
-    relative_variance,
-    seeded,
-)
+from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
+from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
 from textdiff.priors.worlds import WORLDS, arithmetic, grammar, hmm, ngram, table, texts, world
 
 __all__ = [

@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.priors.arcs import Arcs, Moves
-from textdiff.priors.posterior import seeded
 from textdiff.priors.prior import TractablePrior
+from textdiff.priors.samples import seeded
 from textdiff.samplers import LogProbKind, Trajectory, UnmaskingPolicy, Watch, draw, tempered
 from textdiff.samplers.draw import Streams, check_tempering
 from textdiff.samplers.lengths import rank_and_size

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
-from textdiff.priors.posterior import Conditioning, Posterior, WeightedSamples, seeded
+from textdiff.priors.posterior import Conditioning, Posterior
+from textdiff.priors.samples import WeightedSamples, seeded
 from textdiff.samplers import LogProbKind, Trajectory, UnmaskingPolicy, Watch
 from textdiff.text import Canvas, Template, Vocabulary
 

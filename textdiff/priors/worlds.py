@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.priors.automaton import Automaton, symbol_tokenizer
-from textdiff.priors.posterior import seeded
+from textdiff.priors.samples import seeded
 from textdiff.text import Canvas, Vocabulary, decode, encode
 
 MOST_ARCS = 2**24
