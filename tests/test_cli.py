@@ -91,6 +91,7 @@ def test_json_is_what_the_library_answers(answer: Callable[..., dict[str, Any]],
         "seed": 5,
         "temperature": 1.0,
         "top_p": 1.0,
+        "top_k": None,
         "caveats": [],
         "texts": expected.texts,
         "fills": [list(sample.fills) for sample in expected],
@@ -126,11 +127,11 @@ def test_every_policy_says_what_its_log_q_is(name: str, answer: Callable[..., di
     assert ("not posterior samples" in out) == bool(got["caveats"]) == (kind is LogProbKind.NONE)
 
 
-@pytest.mark.parametrize("option", ["--temperature", "--top-p"])
-def test_sharpened_draws_are_labelled(option: str, answer: Callable[..., dict[str, Any]], run: Run) -> None:
-    out, _ = run("infill", TEXT, option, "0.8", "--baseline")
-    assert out.count("not posterior samples: temperature") == 2
-    got = answer(TEXT, option, "0.8", "--baseline")
+@pytest.mark.parametrize("option, value", [("--temperature", "0.8"), ("--top-p", "0.8"), ("--top-k", "8")])
+def test_sharpened_draws_are_labelled(option: str, value: str, answer: Callable[..., dict[str, Any]], run: Run) -> None:
+    out, _ = run("infill", TEXT, option, value, "--baseline")
+    assert out.count(f"not posterior samples: {option.removeprefix('--')} {value}") == 2
+    got = answer(TEXT, option, value, "--baseline")
     assert len(got["caveats"]) == len(got["baseline"]["caveats"]) == 1
 
 
@@ -253,8 +254,8 @@ def test_a_text_after_baseline_is_the_text(answer: Callable[..., dict[str, Any]]
         (["infill", TEXT, "--steps", "1.5"], "--steps: expected a whole number, 1 or more, got '1.5'"),
         (["infill", TEXT, "--seed", "-1"], "--seed: expected a whole number, 0 or more, got '-1'"),
         (["infill", TEXT, "--seed", str(2**63)], "--seed: expected a whole number"),
-        (["infill", TEXT, "--temperature", "0"], "--temperature: expected a number above 0, got '0'"),
-        (["infill", TEXT, "--temperature", "nan"], "--temperature: expected a number above 0, got 'nan'"),
+        (["infill", TEXT, "--temperature", "-1"], "--temperature: expected a number from 0, got '-1'"),
+        (["infill", TEXT, "--temperature", "nan"], "--temperature: expected a number from 0, got 'nan'"),
         (["infill", TEXT, "--top-p", "1.1"], "--top-p: expected a number above 0, at most 1, got '1.1'"),
         (["infill", TEXT, "--polcy", "entropy"], "there is no option '--polcy': did you mean '--policy'?"),
         (["infill", "--chekpoint=x", TEXT], "there is no option '--chekpoint': did you mean '--checkpoint'?"),

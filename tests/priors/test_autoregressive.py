@@ -6,6 +6,7 @@ import torch
 from tests.models.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, network, vocabulary
 from tests.samplers.laws import fills, frequencies, iid_noise, seeded, total_variation
 from textdiff.priors import AutoregressivePrior
+from textdiff.samplers import Tempering
 from textdiff.text import Canvas
 
 DRAWS = 4000
@@ -75,7 +76,7 @@ def test_scores_are_those_of_one_token_at_a_time(twin, canvas):
 @pytest.mark.parametrize("temperature, top_p", [(0.5, 1.0), (1.0, 0.6)])
 def test_tempered_probabilities_sum_to_one(twin, temperature, top_p):
     canvas = CANVASES["unknown length"]
-    _, log_q = enumerated(twin, canvas, temperature=temperature, top_p=top_p)
+    _, log_q = enumerated(twin, canvas, tempering=Tempering(temperature, top_p))
     assert abs(float(log_q.exp().sum()) - 1) < 1e-9
 
 

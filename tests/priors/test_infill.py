@@ -16,6 +16,7 @@ from textdiff.samplers import (
     RandomOrder,
     SampledConfidence,
     Strided,
+    Tempering,
     Threshold,
 )
 from textdiff.text import Canvas, Template, Vocabulary
@@ -63,7 +64,7 @@ def test_a_ragged_batch_knows_its_probabilities_under_every_policy(diffusion, po
 
 
 def test_a_tempered_sample_knows_its_own_probability(prior):
-    canvas, options = ragged(prior), {"temperature": 0.7, "top_p": 0.8}
+    canvas, options = ragged(prior), {"tempering": Tempering(0.7, 0.8)}
     drawn = prior.sample(canvas, seeded(), **options)
     scored = prior.score(canvas, drawn.tokens, **options)
     torch.testing.assert_close(drawn.log_q, scored.log_q, rtol=1e-5, atol=1e-5)
@@ -209,7 +210,7 @@ def test_watching(prior, monkeypatch):
         ({"text": "Lily [gap:500]."}, r"takes 50\d tokens, 500 of them in gaps, and the model reads at most 128"),
         ({"text": "Lily lost " * 100 + "[gap]"}, "reads at most 128"),
         ({"n": 0}, "n is 0"),
-        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"top_k": 0}, "top_k is 0"),
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"top_p": 1.5}, "top_p is 1.5"),

@@ -28,10 +28,10 @@ from textdiff.samplers import (
     RandomOrder,
     SampledConfidence,
     Strided,
+    Tempering,
     Threshold,
     path_log_prob,
     sample,
-    tempered,
 )
 from textdiff.text import Canvas, Vocabulary
 
@@ -204,7 +204,7 @@ def test_words_start_where_they_must(null):
 @pytest.mark.parametrize("policy", [LeftToRight(), Strided(2), Entropy(2), Threshold(0.45)], ids=str)
 def test_the_probability_is_that_of_the_tempered_law(policy, temperature, top_p):
     denoiser, canvas = TableDenoiser(3, 4, seed=1), canvas_of(PLAIN, WHOLE)
-    options = {"temperature": temperature, "top_p": top_p}
+    options = {"tempering": Tempering(temperature, top_p)}
     tokens, q = enumerated(denoiser, canvas, PLAIN, policy, **options)
     assert abs(float(q.sum()) - 1) < 1e-9
     assert (q == 0).any() == (top_p < 1)
@@ -218,16 +218,16 @@ def test_tempering_acts_on_each_conditional():
     text = torch.tensor([[2, 0, 1, 1]])
     expected, shown = 0.0, canvas.tokens.clone()
     for position in range(3):
-        law = tempered(denoiser.log_probs(shown, canvas.observed)[:, position], 0.6, 0.95)
+        law = Tempering(0.6, 0.95)(denoiser.log_probs(shown, canvas.observed)[:, position])
         expected += float(law[0, text[0, position]])
         shown[0, position] = text[0, position]
-    found = score(denoiser, canvas, PLAIN, LeftToRight(), text, temperature=0.6, top_p=0.95)
+    found = score(denoiser, canvas, PLAIN, LeftToRight(), text, tempering=Tempering(0.6, 0.95))
     assert found.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_top_p_near_zero_is_greedy():
     canvas = canvas_of(PLAIN, WHOLE).repeat(50)
-    drawn = sample(TableDenoiser(3, 4), canvas, PLAIN, Entropy(2), seeded(), top_p=1e-9)
+    drawn = sample(TableDenoiser(3, 4), canvas, PLAIN, Entropy(2), seeded(), tempering=Tempering(top_p=1e-9))
     assert len(drawn.tokens.unique(dim=0)) == 1
     assert (drawn.log_q == 0).all()
 

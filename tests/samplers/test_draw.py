@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.samplers.laws import seeded
-from textdiff.samplers import draw, tempered
-from textdiff.samplers.draw import Streams, check_tempering, uniforms
+from textdiff.samplers import Tempering, draw
+from textdiff.samplers.draw import Streams, uniforms
 
 
 def chi_square(counts, law):
@@ -69,23 +69,40 @@ def test_temperature_is_a_power_of_the_law():
     law = torch.randn(5, 7, dtype=torch.float64, generator=seeded()).softmax(-1)
     for temperature in (0.5, 2.0):
         power = law ** (1 / temperature)
-        assert torch.allclose(tempered(law.log(), temperature).exp(), power / power.sum(-1, keepdim=True))
+        assert torch.allclose(Tempering(temperature)(law.log()).exp(), power / power.sum(-1, keepdim=True))
 
 
 def test_top_p_keeps_the_smallest_set_of_that_mass():
     law = torch.tensor([[0.1, 0.4, 0.0, 0.3, 0.2]], dtype=torch.float64).log()
     for top_p, kept in ((1.0, [0, 1, 3, 4]), (0.95, [0, 1, 3, 4]), (0.85, [1, 3, 4]), (0.65, [1, 3]), (1e-9, [1])):
-        mass = tempered(law, top_p=top_p).exp()[0]
+        mass = Tempering(top_p=top_p)(law).exp()[0]
         assert mass.nonzero()[:, 0].tolist() == kept
         assert torch.allclose(mass[kept], law.exp()[0, kept] / law.exp()[0, kept].sum())
 
 
 def test_a_tiny_temperature_leaves_the_likeliest_token():
     law = torch.tensor([[0.1, 0.6, 0.0, 0.3]]).log()
-    assert tempered(law, 1e-300).exp().tolist() == [[0.0, 1.0, 0.0, 0.0]]
+    assert Tempering(1e-300)(law).exp().tolist() == [[0.0, 1.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("temperature, top_p", [(0.0, 1.0), (-1.0, 1.0), (float("nan"), 1.0), (1.0, 0.0), (1.0, 1.1)])
+def test_temperature_zero_is_greedy_and_ties_go_to_the_first():
+    law = torch.tensor([[0.3, 0.3, 0.0, 0.4], [0.0, 0.5, 0.5, 0.0]]).log()
+    assert Tempering(0)(law).exp().tolist() == [[0, 0, 0, 1], [0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "top_k, top_p, kept", [(3, 1.0, [1, 3, 4]), (9, 1.0, [0, 1, 3, 4]), (3, 0.7, [1, 3]), (1, 1.0, [1])]
+)
+def test_top_k_cuts_before_top_p(top_k, top_p, kept):
+    law = torch.tensor([[0.1, 0.4, 0.0, 0.3, 0.2]], dtype=torch.float64)
+    mass = Tempering(top_k=top_k, top_p=top_p)(law.log()).exp()[0]
+    assert mass.nonzero()[:, 0].tolist() == kept
+    assert torch.allclose(mass[kept], law[0, kept] / law[0, kept].sum())
+
+
+@pytest.mark.parametrize(
+    "temperature, top_p", [(float("inf"), 1.0), (-1.0, 1.0), (float("nan"), 1.0), (1.0, 0.0), (1.0, 1.1)]
+)
 def test_tempering_out_of_range_is_refused(temperature, top_p):
     with pytest.raises(ValueError, match="expected"):
-        check_tempering(temperature, top_p)
+        Tempering(temperature, top_p)

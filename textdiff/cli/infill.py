@@ -65,13 +65,14 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
     """The answer of the checkpoint, and of the baseline if one is wanted."""
     from textdiff.priors import shipped
     from textdiff.report import Answer
-    from textdiff.samplers import by_name
+    from textdiff.samplers import Tempering, by_name
     from textdiff.text import Template
 
     # Mistakes in the options come to light before a model is read.
     slots = options.n * sum(gap.maximum for gap in Template.parse(text).gaps)
     if options.policy is not None:
         by_name(options.policy, options.steps)
+    tempering = Tempering(options.temperature, options.top_p, options.top_k)
     checkpoints = [str(shipped("stories")) if options.checkpoint is None else options.checkpoint]
     if options.baseline is not None:
         checkpoints.append(twin(checkpoints[0]) if options.baseline is True else options.baseline)
@@ -80,12 +81,15 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         priors = [load(checkpoint) for checkpoint in checkpoints]
         if options.policy is not None or options.steps is not None:
             priors[0] = priors[0].with_policy(options.policy, options.steps)
-        draws = {"seed": seed, "temperature": options.temperature, "top_p": options.top_p}
         answers = []
         for prior, checkpoint in zip(priors, checkpoints, strict=True):
             watch = stage(f"filling with {Path(checkpoint).name}", slots)
             with _blamed_on(checkpoint, options.n):
-                answers.append(Answer.of(prior, text, options.n, checkpoint=checkpoint, **draws, watch=watch))
+                answers.append(
+                    Answer.of(
+                        prior, text, options.n, checkpoint=checkpoint, seed=seed, tempering=tempering, watch=watch
+                    )
+                )
     return answers
 
 
@@ -107,12 +111,13 @@ def _infill_parser() -> Parser:
     add("--steps", type=whole(1), metavar="N", help="most steps of the policy; fewer are faster and less faithful")
     add(
         "--temperature",
-        type=number(0, math.inf),
+        type=number(0, math.inf, closed=True),
         default=1.0,
         metavar="X",
-        help="below 1 draws likelier tokens (default 1)",
+        help="below 1 draws likelier tokens, 0 only the likeliest (default 1)",
     )
     add("--top-p", type=number(0, 1), default=1.0, metavar="P", help="draw only from so much probability (default 1)")
+    add("--top-k", type=whole(1), metavar="N", help="draw only from so many likeliest tokens (default: all)")
     add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the autoregressive twin's answer beside it")
     add("--show-steps", action="store_true", help="show which tokens each step revealed")
     add("--json", action="store_true", help="print one JSON object and nothing else")

@@ -68,17 +68,18 @@ def whole(least: int) -> Callable[[str], int]:
     return read
 
 
-def number(above: float, most: float) -> Callable[[str], float]:
-    """Reads a finite number above `above`, at most `most`."""
+def number(above: float, most: float, closed: bool = False) -> Callable[[str], float]:
+    """Reads a finite number above `above` (or equal to it, if `closed`), at most `most`."""
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (above < value <= most and math.isfinite(value)):
+        if not (above < value <= most or (closed and value == above)) or not math.isfinite(value):
+            least = "from" if closed else "above"
             limit = "" if most == math.inf else f", at most {most:g}"
-            raise argparse.ArgumentTypeError(f"expected a number above {above:g}{limit}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected a number {least} {above:g}{limit}, got {text!r}")
         return value
 
     return read

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from textdiff.errors import UserError
 from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
-from textdiff.samplers import Trajectory
+from textdiff.samplers import Tempering, Trajectory
 
 
 @final
@@ -37,8 +37,8 @@ class Importance(PosteriorSampler):
             UserError: the draws or the target have no density.
         """
         started = time.perf_counter()
-        drawn = posterior.propose(n, generator, self.temperature)
-        weights, passes = log_weights(posterior, drawn, tempered=self.temperature != 1)
+        drawn = posterior.propose(n, generator, tempering := Tempering(self.temperature))
+        weights, passes = log_weights(posterior, drawn, tempered=not tempering.neutral)
         return posterior.samples(
             drawn.tokens,
             weights,

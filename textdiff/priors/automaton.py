@@ -21,8 +21,8 @@ from textdiff.errors import UserError
 from textdiff.priors.arcs import Arcs, Moves
 from textdiff.priors.prior import TractablePrior
 from textdiff.priors.samples import seeded
-from textdiff.samplers import LogProbKind, Trajectory, UnmaskingPolicy, Watch, draw, tempered
-from textdiff.samplers.draw import Streams, check_tempering
+from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
+from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import rank_and_size
 from textdiff.text import Canvas, Vocabulary
 
@@ -223,18 +223,16 @@ class Automaton(TractablePrior):
         canvas: Canvas,
         generator: Generator,
         *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,
     ) -> Trajectory:
         """Draw each row's gaps from the exact posterior, left to right; `log_q` is its exact log-probability.
 
         Raises:
-            UserError: temperature or top_p out of range; evidence that this world cannot have written.
+            UserError: evidence that this world cannot have written.
         """
-        check_tempering(temperature, top_p)
         streams = Streams.of(generator, canvas.slots)
-        parts = [self._fill(canvas, streams, None, rows, temperature, top_p) for rows in self._goes(canvas)]
+        parts = [self._fill(canvas, streams, None, rows, tempering) for rows in self._goes(canvas)]
         tokens, log_q = (torch.cat(part) for part in zip(*parts, strict=True))
         if watch is not None:
             watch(tokens.clone(), canvas.slots)
@@ -247,21 +245,19 @@ class Automaton(TractablePrior):
         canvas: Canvas,
         tokens: Tensor,
         *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         generator: Generator | None = None,
     ) -> Trajectory:
         """Exact posterior log-probability of complete `tokens [batch, length]` given the canvas.
 
         Raises:
-            UserError: temperature or top_p out of range; evidence that this world cannot have written.
+            UserError: evidence that this world cannot have written.
             ValueError: `tokens` differ from the evidence or in shape.
         """
-        check_tempering(temperature, top_p)
         if tokens.shape != canvas.tokens.shape or (tokens != canvas.tokens)[~canvas.slots].any():
             raise ValueError("tokens to score differ from the canvas in shape or outside its gaps")
         streams = Streams(tokens[:, 0], canvas.slots)
-        parts = [self._fill(canvas, streams, tokens, rows, temperature, top_p) for rows in self._goes(canvas)]
+        parts = [self._fill(canvas, streams, tokens, rows, tempering) for rows in self._goes(canvas)]
         nfe = canvas.slots.any(dim=1).long()
         return Trajectory(tokens, torch.cat([part[1] for part in parts]), LogProbKind.EXACT, nfe, nfe)
 
@@ -287,8 +283,7 @@ class Automaton(TractablePrior):
         streams: Streams,
         given: Tensor | None,
         rows: Tensor,
-        temperature: float,
-        top_p: float,
+        tempering: Tempering,
     ) -> tuple[Tensor, Tensor]:
         """Draw the slots of some rows from left to right, or score the `given` tokens: tokens and log-probability."""
         noise = streams.uniforms(rows, torch.zeros_like(rows))[0]
@@ -311,7 +306,7 @@ class Automaton(TractablePrior):
                 ahead = beta[:, j + 1 - inner.start]
                 law = self._law(open_, ended, ahead, may_end[:, j], canvas.word_start[:, j])[slot]
                 law = law.where(law.sum(dim=1, keepdim=True) > 0, torch.ones_like(law))  # after an impossible token
-                law = tempered(law.log(), temperature, top_p)
+                law = tempering(law.log())
                 values = draw(law, noise[slot, j]) if given is None else given[slot, j]
                 tokens[slot, j] = values
                 log_q[slot] += law.gather(1, values[:, None])[:, 0]

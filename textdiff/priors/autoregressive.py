@@ -14,8 +14,8 @@ from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import KeyValueCache, Transformer
 from textdiff.priors.prior import TractablePrior
-from textdiff.samplers import LogProbKind, Trajectory, UnmaskingPolicy, Watch, draw, tempered
-from textdiff.samplers.draw import Streams, check_tempering
+from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
+from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary
 
@@ -45,8 +45,7 @@ class AutoregressivePrior(TractablePrior):
         canvas: Canvas,
         generator: Generator,
         *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,
     ) -> Trajectory:
         """Fill each row of a canvas once, all rows side by side, with a cache of keys and values.
@@ -54,10 +53,8 @@ class AutoregressivePrior(TractablePrior):
         `nfe` counts one forward pass for each token of a row: a pass reads what is known up to its next slot.
 
         Raises:
-            UserError: temperature or top_p out of range.
             ValueError: a row begins with a gap.
         """
-        check_tempering(temperature, top_p)
         slots, rows = canvas.slots, torch.arange(len(canvas), device=canvas.tokens.device)
         if not slots.any():
             return _unchanged(canvas)
@@ -81,7 +78,7 @@ class AutoregressivePrior(TractablePrior):
             last = torch.where(real[:, chunk], torch.arange(states.shape[1], device=rows.device), -1).amax(dim=1)
             state = torch.where(last[:, None] >= 0, states[rows, last], state)
             asked = todo[:, column].nonzero()[:, 0]
-            law = tempered(self._law(state[asked], canvas.word_start[asked, column]), temperature, top_p)
+            law = tempering(self._law(state[asked], canvas.word_start[asked, column]))
             values = draw(law, token_noise[asked, column])
             log_q = log_q.index_add(0, asked, law.gather(1, values[:, None])[:, 0])
             tokens[asked, column] = values
@@ -97,17 +94,14 @@ class AutoregressivePrior(TractablePrior):
         canvas: Canvas,
         tokens: Tensor,
         *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         generator: Generator | None = None,
     ) -> Trajectory:
         """Exact log-probability that `sample` fills `canvas` with `tokens`, -inf if it cannot; one forward pass.
 
         Raises:
-            UserError: temperature or top_p out of range.
             ValueError: `tokens` differ from the evidence or in shape; a row begins with a gap.
         """
-        check_tempering(temperature, top_p)
         slots = canvas.slots
         if tokens.shape != canvas.tokens.shape or (tokens != canvas.tokens)[~slots].any():
             raise ValueError("tokens to score differ from the canvas in shape or outside its gaps")
@@ -120,7 +114,7 @@ class AutoregressivePrior(TractablePrior):
         column = torch.where(real, torch.arange(tokens.shape[1], device=tokens.device), -1)
         before = F.pad(column.cummax(dim=1).values, (1, 0))[:, :-1]
         row = asked.nonzero()[:, 0]
-        law = tempered(self._law(states[row, before[asked]], canvas.word_start[asked]), temperature, top_p)
+        law = tempering(self._law(states[row, before[asked]], canvas.word_start[asked]))
         scores = law.gather(1, tokens[asked][:, None])[:, 0]
         log_q = _length_log_prob(canvas, lengths).index_add(0, row, scores)
         nfe = torch.ones_like(tokens[:, 0])

@@ -13,9 +13,11 @@ from textdiff.diffusion import Denoiser
 from textdiff.errors import UserError
 from textdiff.priors.prior import Prior
 from textdiff.samplers import (
+    NEUTRAL,
     POLICIES,
     LogProbKind,
     Strided,
+    Tempering,
     Trajectory,
     UnmaskingPolicy,
     Watch,
@@ -42,7 +44,7 @@ class Network(Denoiser, Protocol):
 @final
 @dataclass(frozen=True, eq=False)
 class DiffusionPrior(Prior):
-    """WeightedSamples gaps by parallel iterative denoising; a diffusion prior *is* the law of its sampler.
+    """Fills gaps by parallel iterative denoising; a diffusion prior *is* the law of its sampler.
 
     Args:
         network: a denoiser; an exact world is one, too, and makes a perfect network.
@@ -61,24 +63,22 @@ class DiffusionPrior(Prior):
         canvas: Canvas,
         generator: Generator,
         *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,
     ) -> Trajectory:
         """Fill each row of a canvas once, see `textdiff.samplers.sample`."""
-        return sample(self.network, canvas, self.vocabulary, self.policy, generator, temperature, top_p, watch)
+        return sample(self.network, canvas, self.vocabulary, self.policy, generator, tempering, watch)
 
     def score(
         self,
         canvas: Canvas,
         tokens: Tensor,
         *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         generator: Generator | None = None,
     ) -> Trajectory:
         """Log-probability that `sample` fills `canvas` with `tokens`, see `textdiff.samplers.path_log_prob`."""
-        return path_log_prob(self.network, canvas, self.vocabulary, self.policy, tokens, temperature, top_p, generator)
+        return path_log_prob(self.network, canvas, self.vocabulary, self.policy, tokens, tempering, generator)
 
     def log_density(self, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, int]:
         """The exact log-probability that `sample` fills `canvas` with `tokens`."""

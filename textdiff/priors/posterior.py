@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, seeded
-from textdiff.samplers import LogProbKind, Trajectory, Watch
+from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, Watch
 from textdiff.text import Canvas, Filled, Template, decode, encode
 
 if TYPE_CHECKING:
@@ -164,8 +164,7 @@ class Posterior:
         self,
         n: int,
         generator: Generator,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,
     ) -> Trajectory:
         """`n` independent draws of the prior's sampler, in batches that fit into memory."""
@@ -174,8 +173,7 @@ class Posterior:
             self.prior.sample(
                 self.canvas.repeat(rows.stop - rows.start),
                 generator,
-                temperature=temperature,
-                top_p=top_p,
+                tempering=tempering,
                 watch=watch,
             )
             for rows in ([slice(0, n)] if watch is not None else chunks(n, length))
@@ -246,13 +244,12 @@ class Conditioning(PosteriorSampler):
     """The amortized sampler as it is: independent, equally weighted draws given the fixed tokens.
 
     Args:
-        temperature, top_p: sharpen each draw; away from 1 they are no longer posterior samples.
+        tempering: sharpens each draw; unless it is neutral they are no longer posterior samples.
         watch: called after each step with the canvas `[n, length]` and the slots it revealed, all n in one batch.
     """
 
     exactness: ClassVar[str] = "exact for the law of the sampler; how far that is from a posterior is what audits tell"
-    temperature: float = 1.0
-    top_p: float = 1.0
+    tempering: Tempering = NEUTRAL
     watch: Watch | None = None
 
     def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
@@ -267,7 +264,7 @@ class Conditioning(PosteriorSampler):
                 "give method=Importance() or another of textdiff.inference"
             )
         started = time.perf_counter()
-        drawn = posterior.propose(n, generator, self.temperature, self.top_p, self.watch)
+        drawn = posterior.propose(n, generator, self.tempering, self.watch)
         return posterior.samples(
             drawn.tokens,
             None,

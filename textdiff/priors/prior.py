@@ -12,7 +12,7 @@ from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
 from textdiff.priors.posterior import Conditioning, Posterior
 from textdiff.priors.samples import WeightedSamples, seeded
-from textdiff.samplers import LogProbKind, Trajectory, UnmaskingPolicy, Watch
+from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, UnmaskingPolicy, Watch
 from textdiff.text import Canvas, Template, Vocabulary
 
 
@@ -58,8 +58,7 @@ class Prior(ABC):
         canvas: Canvas,
         generator: Generator,
         *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,
     ) -> Trajectory:
         """Fill each row of a canvas once."""
@@ -70,8 +69,7 @@ class Prior(ABC):
         canvas: Canvas,
         tokens: Tensor,
         *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         generator: Generator | None = None,
     ) -> Trajectory:
         """Log-probability that `sample` would have filled `canvas` with the complete `tokens [batch, length]`.
@@ -135,6 +133,7 @@ class Prior(ABC):
         seed: int | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        top_k: int | None = None,
         watch: Watch | None = None,
     ) -> WeightedSamples:
         """Fill the gaps of a text, `n` times independently: `given(text).sample(n)` with `Conditioning`.
@@ -146,7 +145,7 @@ class Prior(ABC):
             steps: most denoising steps; fewer are faster and less faithful.
             policy: which tokens to reveal in each step, by object or name (see `textdiff.samplers.POLICIES`).
             seed: of the random numbers; drawn from the system if None.
-            temperature, top_p: sharpen each draw; away from 1 the fills are no longer posterior samples.
+            temperature, top_p, top_k: sharpen each draw, see `Tempering`; the fills are then no posterior samples.
             watch: called after each step with the canvas `[n, length]` and the slots it revealed, all n in one batch.
 
         Raises:
@@ -155,7 +154,7 @@ class Prior(ABC):
         if n < 1:
             raise UserError(f"n is {n}: ask for at least 1 fill")
         prior = self if policy is None and steps is None else self.with_policy(policy, steps)
-        method = Conditioning(temperature, top_p, watch)
+        method = Conditioning(Tempering(temperature, top_p, top_k), watch)
         return prior.given(text).sample(n, method, generator=seeded(seed))
 
     def check_canvas(self, canvas: Canvas) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
 from textdiff.priors import AutoregressivePrior, DiffusionPrior, Prior, WeightedSamples
 from textdiff.report.viewer import Denoising, Recorder
-from textdiff.samplers import POLICIES, LogProbKind, Watch
+from textdiff.samplers import NEUTRAL, POLICIES, LogProbKind, Tempering, Watch
 from textdiff.text import Template
 
 _MEANING = {
@@ -31,7 +31,7 @@ class Answer:
         policy: name of the unmasking policy.
         prefix_only: the model does not see the text after a gap.
         seed: of the random numbers.
-        temperature, top_p: of the draws.
+        tempering: of the draws.
     """
 
     template: Template
@@ -41,8 +41,7 @@ class Answer:
     policy: str
     prefix_only: bool
     seed: int
-    temperature: float
-    top_p: float
+    tempering: Tempering
 
     @classmethod
     def of(
@@ -53,8 +52,7 @@ class Answer:
         *,
         checkpoint: str,
         seed: int,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
+        tempering: Tempering = NEUTRAL,
         watch: Watch,
     ) -> Answer:
         """Fill the gaps of a text `n` times, see `Prior.infill`; `watch` is called after each step."""
@@ -64,7 +62,7 @@ class Answer:
             recorder(tokens, revealed)
             watch(tokens, revealed)
 
-        fills = prior.infill(text, n, seed=seed, temperature=temperature, top_p=top_p, watch=both)
+        fills = prior.infill(text, n, seed=seed, **asdict(tempering), watch=both)
         policy = "left-to-right"
         if isinstance(prior, DiffusionPrior):
             policy = next((name for name, kind in POLICIES.items() if kind is type(prior.policy)), prior.label)
@@ -76,8 +74,7 @@ class Answer:
             policy=policy,
             prefix_only=isinstance(prior, AutoregressivePrior),
             seed=seed,
-            temperature=temperature,
-            top_p=top_p,
+            tempering=tempering,
         )
 
     @property
@@ -96,8 +93,8 @@ class Answer:
         caveats = []
         if self.fills.kind is LogProbKind.NONE:
             caveats.append("not posterior samples: the order of filling looks at the drawn tokens")
-        if (self.temperature, self.top_p) != (1, 1):
-            caveats.append(f"not posterior samples: temperature {self.temperature:g}, top-p {self.top_p:g}")
+        if not self.tempering.neutral:
+            caveats.append(f"not posterior samples: {self.tempering}")
         return tuple(caveats)
 
     def as_json(self, show_steps: bool = False) -> dict[str, Any]:
@@ -109,8 +106,7 @@ class Answer:
             "sees": "prefix" if self.prefix_only else "prefix and suffix",
             "policy": self.policy,
             "seed": self.seed,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
+            **asdict(self.tempering),
             "caveats": list(self.caveats),
             "texts": fills.texts,
             "fills": [list(filled.fills) for filled in fills],

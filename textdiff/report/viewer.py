@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textdiff.priors import Prior, WeightedSamples
-from textdiff.samplers import LogProbKind
+from textdiff.samplers import LogProbKind, Tempering
 from textdiff.text import Filled, Gap, Template
 from textdiff.text.vocabulary import token_bytes
 
@@ -62,15 +62,14 @@ class Denoising:
         Args:
             prior: what fills them.
             text: a template, see `Prior.infill`.
-            options: `seed`, `steps`, `policy`, `temperature`, `top_p` of `Prior.infill`.
+            options: `seed`, `steps`, `policy`, `temperature`, `top_p`, `top_k` of `Prior.infill`.
         """
         recorder = Recorder()
         (denoising,) = recorder.denoisings(prior, text, prior.infill(text, 1, watch=recorder, **options))
-        temperature, top_p = options.get("temperature", 1), options.get("top_p", 1)
-        if (temperature, top_p) == (1, 1):
+        sharpened = {name: value for name, value in options.items() if name in ("temperature", "top_p", "top_k")}
+        if (tempering := Tempering(**sharpened)).neutral:
             return denoising
-        caveat = f"temperature {temperature:g}, top-p {top_p:g}: not a posterior sample"
-        return replace(denoising, label=f"{denoising.label}, {caveat}")
+        return replace(denoising, label=f"{denoising.label}, {tempering}: not a posterior sample")
 
     @property
     def tokens(self) -> int:
@@ -137,7 +136,7 @@ def denoising_html(prior: Prior, text: str, seed: int | None = None, **options: 
         prior: what fills the gaps.
         text: a template, see `Prior.infill`.
         seed: of the random numbers; drawn from the system if None.
-        options: `steps`, `policy`, `temperature`, `top_p` of `Prior.infill`.
+        options: `steps`, `policy`, `temperature`, `top_p`, `top_k` of `Prior.infill`.
     """
     rows = _rows(Denoising.of(prior, text, seed=seed, **options))
     return (

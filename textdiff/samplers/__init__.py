@@ -6,12 +6,13 @@ from textdiff.errors import UserError
 from textdiff.samplers.adaptive import EntropyBounded, Threshold
 from textdiff.samplers.confidence import Entropy, Margin, SampledConfidence, TopProbability
 from textdiff.samplers.denoise import Progress, Trajectory, Watch, path_log_prob, sample, steered
-from textdiff.samplers.draw import draw, tempered
+from textdiff.samplers.draw import NEUTRAL, Tempering, draw
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
 from textdiff.samplers.policy import LogProbKind, Paced, State, UnmaskingPolicy
 
 __all__ = [
+    "NEUTRAL",
     "POLICIES",
     "Dilated",
     "Entropy",
@@ -25,6 +26,7 @@ __all__ = [
     "SampledConfidence",
     "State",
     "Strided",
+    "Tempering",
     "Threshold",
     "TopProbability",
     "Trajectory",
@@ -36,7 +38,6 @@ __all__ = [
     "path_log_prob",
     "sample",
     "steered",
-    "tempered",
 ]
 
 POLICIES: dict[str, type[UnmaskingPolicy]] = {

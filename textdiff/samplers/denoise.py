@@ -10,7 +10,7 @@ from torch import Tensor
 
 from textdiff.diffusion import Denoiser
 from textdiff.errors import UserError
-from textdiff.samplers.draw import Streams, check_tempering, draw, tempered
+from textdiff.samplers.draw import NEUTRAL, Streams, Tempering, draw
 from textdiff.samplers.lengths import by_gap, count_tokens, length_log_probs, rank_and_size
 from textdiff.samplers.policy import LogProbKind, State, UnmaskingPolicy
 from textdiff.text import Canvas, Vocabulary
@@ -66,8 +66,7 @@ def sample(
     vocabulary: Vocabulary,
     policy: UnmaskingPolicy,
     generator: torch.Generator,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    tempering: Tempering = NEUTRAL,
     watch: Watch | None = None,
 ) -> Trajectory:
     """Fill the gaps of every row of a canvas.
@@ -81,14 +80,14 @@ def sample(
         vocabulary: says which tokens may stand where.
         policy: which slots are filled next.
         generator: the source of all randomness.
-        temperature, top_p: shape the law of the tokens, as `tempered` does; not that of the lengths.
+        tempering: sharpens the law of the tokens, not that of the lengths.
         watch: called after each step with the canvas `[batch, length]` and the slots just filled, bool likewise.
 
     Raises:
-        UserError: temperature or top_p out of range; a gap of unknown length but no `null` in the vocabulary.
+        UserError: a gap of unknown length but no `null` in the vocabulary.
         ValueError: the denoiser leaves a slot no allowed token.
     """
-    return _denoise(denoiser, canvas, vocabulary, policy, generator, None, None, temperature, top_p, watch, None)
+    return _denoise(denoiser, canvas, vocabulary, policy, generator, None, None, tempering, watch, None)
 
 
 @torch.no_grad()
@@ -110,7 +109,7 @@ def steered(
         retained, forced: rows that are forced, bool `[batch]`, follow their complete text in `retained [batch, length]`
             instead of drawing.
     """
-    return _denoise(denoiser, canvas, vocabulary, policy, generator, retained, forced, 1.0, 1.0, None, steer)
+    return _denoise(denoiser, canvas, vocabulary, policy, generator, retained, forced, NEUTRAL, None, steer)
 
 
 def path_log_prob(
@@ -119,8 +118,7 @@ def path_log_prob(
     vocabulary: Vocabulary,
     policy: UnmaskingPolicy,
     tokens: Tensor,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    tempering: Tempering = NEUTRAL,
     generator: torch.Generator | None = None,
 ) -> Trajectory:
     """Log-probability that `sample`, called with the same arguments, draws `tokens [batch, length]`.
@@ -141,7 +139,7 @@ def path_log_prob(
     if tokens.shape != canvas.tokens.shape or (tokens != canvas.tokens)[~canvas.slots].any():
         raise ValueError("tokens to score differ from the canvas in shape or outside its gaps")
     forced = torch.ones_like(tokens[:, 0], dtype=torch.bool)
-    return _denoise(denoiser, canvas, vocabulary, policy, generator, tokens, forced, temperature, top_p, None, None)
+    return _denoise(denoiser, canvas, vocabulary, policy, generator, tokens, forced, tempering, None, None)
 
 
 def _denoise(
@@ -152,13 +150,11 @@ def _denoise(
     generator: torch.Generator,
     target: Tensor | None,
     forced: Tensor | None,
-    temperature: float,
-    top_p: float,
+    tempering: Tempering,
     watch: Watch | None,
     steer: Steer | None,
 ) -> Trajectory:
     """Draw the fills; rows that are `forced` walk the same way with the tokens of the `target`."""
-    check_tempering(temperature, top_p)
     vocabulary = vocabulary.to(canvas.tokens.device)
     streams = Streams.of(generator, canvas.slots)
     tokens, gap, length_log_q, nfe = _set_lengths(denoiser, canvas, vocabulary, streams, target, forced)
@@ -185,12 +181,12 @@ def _denoise(
         noise, order_noise = streams.uniforms(rows, turn[rows])
         drawn = None
         if policy.kind is LogProbKind.NONE:
-            drawn = tokens[rows].masked_scatter(where, draw(tempered(law, temperature, top_p), noise[where]))
+            drawn = tokens[rows].masked_scatter(where, draw(tempering(law), noise[where]))
         state = State(tokens[rows], where, gap[rows], rank[rows], size[rows], law.detach(), order_noise, drawn)
         revealed = policy.reveal(state)
         assert not (revealed & ~where).any() and revealed.any(dim=1).all()
 
-        law = tempered(law[revealed[where]], temperature, top_p)
+        law = tempering(law[revealed[where]])
         if drawn is not None:
             values = drawn[revealed]
         elif forced is None or not forced.all():

@@ -61,30 +61,64 @@ def draw(log_probs: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cdf, quantile[:, None], right=True)[:, 0]
 
 
-def tempered(log_probs: Tensor, temperature: float = 1.0, top_p: float = 1.0) -> Tensor:
-    """The law p^(1 / temperature), cut to its likeliest tokens of total mass `top_p`, normalised, float64.
+@dataclass(frozen=True)
+class Tempering:
+    """Sharpens the law of a draw: p^(1 / temperature), cut to its likeliest tokens.
 
     Args:
-        log_probs: `[rows, vocab]`, each row with a finite entry.
-        temperature: above 0; 1 leaves the law alone.
-        top_p: in (0, 1]; 1 leaves the law alone, close to 0 only the likeliest token remains.
+        temperature: 0 leaves the likeliest token alone (greedy), 1 the law as it is.
+        top_p: in (0, 1]: keep the likeliest tokens of so much mass; 1 keeps all.
+        top_k: keep so many of the likeliest tokens; None keeps all.
+
+    Raises:
+        UserError: a number out of range.
     """
-    law = log_probs.double()
-    law = ((law - law.detach().amax(dim=-1, keepdim=True)) / temperature).log_softmax(dim=-1)
-    if top_p < 1:
-        ordered, index = law.detach().sort(dim=-1, descending=True, stable=True)
-        mass = ordered.exp()
-        beyond = torch.zeros_like(index, dtype=torch.bool).scatter(-1, index, mass.cumsum(dim=-1) - mass >= top_p)
-        law = law.masked_fill(beyond, -torch.inf).log_softmax(dim=-1)
-    return law
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < torch.inf:
+            raise UserError(f"temperature is {self.temperature}, expected 0 (the likeliest token) or above")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p}, expected in (0, 1]")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k is {self.top_k}, expected 1 or more, or none")
+
+    @property
+    def neutral(self) -> bool:
+        """Whether it leaves every law as it is."""
+        return self == NEUTRAL
+
+    def __call__(self, log_probs: Tensor) -> Tensor:
+        """The sharpened law of `log_probs [rows, vocab]`, each row with a finite entry: normalised, float64."""
+        law = log_probs.double()
+        if self.neutral:
+            return law.log_softmax(dim=-1)
+        law = law - law.detach().amax(dim=-1, keepdim=True)
+        if self.temperature > 0:
+            law = (law / self.temperature).log_softmax(dim=-1)
+        most = self.top_k if self.temperature > 0 else 1
+        if self.top_p < 1 or most is not None:
+            ordered, index = law.detach().sort(dim=-1, descending=True, stable=True)
+            if most is not None:
+                ordered[..., most:] = -torch.inf
+            mass = ordered.log_softmax(dim=-1).exp()
+            beyond = (mass.cumsum(dim=-1) - mass >= self.top_p) | (ordered == -torch.inf)
+            law = law.masked_fill(torch.zeros_like(beyond).scatter(-1, index, beyond), -torch.inf).log_softmax(dim=-1)
+        return law
+
+    def __str__(self) -> str:
+        """In words, such as "temperature 0.7, top-p 0.9"."""
+        words = [f"temperature {self.temperature:g}"] if self.temperature != 1 else []
+        words += [f"top-p {self.top_p:g}"] if self.top_p < 1 else []
+        words += [f"top-k {self.top_k}"] if self.top_k is not None else []
+        return ", ".join(words)
 
 
-def check_tempering(temperature: float, top_p: float) -> None:
-    """Refuse a temperature or a top-p out of range."""
-    if not 0 < temperature < torch.inf:
-        raise UserError(f"temperature is {temperature}, expected above 0; for the likeliest tokens use top_p near 0")
-    if not 0 < top_p <= 1:
-        raise UserError(f"top_p is {top_p}, expected in (0, 1]")
+NEUTRAL = Tempering()
+"""Draws from the law itself."""
 
 
 def _signed(word: int) -> int:

@@ -54,7 +54,7 @@ class Filling:
         steps: most denoising steps; None: the policy's default.
         policy: name of the unmasking policy; None: the default.
         seed: of the draws; template i draws from `seed + i`.
-        temperature, top_p: sharpen each draw.
+        temperature, top_p, top_k: sharpen each draw.
     """
 
     n: int = 1
@@ -63,6 +63,7 @@ class Filling:
     seed: int = 0
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int | None = None
 
 
 @final
