@@ -45,6 +45,7 @@ class TransformerConfig(PreTrainedConfig):
             predicts token i).
         attention: who looks at whom in a denoiser. "isolated": observed tokens look only at observed tokens, gap tokens
             at everything, so the evidence's keys and values do not depend on the gap. "full": everyone at everyone.
+        fill_in_middle: a causal network was trained to fill gaps at the end of the text, `textdiff.text.middle`.
         dropout: on the output of each attention and feed-forward branch, in training.
         rope_theta: base of the rotary wavelengths.
         tie_word_embeddings: share the matrix of input embeddings and output head.
@@ -67,6 +68,7 @@ class TransformerConfig(PreTrainedConfig):
         max_position_embeddings: int = 512,
         causal: bool = False,
         attention: Attention = "isolated",
+        fill_in_middle: bool = False,
         dropout: float = 0.0,
         rope_theta: float = 10_000.0,
         tie_word_embeddings: bool = True,
@@ -88,6 +90,7 @@ class TransformerConfig(PreTrainedConfig):
         self.max_position_embeddings = max_position_embeddings
         self.causal = causal
         self.attention = attention
+        self.fill_in_middle = fill_in_middle
         self.dropout = dropout
         self.rope_theta = rope_theta
         super().__init__(**kwargs)
@@ -110,6 +113,8 @@ class TransformerConfig(PreTrainedConfig):
             )
         if self.attention not in get_args(Attention):
             raise UserError(f"attention is {self.attention!r}, expected one of {', '.join(get_args(Attention))}")
+        if self.fill_in_middle and not self.causal:
+            raise UserError("fill_in_middle is for causal networks: a denoiser sees both sides of a gap as it is")
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout is {self.dropout}, expected in [0, 1)")
         if not self.rope_theta > 0:
@@ -128,25 +133,46 @@ class TransformerConfig(PreTrainedConfig):
 
 @dataclass
 class KeyValueCache:
-    """Keys and values of the tokens seen so far, one pair `[batch, heads, seen, head_dim]` a layer."""
+    """Keys and values of the tokens seen so far, one pair `[batch, heads, room, head_dim]` a layer.
 
+    Args:
+        room: tokens that memory is set aside for; it doubles when they are more.
+    """
+
+    room: int = 64
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append the keys and values of new tokens to a layer and return all of them."""
         if layer == len(self.layers):
-            self.layers.append((key, value))
-        else:
-            seen = self.layers[layer]
-            self.layers[layer] = (torch.cat((seen[0], key), dim=2), torch.cat((seen[1], value), dim=2))
-        return self.layers[layer]
+            self.layers.append((key[:, :, :0], value[:, :, :0]))
+            self.seen.append(0)
+        start, stop = self.seen[layer], self.seen[layer] + key.shape[2]
+        if stop > self.layers[layer][0].shape[2]:
+            self.room = max(self.room, 2 * start, stop)
+            self.layers[layer] = (
+                _roomier(self.layers[layer][0], self.room),
+                _roomier(self.layers[layer][1], self.room),
+            )
+        keys, values = self.layers[layer]
+        keys[:, :, start:stop], values[:, :, start:stop] = key, value
+        self.seen[layer] = stop
+        return keys[:, :, :stop], values[:, :, :stop]
 
     def select(self, rows: Tensor) -> KeyValueCache:
         """The cache of some rows, in that order; a row may be taken several times."""
-        return KeyValueCache([(key[rows], value[rows]) for key, value in self.layers])
+        return KeyValueCache(self.room, [(key[rows], value[rows]) for key, value in self.layers], list(self.seen))
 
     def __len__(self) -> int:
-        return self.layers[0][0].shape[2] if self.layers else 0
+        return self.seen[0] if self.seen else 0
+
+
+def _roomier(some: Tensor, room: int) -> Tensor:
+    """The same keys or values `[batch, heads, seen, head_dim]` with room for more."""
+    larger = some.new_empty(*some.shape[:2], room, some.shape[3])
+    larger[:, :, : some.shape[2]] = some
+    return larger
 
 
 def causal_visibility(segments: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from textdiff.priors.automaton import Automaton
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
 from textdiff.priors.load import load, prior_of, shipped
+from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
@@ -15,6 +16,7 @@ __all__ = [
     "AutoregressivePrior",
     "Conditioning",
     "DiffusionPrior",
+    "FillInMiddlePrior",
     "Genealogy",
     "Posterior",
     "PosteriorSampler",

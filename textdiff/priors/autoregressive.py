@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
-from textdiff.models import KeyValueCache, Transformer
+from textdiff.models import Transformer
 from textdiff.priors.prior import TractablePrior
+from textdiff.priors.reader import Reader, last_before, reading
 from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
 from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
@@ -57,7 +57,7 @@ class AutoregressivePrior(TractablePrior):
         """
         slots, rows = canvas.slots, torch.arange(len(canvas), device=canvas.tokens.device)
         if not slots.any():
-            return _unchanged(canvas)
+            return unchanged(canvas)
         streams = Streams.of(generator, slots)
         length_noise, token_noise = (streams.uniforms(rows, torch.full_like(rows, call))[0] for call in (0, 1))
         first = by_gap(length_noise[slots], canvas.gap, canvas.minimum.shape[1])[..., 0]
@@ -68,17 +68,10 @@ class AutoregressivePrior(TractablePrior):
             watch(tokens.clone(), unused)
 
         log_q = _length_log_prob(canvas, lengths)
-        visible, positions = _reading(real)
-        cache, read = KeyValueCache(), 0
-        state = torch.zeros(len(canvas), self.network.config.hidden_size, dtype=self.network.dtype, device=rows.device)
-        todo = slots & real
+        reader, todo = Reader(self.network, tokens, real), slots & real
         for column in todo.any(dim=0).nonzero()[:, 0].tolist():
-            chunk, read = slice(read, column), column
-            states = self.network.hidden(tokens[:, chunk], visible[:, chunk, :column], positions[:, chunk], cache)
-            last = torch.where(real[:, chunk], torch.arange(states.shape[1], device=rows.device), -1).amax(dim=1)
-            state = torch.where(last[:, None] >= 0, states[rows, last], state)
             asked = todo[:, column].nonzero()[:, 0]
-            law = tempering(self._law(state[asked], canvas.word_start[asked, column]))
+            law = tempering(self._law(reader.before(column)[asked], canvas.word_start[asked, column]))
             values = draw(law, token_noise[asked, column])
             log_q = log_q.index_add(0, asked, law.gather(1, values[:, None])[:, 0])
             tokens[asked, column] = values
@@ -106,13 +99,11 @@ class AutoregressivePrior(TractablePrior):
         if tokens.shape != canvas.tokens.shape or (tokens != canvas.tokens)[~slots].any():
             raise ValueError("tokens to score differ from the canvas in shape or outside its gaps")
         if not slots.any():
-            return _unchanged(canvas)
+            return unchanged(canvas)
         lengths = count_tokens(tokens[slots], self._null, canvas.gap, canvas.minimum.shape[1])
         real, _ = self._real(canvas, lengths)
-        states = self.network.hidden(tokens, *_reading(real))
-        asked = slots & real
-        column = torch.where(real, torch.arange(tokens.shape[1], device=tokens.device), -1)
-        before = F.pad(column.cummax(dim=1).values, (1, 0))[:, :-1]
+        states = self.network.hidden(tokens, *reading(real))
+        asked, before = slots & real, last_before(real)
         row = asked.nonzero()[:, 0]
         law = tempering(self._law(states[row, before[asked]], canvas.word_start[asked]))
         scores = law.gather(1, tokens[asked][:, None])[:, 0]
@@ -142,9 +133,7 @@ class AutoregressivePrior(TractablePrior):
     def _token_log_probs(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Log-prob of each token given those before it, 0 where `hidden`, null or padding; and where it is not."""
         real = ~hidden & (tokens != self._null) & (tokens != torch.tensor(self.vocabulary.pad, device=tokens.device))
-        states = self.network.hidden(tokens, *_reading(real))
-        column = torch.where(real, torch.arange(tokens.shape[1], device=tokens.device), -1)
-        before = F.pad(column.cummax(dim=1).values, (1, 0), value=-1)[:, :-1]
+        states, before = self.network.hidden(tokens, *reading(real)), last_before(real)
         asked = real & (before >= 0)
         row = asked.nonzero()[:, 0]
         logits = self.network.head(states[row, before[asked]])
@@ -203,20 +192,13 @@ class AutoregressivePrior(TractablePrior):
         return subs(self.network.head(states), never | (word_start[:, None] & ~vocabulary.starts_word))
 
 
-def _reading(real: Tensor) -> tuple[Tensor, Tensor]:
-    """Who looks at whom `[batch, length, length]` and rotary positions `[batch, length]` of the `real` tokens."""
-    length = real.shape[1]
-    earlier = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
-    return real[:, None] & earlier, (real.cumsum(dim=1) - 1).clamp(min=0)
-
-
 def _length_log_prob(canvas: Canvas, lengths: Tensor) -> Tensor:
     """Log-probability of the gaps' `lengths [batch, gaps]`, each uniform on its range: float64 `[batch]`."""
     log_prob = -(canvas.maximum - canvas.minimum + 1).double().log()
     return log_prob.masked_fill(lengths < canvas.minimum, -torch.inf).sum(dim=1)
 
 
-def _unchanged(canvas: Canvas) -> Trajectory:
+def unchanged(canvas: Canvas) -> Trajectory:
     """The trajectory of a batch without gaps."""
     none = torch.zeros_like(canvas.tokens[:, 0])
     return Trajectory(canvas.tokens.clone(), none.double(), LogProbKind.EXACT, none, none)

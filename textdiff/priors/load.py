@@ -17,8 +17,10 @@ from textdiff.errors import UserError
 from textdiff.models import Transformer, TransformerConfig
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
+from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.text import Vocabulary, load_tokenizer
 
+NetworkPrior = DiffusionPrior | AutoregressivePrior | FillInMiddlePrior
 DEFAULT_CHECKPOINT = "stories"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer_config.json"
 SPECIAL = ("pad", "mask", "bos", "eos", "null")
@@ -26,7 +28,7 @@ SPECIAL = ("pad", "mask", "bos", "eos", "null")
 
 def load(
     folder: str | Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> DiffusionPrior | AutoregressivePrior:
+) -> NetworkPrior:
     """Read a checkpoint: a folder with `config.json`, `model.safetensors` and a tokenizer.
 
     Nothing but data is read: no code, no pickle, nothing from the network.
@@ -38,7 +40,8 @@ def load(
         dtype: of its weights in memory, whatever it is on disk.
 
     Returns:
-        A `DiffusionPrior`, or an `AutoregressivePrior` if the network is causal.
+        A `DiffusionPrior`; if the network is causal an `AutoregressivePrior`, or a `FillInMiddlePrior` if it was
+        trained to be one.
 
     Raises:
         UserError: no such folder, a file missing or damaged, another kind of model, a tokenizer that does not fit.
@@ -63,9 +66,11 @@ def load(
     return prior_of(network, tokenizer)
 
 
-def prior_of(network: Transformer, tokenizer: PreTrainedTokenizerBase) -> DiffusionPrior | AutoregressivePrior:
+def prior_of(network: Transformer, tokenizer: PreTrainedTokenizerBase) -> NetworkPrior:
     """The prior that a network is: autoregressive if it is causal, else masked diffusion."""
     vocabulary = Vocabulary.of(tokenizer)
+    if network.config.fill_in_middle:
+        return FillInMiddlePrior(network, tokenizer, vocabulary)
     if network.config.causal:
         return AutoregressivePrior(network, tokenizer, vocabulary)
     return DiffusionPrior(network, tokenizer, vocabulary)
