@@ -4,6 +4,7 @@ from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption import Corruption, Example, LeftToRight, Mixture, RandomMasks, SpanGaps
 from textdiff.data.documents import documents
 from textdiff.data.gaps import held_out_gaps
+from textdiff.data.middle import FillInMiddle
 from textdiff.data.module import TextDataModule
 from textdiff.data.rows import KeyedSampler, PackedRows
 
@@ -11,6 +12,7 @@ __all__ = [
     "Corpus",
     "Corruption",
     "Example",
+    "FillInMiddle",
     "KeyedSampler",
     "LeftToRight",
     "Mixture",

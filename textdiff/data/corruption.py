@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from numpy.random import Generator
@@ -45,7 +45,9 @@ class Example:
 
 
 class Corruption(ABC):
-    """A law over examples, given a clean text."""
+    """A law over examples, given a clean text. It is for causal networks, or for denoisers."""
+
+    causal: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
@@ -116,7 +118,7 @@ class SpanGaps(Corruption):
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         pieces: list[Example] = []
         end = 0
-        for start, stop in self._gaps(tokens, vocabulary, rng):
+        for start, stop in self.places(tokens, vocabulary, rng):
             pieces.append(_evidence(tokens[end:start]))
             gap = self._gap(tokens[start:stop], vocabulary, room, rng)
             room -= len(gap.tokens) - (stop - start)
@@ -124,7 +126,7 @@ class SpanGaps(Corruption):
             end = stop
         return join([*pieces, _evidence(tokens[end:])])
 
-    def _gaps(self, tokens: Ids, vocabulary: Vocabulary, rng: Generator) -> list[tuple[int, int]]:
+    def places(self, tokens: Ids, vocabulary: Vocabulary, rng: Generator) -> list[tuple[int, int]]:
         """Starts and stops of the gaps, in order, with at least one observed token between two."""
         content = np.flatnonzero(~_structural(tokens, vocabulary))
         if not len(content):
@@ -200,6 +202,8 @@ class Mixture(Corruption):
 @final
 class LeftToRight(Corruption):
     """Nothing is hidden: the causal twin predicts each token of a piece but the first from those before it."""
+
+    causal: ClassVar[bool] = True
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         first = np.arange(len(tokens)) == 0

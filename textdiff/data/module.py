@@ -18,6 +18,7 @@ from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption import Corruption, LeftToRight, Mixture, RandomMasks
 from textdiff.data.documents import HUB, WORLD, check_sources, documents, templates
 from textdiff.data.gaps import held_out_gaps
+from textdiff.data.middle import MARKS, FillInMiddle
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.stream import StreamedRows
 from textdiff.errors import UserError
@@ -36,7 +37,7 @@ class TextDataModule(lightning.LightningDataModule):
     set `trainer.max_steps`. Noise and order depend on (seed, epoch, sample) alone: they are the same for any number of
     workers, and for the same global batch on any number of devices.
 
-    Validation has two loaders: packed rows (random masks for a denoiser, plain text for the causal twin) with the same
+    Validation has two loaders: packed rows (random masks for a denoiser, plain text for a causal network) with the same
     noise each time, and held-out gaps. Every device measures all of them.
 
     Args:
@@ -44,7 +45,7 @@ class TextDataModule(lightning.LightningDataModule):
         valid: sources of held-out text.
         tokenizer: folder of a tokenizer; where there is none, a byte-level BPE of `vocab_size` tokens is trained on
             `train` and saved there. Or `hub:owner/name`, any tokenizer on the Hub, or `world:name`, that of a world.
-        corruption: what the denoiser sees in training; `LeftToRight` for the causal twin.
+        corruption: what the denoiser sees in training; `LeftToRight` or `FillInMiddle` for a causal network.
         vocab_size: of a tokenizer that is trained here.
         length: tokens in a row.
         batch_size: rows in a batch, per device.
@@ -162,13 +163,14 @@ class TextDataModule(lightning.LightningDataModule):
 
     def _measured(self, sources: Sequence[str]) -> list[DataLoader[Any]]:
         corpus = self._corpus(sources)
-        causal = isinstance(self.corruption, LeftToRight)
-        corruption: Corruption = self.corruption if causal else RandomMasks()
+        causal = self.corruption.causal
+        corruption: Corruption = LeftToRight() if causal else RandomMasks()
         rows = PackedRows(corpus, self.vocabulary, self.length, corruption, seed=0)
         keys = [(draw, row) for draw in range(1 if causal else self.valid_samples) for row in range(len(rows))]
         loaders: list[DataLoader[Any]] = [DataLoader(rows, sampler=keys, batch_size=self.batch_size)]
         if self.gaps:
-            gaps = held_out_gaps(corpus, self.vocabulary, self.gaps, self.gap_length, longest=self.length)
+            longest = self.length - (MARKS if isinstance(self.corruption, FillInMiddle) else 0)
+            gaps = held_out_gaps(corpus, self.vocabulary, self.gaps, self.gap_length, longest=longest)
             if not gaps:
                 raise UserError(
                     f"no held-out document of up to {self.length} tokens has room for a gap of {self.gap_length}: "

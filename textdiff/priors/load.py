@@ -66,9 +66,11 @@ def load(
     return prior_of(network, tokenizer)
 
 
-def prior_of(network: Transformer, tokenizer: PreTrainedTokenizerBase) -> NetworkPrior:
+def prior_of(
+    network: Transformer, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary | None = None
+) -> NetworkPrior:
     """The prior that a network is: autoregressive if it is causal, else masked diffusion."""
-    vocabulary = Vocabulary.of(tokenizer)
+    vocabulary = Vocabulary.of(tokenizer) if vocabulary is None else vocabulary
     if network.config.fill_in_middle:
         return FillInMiddlePrior(network, tokenizer, vocabulary)
     if network.config.causal:

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data import LeftToRight, TextDataModule
+from textdiff.data import FillInMiddle, TextDataModule
 from textdiff.errors import UserError
 from textdiff.metrics import BitsPerCharacter, NatsPerToken
 from textdiff.models import Attention, Transformer, TransformerConfig, causal_visibility, denoising_visibility
-from textdiff.priors import AutoregressivePrior, DiffusionPrior, Prior, load
+from textdiff.priors import DiffusionPrior, Prior, load, prior_of
 from textdiff.samplers import Strided
 from textdiff.text import Vocabulary
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
@@ -35,6 +35,7 @@ class Network:
     """Shape of the transformer, see `TransformerConfig`."""
 
     causal: bool = False
+    fill_in_middle: bool = False
     hidden_size: int = 256
     num_hidden_layers: int = 8
     num_attention_heads: int = 4
@@ -130,8 +131,7 @@ class TextModule(lightning.LightningModule):
     @property
     def prior(self) -> Prior:
         """The network as it stands, ready to fill gaps."""
-        kind = AutoregressivePrior if self.network.config.causal else DiffusionPrior
-        return kind(self.network, self.tokenizer, self.vocabulary)
+        return prior_of(self.network, self.tokenizer, self.vocabulary)
 
     def setup(self, stage: str) -> None:
         """See that the data are of the network's kind.
@@ -143,10 +143,15 @@ class TextModule(lightning.LightningModule):
         if not isinstance(data, TextDataModule):
             return
         causal, longest = self.network.config.causal, self.network.config.max_position_embeddings
-        if causal != isinstance(data.corruption, LeftToRight):
+        if causal != data.corruption.causal:
             raise UserError(
                 f"model.network.causal is {causal} and data.corruption {type(data.corruption).__name__}: "
-                "a causal network goes with textdiff.data.LeftToRight, a denoiser with the others"
+                "a causal network goes with textdiff.data.LeftToRight or FillInMiddle, a denoiser with the others"
+            )
+        if self.network.config.fill_in_middle != isinstance(data.corruption, FillInMiddle):
+            raise UserError(
+                f"model.network.fill_in_middle is {self.network.config.fill_in_middle} and data.corruption "
+                f"{type(data.corruption).__name__}: textdiff.data.FillInMiddle and fill_in_middle go together"
             )
         if data.length > longest:
             raise UserError(
