@@ -76,15 +76,16 @@ class RandomMasks(Corruption):
 class SpanGaps(Corruption):
     """Contiguous gaps in clamped evidence, partly filled the way a sampler fills them.
 
-    Gap lengths are log-uniform. A share of the gaps has more slots than text: half of these gaps are shown while all
-    their slots are masked, and every slot is asked for, null included (when a sampler draws the length); in the other
-    half the nulls are given. A share of the gaps is partly filled at random, the rest in strided order with a random
-    number of steps, where the tokens of the *next* step weigh as in -log q of that order. Each gap of a text is at a
-    stage of its own.
+    Gap lengths are log-uniform from `shortest` to `longest`. A share of the gaps has more slots than text: half of
+    these gaps are shown while all their slots are masked, and every slot is asked for, null included (when a sampler
+    draws the length); in the other half the nulls are given. A share of the gaps is partly filled at random, the rest
+    in strided order with a random number of steps, where the tokens of the *next* step weigh as in -log q of that
+    order. Each gap of a text is at a stage of its own.
 
     Args:
         most_gaps: gaps in a text, at most.
         longest: slots in a gap, at most.
+        shortest: slots in a gap before its edges are moved, at least.
         share_masked: at most this share of a text's tokens lies in gaps.
         share_null: share of gaps of unknown length, which have null slots.
         share_random: share of gaps that are filled in random rather than strided order.
@@ -102,6 +103,7 @@ class SpanGaps(Corruption):
     share_words: float = 0.75
     steps: Sequence[int] = (4, 8, 16, 32, 64)
     lookahead: float = 0.3
+    shortest: int = 1
 
     def __post_init__(self) -> None:
         shares = {
@@ -110,10 +112,10 @@ class SpanGaps(Corruption):
         }
         if wrong := [f"{name} is {share}" for name, share in shares.items() if not 0 <= share <= 1]:
             raise UserError(f"{wrong[0]}, expected a share between 0 and 1")
-        if self.most_gaps < 1 or self.longest < 1 or not self.steps or min(self.steps) < 1:
-            raise UserError(
-                f"most_gaps {self.most_gaps}, longest {self.longest} and steps {list(self.steps)} must be at least 1"
-            )
+        if not 1 <= self.shortest <= self.longest:
+            raise UserError(f"shortest is {self.shortest}, longest {self.longest}: expected 1 <= shortest <= longest")
+        if self.most_gaps < 1 or not self.steps or min(self.steps) < 1:
+            raise UserError(f"most_gaps {self.most_gaps} and steps {list(self.steps)} must be at least 1")
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         pieces: list[Example] = []
@@ -134,7 +136,7 @@ class SpanGaps(Corruption):
         budget = int(self.share_masked * len(content))
         lengths: list[int] = []
         for _ in range(rng.integers(1, self.most_gaps + 1)):
-            length = int(np.exp(rng.uniform(0, np.log(self.longest + 1))))
+            length = int(np.exp(rng.uniform(np.log(self.shortest), np.log(self.longest + 1))))
             if sum(lengths) + length <= min(budget, len(content) - len(lengths)):
                 lengths.append(length)
         lengths = lengths or [1]
