@@ -97,6 +97,7 @@ METHODS = {
     "importance, tempered": (Importance(temperature=1.3), fine, True),
     "smc": (SMC(threshold=0.9), coarse, True),
     "smc, stratified": (SMC(0.9, stratified), fine, True),
+    "smc, over a bridge": (SMC(0.9, bridge=True), coarse, True),
     "smc, residual": (SMC(0.9, residual), coarse, True),
     "particle gibbs": (ParticleGibbs(particles=8, sweeps=5), coarse, True),
     "metropolis-hastings": (MetropolisHastings(sweeps=16), coarse, True),
@@ -280,7 +281,7 @@ def test_a_fill_is_scored_exactly_or_by_a_bound() -> None:
     ("make", "message"),
     [
         (lambda law: fine(law).given("a[gap:2]b").sample(0), "n is 0"),
-        (lambda law: law.given("a[gap:2]b").sample(4, SMC()), "denoises in steps"),
+        (lambda law: law.given("a[gap:2]b").sample(4, SMC()), "fills a gap in steps"),
         (lambda law: fine(law).given("a[gap:2]b").sample(4, Exact()), "exact world as the target"),
         (lambda law: coarse(law).given("a[gap:2]b", target=law).sample(4, Rejection()), "give log_bound"),
         (

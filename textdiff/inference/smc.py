@@ -14,14 +14,15 @@ from textdiff.errors import UserError
 from textdiff.inference.resampling import Resampling, systematic
 from textdiff.priors import (
     Automaton,
-    DiffusionPrior,
     Genealogy,
+    NetworkPrior,
     Posterior,
     PosteriorSampler,
+    TractablePrior,
     WeightedSamples,
     relative_variance,
 )
-from textdiff.samplers import LogProbKind, Progress, Trajectory, steered
+from textdiff.samplers import LogProbKind, Progress, Trajectory
 
 
 @final
@@ -32,26 +33,32 @@ class SMC(PosteriorSampler):
     After each step a particle weighs what its revealed tokens are worth to the target over what the sampler gave for
     them, times the evidence's look-ahead (`Evidence.log_potential`). A world knows the worth of any partly filled text,
     an autoregressive target that of the text before the first masked slot, the law of a sampler nothing before the end.
+    With a `bridge` a partly filled text weighs as if the slots that are still open were not there: what is written is
+    then judged by the text after the gap, too, which an autoregressive sampler does not see.
 
     Args:
         threshold: resample when the effective sample size falls below this share of the particles; 0 never does.
         resampling: how, see `textdiff.inference.resampling`.
+        bridge: weigh by the target's joint of the text without its open slots; the target must have a joint.
     """
 
     exactness: ClassVar[str] = "sequential Monte Carlo: exact as n grows; unbiased evidence at any n"
     threshold: float = 0.5
     resampling: Resampling = systematic
+    bridge: bool = False
 
     def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """Draw `n` particles.
 
         Raises:
-            UserError: the prior is no diffusion prior, or its order looks at the drawn tokens.
+            UserError: the prior does not fill in steps, its order looks at the drawn tokens, or there is no bridge.
         """
         if not 0 <= self.threshold <= 1:
             raise UserError(f"threshold is {self.threshold}, expected a share of the particles between 0 and 1")
         started = time.perf_counter()
-        particles = Particles(posterior, groups=1, size=n, threshold=self.threshold, resampling=self.resampling)
+        particles = Particles(
+            posterior, groups=1, size=n, threshold=self.threshold, resampling=self.resampling, bridge=self.bridge
+        )
         drawn = particles.run(generator)
         resampled = int(particles.resamplings[0])
         return posterior.samples(
@@ -78,9 +85,10 @@ class Particles:
         resampling: the scheme.
         retained: complete texts `[groups, length]` that the first particle of each group follows (a conditional
             particle filter): it survives each resampling, and the scheme must be multinomial.
+        bridge: see `SMC`.
 
     Raises:
-        UserError: the prior is no diffusion prior, or its order looks at the drawn tokens.
+        UserError: the prior does not fill in steps, its order looks at the drawn tokens, or there is no bridge.
     """
 
     def __init__(
@@ -91,12 +99,18 @@ class Particles:
         threshold: float,
         resampling: Resampling,
         retained: Tensor | None = None,
+        bridge: bool = False,
     ) -> None:
-        prior = posterior.prior
-        if not isinstance(prior, DiffusionPrior):
-            raise UserError(f"particles need a diffusion prior that denoises in steps, this is {prior.label}")
+        prior, target = posterior.prior, posterior.target
+        if not isinstance(prior, NetworkPrior):
+            raise UserError(f"particles need a prior that fills a gap in steps, this is {prior.label}")
         if prior.kind is LogProbKind.NONE:
             raise UserError(f"{prior.label} has no log-probability: choose another policy, such as 'strided'")
+        if bridge and not isinstance(target, TractablePrior):
+            raise UserError(
+                f"a bridge needs a target with an exact joint, this is {target.label}: give target=, such as the twin"
+            )
+        self.bridge = target if bridge and isinstance(target, TractablePrior) else None
         self.posterior, self.prior, self.size, self.groups = posterior, prior, size, groups
         self.threshold, self.resampling, self.retained = threshold, resampling, retained
         self.log_weights = torch.zeros(groups, size, dtype=torch.float64)
@@ -118,9 +132,7 @@ class Particles:
         retained = None if self.retained is None else self.retained.repeat_interleave(self.size, dim=0)
         forced = torch.arange(rows, device=prior.device) % self.size == 0
         canvas = self.posterior.canvas.repeat(rows)
-        return steered(
-            prior.network, canvas, prior.vocabulary, prior.policy, generator, steer, retained=retained, forced=forced
-        )
+        return prior.steered(canvas, generator, steer, retained, forced)
 
     def _weigh(self, progress: Progress) -> None:
         """Weigh what the last step has changed."""
@@ -137,7 +149,7 @@ class Particles:
         worth = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         if not posterior.own_law:
             log_q = progress.length_log_q + progress.slot_log_q.sum(dim=1)
-            partial = posterior.target.log_partial(tokens, masked)
+            partial = self._partial(tokens, masked)
             if partial is not None:
                 log_p, counted = partial
                 worth = log_p - progress.length_log_q - (progress.slot_log_q * counted).sum(dim=1)
@@ -153,6 +165,15 @@ class Particles:
             if not done.all():
                 worth[~done] += posterior.evidence.log_potential(tokens[~done], masked[~done])
         return worth
+
+    def _partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What the target knows of partly filled texts, see `Prior.log_partial`."""
+        if self.bridge is None:
+            return self.posterior.target.log_partial(tokens, masked)
+        null = self.prior.vocabulary.null
+        assert null is not None
+        with torch.no_grad():
+            return self.bridge.log_prob(tokens.masked_fill(masked, null)), ~masked
 
     def _resample(self, generator: Generator) -> Tensor | None:
         """Resample the groups that need it: the row that each row goes on from, or None."""

@@ -3,7 +3,7 @@
 from textdiff.priors.automaton import Automaton
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
-from textdiff.priors.load import load, prior_of, shipped
+from textdiff.priors.load import NetworkPrior, load, prior_of, shipped
 from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
@@ -18,6 +18,7 @@ __all__ = [
     "DiffusionPrior",
     "FillInMiddlePrior",
     "Genealogy",
+    "NetworkPrior",
     "Posterior",
     "PosteriorSampler",
     "Prior",

@@ -14,7 +14,8 @@ from textdiff.errors import UserError
 from textdiff.models import Transformer
 from textdiff.priors.prior import TractablePrior
 from textdiff.priors.reader import Reader, last_before, reading
-from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
+from textdiff.priors.writing import Ask, Writing, written
+from textdiff.samplers import NEUTRAL, LogProbKind, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch
 from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary
@@ -39,7 +40,6 @@ class AutoregressivePrior(TractablePrior):
     vocabulary: Vocabulary
 
     @torch.no_grad()
-    @torch.compiler.set_stance("force_eager")  # each pass has another length: compiling would not end
     def sample(
         self,
         canvas: Canvas,
@@ -55,32 +55,47 @@ class AutoregressivePrior(TractablePrior):
         Raises:
             ValueError: a row begins with a gap.
         """
-        slots, rows = canvas.slots, torch.arange(len(canvas), device=canvas.tokens.device)
-        if not slots.any():
+        if not canvas.slots.any():
             return unchanged(canvas)
-        streams = Streams.of(generator, slots)
-        length_noise, token_noise = (streams.uniforms(rows, torch.full_like(rows, call))[0] for call in (0, 1))
-        first = by_gap(length_noise[slots], canvas.gap, canvas.minimum.shape[1])[..., 0]
-        lengths = canvas.minimum + (first * (canvas.maximum - canvas.minimum + 1)).long()
-        real, unused = self._real(canvas, lengths)
-        tokens = canvas.tokens.masked_fill(unused, self._null)
-        if watch is not None and unused.any():
-            watch(tokens.clone(), unused)
+        streams = Streams.of(generator, canvas.slots)
+        writing = self.writing(canvas, streams)
+        if watch is not None and (unused := canvas.slots & ~writing.masked).any():
+            watch(writing.tokens.clone(), unused)
+        return written(writing, streams, tempering, watch)
 
-        log_q = _length_log_prob(canvas, lengths)
-        reader, todo = Reader(self.network, tokens, real), slots & real
-        for column in todo.any(dim=0).nonzero()[:, 0].tolist():
-            asked = todo[:, column].nonzero()[:, 0]
-            law = tempering(self._law(reader.before(column)[asked], canvas.word_start[asked, column]))
-            values = draw(law, token_noise[asked, column])
-            log_q = log_q.index_add(0, asked, law.gather(1, values[:, None])[:, 0])
-            tokens[asked, column] = values
-            if watch is not None:
-                revealed = torch.zeros_like(slots)
-                revealed[asked, column] = True
-                watch(tokens.clone(), revealed)
-        nfe = todo.sum(dim=1)
-        return Trajectory(tokens, log_q, LogProbKind.EXACT, nfe, nfe)
+    @torch.no_grad()
+    def steered(
+        self,
+        canvas: Canvas,
+        generator: Generator,
+        steer: Steer,
+        retained: Tensor | None = None,
+        forced: Tensor | None = None,
+    ) -> Trajectory:
+        """`sample` as a particle system, see `textdiff.samplers.steered`."""
+        streams = Streams.of(generator, canvas.slots)
+        writing = self.writing(canvas, streams, retained, forced)
+        return written(writing, streams, steer=steer, retained=retained, forced=forced)
+
+    def writing(
+        self, canvas: Canvas, streams: Streams, retained: Tensor | None = None, forced: Tensor | None = None
+    ) -> Writing:
+        """Fills of a canvas that are to be written; the lengths of their gaps are drawn.
+
+        Args:
+            canvas: all rows have gaps.
+            streams: random numbers; number 0 of each slot is used.
+            retained, forced: rows that are forced, bool `[batch]`, have the lengths of `retained [batch, length]`.
+        """
+        slots, rows = canvas.slots, torch.arange(len(canvas), device=canvas.tokens.device)
+        noise = streams.uniforms(rows, torch.zeros_like(rows))[0]
+        first = by_gap(noise[slots], canvas.gap, canvas.minimum.shape[1])[..., 0]
+        lengths = canvas.minimum + (first * (canvas.maximum - canvas.minimum + 1)).long()
+        if retained is not None and forced is not None:
+            given = count_tokens(retained[slots], self._null, canvas.gap, canvas.minimum.shape[1])
+            lengths = torch.where(forced[:, None], given, lengths)
+        real, unused = self._real(canvas, lengths)
+        return _Prefix(self, canvas, real, unused, _length_log_prob(canvas, lengths))
 
     def score(
         self,
@@ -190,6 +205,37 @@ class AutoregressivePrior(TractablePrior):
         vocabulary = self.vocabulary.to(states.device)
         never = vocabulary.forbidden.index_fill(0, torch.tensor(self._null, device=states.device), True)
         return subs(self.network.head(states), never | (word_start[:, None] & ~vocabulary.starts_word))
+
+
+class _Prefix(Writing):
+    """Fills of gaps whose lengths are drawn, read up to the next slot."""
+
+    def __init__(
+        self, prior: AutoregressivePrior, canvas: Canvas, real: Tensor, unused: Tensor, length_log_q: Tensor
+    ) -> None:
+        super().__init__(canvas, Reader(prior.network, canvas.tokens.masked_fill(unused, prior._null), real))
+        self.prior, self.length_log_q = prior, length_log_q
+        self.tokens, self.masked = self.reader.tokens, self.masked & ~unused
+
+    def ask(self) -> Ask | None:
+        waiting = self.masked.any(dim=0).nonzero()[:, 0]
+        if not len(waiting):
+            return None
+        column = int(waiting[0])
+        rows = self.masked[:, column].nonzero()[:, 0]
+        law = self.prior._law(self.reader.before(column)[rows], self.canvas.word_start[rows, column])
+        return Ask(rows, torch.full_like(rows, column), law)
+
+    def following(self, ask: Ask, texts: Tensor) -> Tensor:
+        return texts[ask.rows, ask.home]
+
+    def write(self, ask: Ask, values: Tensor) -> Tensor:
+        self.nfe[ask.rows] += 1
+        return self.settle(ask.rows, ask.home, values, ask.law.gather(1, values[:, None])[:, 0])
+
+    def select(self, parents: Tensor) -> None:
+        super().select(parents)
+        self.tokens = self.reader.tokens
 
 
 def _length_log_prob(canvas: Canvas, lengths: Tensor) -> Tensor:

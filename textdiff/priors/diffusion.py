@@ -16,6 +16,7 @@ from textdiff.samplers import (
     NEUTRAL,
     POLICIES,
     LogProbKind,
+    Steer,
     Strided,
     Tempering,
     Trajectory,
@@ -24,6 +25,7 @@ from textdiff.samplers import (
     by_name,
     path_log_prob,
     sample,
+    steered,
 )
 from textdiff.text import Canvas, Vocabulary
 
@@ -68,6 +70,23 @@ class DiffusionPrior(Prior):
     ) -> Trajectory:
         """Fill each row of a canvas once, see `textdiff.samplers.sample`."""
         return sample(self.network, canvas, self.vocabulary, self.policy, generator, tempering, watch)
+
+    def steered(
+        self,
+        canvas: Canvas,
+        generator: Generator,
+        steer: Steer,
+        retained: Tensor | None = None,
+        forced: Tensor | None = None,
+    ) -> Trajectory:
+        """`sample` as a particle system, see `textdiff.samplers.steered`.
+
+        Raises:
+            UserError: the order of filling looks at the drawn tokens.
+        """
+        if self.kind is LogProbKind.NONE:
+            raise UserError(f"{self.label} has no log-probability: choose another policy, such as 'strided'")
+        return steered(self.network, canvas, self.vocabulary, self.policy, generator, steer, retained, forced)
 
     def score(
         self,

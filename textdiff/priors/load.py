@@ -21,6 +21,8 @@ from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.text import Vocabulary, load_tokenizer
 
 NetworkPrior = DiffusionPrior | AutoregressivePrior | FillInMiddlePrior
+"""Priors that a network is behind: they fill a canvas in steps."""
+
 DEFAULT_CHECKPOINT = "stories"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer_config.json"
 SPECIAL = ("pad", "mask", "bos", "eos", "null")

@@ -16,7 +16,8 @@ from textdiff.models import Transformer
 from textdiff.priors.autoregressive import unchanged
 from textdiff.priors.prior import Prior
 from textdiff.priors.reader import Reader, last_before, reading
-from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
+from textdiff.priors.writing import Ask, Writing, written
+from textdiff.samplers import NEUTRAL, LogProbKind, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch
 from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary
@@ -54,7 +55,6 @@ class FillInMiddlePrior(Prior):
             raise UserError(f"layout is {self.layout!r}, expected one of {', '.join(get_args(Layout))}")
 
     @torch.no_grad()
-    @torch.compiler.set_stance("force_eager")  # each pass has another length: compiling would not end
     def sample(
         self,
         canvas: Canvas,
@@ -72,35 +72,29 @@ class FillInMiddlePrior(Prior):
         """
         if not canvas.slots.any():
             return unchanged(canvas)
-        slots = canvas.slots
-        noise = Streams.of(generator, slots).uniforms(torch.arange(len(canvas)), torch.zeros(len(canvas)).long())[0]
-        page = _Page.of(canvas, self.vocabulary, self.layout, self.network.context)
-        reader = Reader(self.network, page.tokens, page.real)
-        tokens, nfe = canvas.tokens.clone(), torch.zeros_like(canvas.tokens[:, 0])
-        log_q = torch.zeros(len(canvas), dtype=torch.float64, device=tokens.device)
-        for gap, rank, column, home in page.places(canvas):
-            more = page.open[:, gap] & (rank < canvas.maximum[:, gap])
-            page.end(page.open[:, gap] & ~more, gap, column)
-            if not len(asked := more.nonzero()[:, 0]):
-                continue
-            law = tempering(self._law(reader.before(column)[asked], canvas, asked, gap, rank, home[asked]))
-            values = draw(law, noise[asked, home[asked]])
-            log_q = log_q.index_add(0, asked, law.gather(1, values[:, None])[:, 0])
-            nfe[asked] += 1
-            ended = values == self._eos
-            page.tokens[asked, column], page.real[asked, column] = values, True
-            page.end(torch.zeros_like(more).index_put((asked,), ended), gap, column)
-            tokens[asked[~ended], home[asked[~ended]]] = values[~ended]
-            if watch is not None and not ended.all():
-                revealed = torch.zeros_like(slots).index_put((asked[~ended], home[asked[~ended]]), torch.tensor(True))
-                watch(tokens.clone(), revealed)
-        unused = slots & (tokens == self.vocabulary.mask)
-        if unused.any():
-            assert self.vocabulary.null is not None
-            tokens = tokens.masked_fill(unused, self.vocabulary.null)
-            if watch is not None:
-                watch(tokens.clone(), unused)
-        return Trajectory(tokens, log_q, LogProbKind.EXACT, nfe, nfe.clone())
+        streams = Streams.of(generator, canvas.slots)
+        return written(self.writing(canvas), streams, tempering, watch)
+
+    @torch.no_grad()
+    def steered(
+        self,
+        canvas: Canvas,
+        generator: Generator,
+        steer: Steer,
+        retained: Tensor | None = None,
+        forced: Tensor | None = None,
+    ) -> Trajectory:
+        """`sample` as a particle system, see `textdiff.samplers.steered`."""
+        streams = Streams.of(generator, canvas.slots)
+        return written(self.writing(canvas), streams, steer=steer, retained=retained, forced=forced)
+
+    def writing(self, canvas: Canvas) -> Writing:
+        """Fills of a canvas that are to be written.
+
+        Raises:
+            UserError: the text is too long for the network once its gaps are marked.
+        """
+        return _Middles(self, canvas, _Page.of(canvas, self.vocabulary, self.layout, self.network.context))
 
     def score(
         self,
@@ -137,7 +131,7 @@ class FillInMiddlePrior(Prior):
         states = self.network.hidden(page.tokens, *reading(page.real))
         log_q = torch.zeros(len(canvas), dtype=torch.float64, device=tokens.device)
         for rows, gap, rank, column, home in asked:
-            law = tempering(self._law(states[rows, before[rows, column]], canvas, rows, gap, rank, home))
+            law = tempering(self.law(states[rows, before[rows, column]], canvas, rows, gap, rank, home))
             log_q = log_q.index_add(0, rows, law.gather(1, page.tokens[rows, column, None])[:, 0])
         nfe = torch.ones_like(tokens[:, 0])
         return Trajectory(tokens, log_q, LogProbKind.EXACT, nfe, nfe)
@@ -186,19 +180,79 @@ class FillInMiddlePrior(Prior):
         return f"autoregressive, fill-in-the-middle ({self.layout.upper()})"
 
     @property
-    def _eos(self) -> int:
+    def eos(self) -> int:
+        """The token that ends a gap."""
         assert self.vocabulary.eos is not None
         return self.vocabulary.eos
 
-    def _law(self, states: Tensor, canvas: Canvas, rows: Tensor, gap: int, rank: int, home: Tensor) -> Tensor:
+    def law(self, states: Tensor, canvas: Canvas, rows: Tensor, gap: int, rank: int, home: Tensor) -> Tensor:
         """Law of slot `rank` of a gap `[rows, vocab]`: content, and the end where the gap may be so short."""
         vocabulary = self.vocabulary.to(states.device)
         never = vocabulary.forbidden.clone()
         if vocabulary.null is not None:
             never[vocabulary.null] = True
         barred = never | (canvas.word_start[rows, home][:, None] & ~vocabulary.starts_word)
-        barred[:, self._eos] = rank < canvas.minimum[rows, gap]
+        barred[:, self.eos] = rank < canvas.minimum[rows, gap]
         return subs(self.network.head(states), barred)
+
+
+class _Middles(Writing):
+    """Fills that are written behind the evidence and end themselves."""
+
+    def __init__(self, prior: FillInMiddlePrior, canvas: Canvas, page: _Page) -> None:
+        super().__init__(canvas, Reader(prior.network, page.tokens, page.real))
+        self.prior, self.page = prior, page
+        self._places = page.places(canvas)
+        self._now = next(self._places, None)
+
+    def ask(self) -> Ask | None:
+        while self._now is not None:
+            gap, rank, column, home = self._now
+            more = self.page.open[:, gap] & (rank < self.canvas.maximum[:, gap])
+            if len(rows := more.nonzero()[:, 0]):
+                law = self.prior.law(self.reader.before(column)[rows], self.canvas, rows, gap, rank, home[rows])
+                return Ask(rows, home[rows], law)
+            self._turn()
+        return None
+
+    def following(self, ask: Ask, texts: Tensor) -> Tensor:
+        given = texts[ask.rows, ask.home]
+        return (
+            given if (null := self.prior.vocabulary.null) is None else given.masked_fill(given == null, self.prior.eos)
+        )
+
+    def write(self, ask: Ask, values: Tensor) -> Tensor:
+        assert self._now is not None
+        gap, _, column, _ = self._now
+        scores, ended = ask.law.gather(1, values[:, None])[:, 0], values == self.prior.eos
+        self.nfe[ask.rows] += 1
+        self.page.tokens[ask.rows, column], self.page.real[ask.rows, column] = values, True
+        settled = self.settle(ask.rows[~ended], ask.home[~ended], values[~ended], scores[~ended])
+        self.length_log_q = self.length_log_q.index_add(0, ask.rows[ended], scores[ended])
+        if ended.any():
+            ends = torch.zeros_like(self.nfe, dtype=torch.bool).index_fill(0, ask.rows[ended], True)
+            unused = ends[:, None] & self.masked & (self.canvas.gap == gap)
+            assert self.prior.vocabulary.null is not None
+            self.tokens, self.masked = (
+                self.tokens.masked_fill(unused, self.prior.vocabulary.null),
+                self.masked & ~unused,
+            )
+            self.page.open[:, gap] &= ~ends
+            settled |= unused
+        self._turn()
+        return settled
+
+    def _turn(self) -> None:
+        """Go to the next place; gaps that have all their tokens end there."""
+        self._now = next(self._places, None)
+        if self._now is not None:
+            gap, rank, column, _ = self._now
+            self.page.end(self.page.open[:, gap] & (rank >= self.canvas.maximum[:, gap]), gap, column)
+
+    def select(self, parents: Tensor) -> None:
+        super().select(parents)
+        self.page.tokens, self.page.real = self.reader.tokens, self.reader.real
+        self.page.open = self.page.open[parents]
 
 
 @dataclass(eq=False)

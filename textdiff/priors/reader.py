@@ -37,11 +37,17 @@ class Reader:
             self.read = column
         return self._state
 
+    def select(self, rows: Tensor) -> None:
+        """Go on from copies of some rows of the batch."""
+        self.tokens, self.real, self._state = self.tokens[rows], self.real[rows], self._state[rows]
+        self._cache = self._cache.select(rows)
+
     def _advance(self, tokens: Tensor, real: Tensor, state: Tensor) -> Tensor:
         """Read the rest of `tokens [rows, column]`."""
-        visible, positions = reading(real)
-        new = slice(self.read, tokens.shape[1])
-        states = self.network.hidden(tokens[:, new], visible[:, new], positions[:, new], self._cache)
+        new, column = slice(self.read, tokens.shape[1]), torch.arange(tokens.shape[1], device=tokens.device)
+        visible = real[:, None] & (column <= column[new, None])
+        positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, new]
+        states = self.network.hidden(tokens[:, new], visible, positions, self._cache)
         last = torch.where(real[:, new], torch.arange(states.shape[1], device=tokens.device), -1).amax(dim=1)
         rows = torch.arange(len(tokens), device=tokens.device)
         return torch.where(last[:, None] >= 0, states[rows, last], state)

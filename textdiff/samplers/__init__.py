@@ -5,7 +5,7 @@ from __future__ import annotations
 from textdiff.errors import UserError
 from textdiff.samplers.adaptive import EntropyBounded, Threshold
 from textdiff.samplers.confidence import Entropy, Margin, SampledConfidence, TopProbability
-from textdiff.samplers.denoise import Progress, Trajectory, Watch, path_log_prob, sample, steered
+from textdiff.samplers.denoise import Progress, Steer, Trajectory, Watch, path_log_prob, sample, steered
 from textdiff.samplers.draw import NEUTRAL, Tempering, draw
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
@@ -25,6 +25,7 @@ __all__ = [
     "RandomOrder",
     "SampledConfidence",
     "State",
+    "Steer",
     "Strided",
     "Tempering",
     "Threshold",
