@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from tests.inference.test_laws import agrees
-from tests.models.networks import network, vocabulary
-from tests.priors.test_autoregressive import CANVASES
+from tests.models.networks import CONTENT, network, vocabulary
+from tests.priors.test_autoregressive import CANVASES, canvas_of
 from tests.samplers.laws import fills
 from textdiff.errors import UserError
-from textdiff.inference import SMC, Importance, MetropolisHastings, ParticleGibbs
+from textdiff.inference import SMC, Beam, BestOf, Importance, MetropolisHastings, ParticleGibbs
 from textdiff.priors import AutoregressivePrior, FillInMiddlePrior
+from textdiff.samplers import Tempering
 
 VOCABULARY = vocabulary()
 
@@ -83,3 +84,50 @@ def test_particles_that_are_replaced_go_on_from_the_others_state():
 def test_a_bridge_needs_a_joint():
     with pytest.raises(UserError, match="a bridge needs a target with an exact joint"):
         FIM.given(CANVASES["known length"]).sample(4, SMC(bridge=True))
+
+
+@pytest.mark.parametrize("prior, name", [(TWIN, "known length"), (FIM, "known length"), (FIM, "unknown length")])
+def test_a_beam_that_is_wide_enough_finds_the_likeliest_fills(prior, name):
+    canvas = CANVASES[name]
+    rows = fills(canvas, VOCABULARY)
+    best = prior.score(canvas.repeat(len(rows)), rows).log_q.detach().topk(20)
+    found = prior.given(canvas).sample(20, Beam(width=200))
+    torch.testing.assert_close(found.log_q, best.values)
+    torch.testing.assert_close(prior.score(canvas.repeat(20), found.tokens).log_q.detach(), found.log_q)
+    assert len(found.tokens.unique(dim=0)) == 20 and "no posterior samples" in found.exactness
+
+
+@pytest.mark.parametrize("prior", [TWIN, FIM], ids=["prefix", "fim"])
+def test_a_beam_of_one_is_greedy(prior):
+    canvas = CANVASES["known length"]
+    greedy = prior.sample(canvas, torch.Generator().manual_seed(0), tempering=Tempering(0))
+    assert torch.equal(prior.given(canvas).sample(1, Beam(1)).tokens, greedy.tokens)
+
+
+def test_fewer_fills_than_the_beam_is_wide_have_no_weight():
+    canvas = canvas_of(0, None, 1)
+    found = TWIN.given(canvas).sample(30, Beam(30))
+    assert (found.weights > 0).sum() == CONTENT
+
+
+def test_the_best_of_many_draws_is_the_best_of_all():
+    canvas = CANVASES["known length"]
+    rows = fills(canvas, VOCABULARY)
+    rows = rows[(rows[:, 3:5] < CONTENT).all(dim=1)]
+    weights = (TWIN.log_prob(rows) - TWIN.score(canvas.repeat(len(rows)), rows).log_q).detach()
+    found = TWIN.given(canvas).sample(3, BestOf(3000), generator=0)
+    matches = (found.tokens[:, None] == rows).all(dim=2).long().argmax(dim=1)
+    assert (weights[matches] >= weights.topk(5).values[-1]).all()
+    assert found.nfe.tolist() == [3 * 3000] * 3
+
+
+def test_searches_that_make_no_sense_are_refused():
+    posterior = TWIN.given(CANVASES["unknown length"])
+    with pytest.raises(UserError, match="give exact lengths"):
+        posterior.sample(1, Beam())
+    with pytest.raises(UserError, match="n is 9 and the beam 8 wide"):
+        posterior.sample(9, Beam())
+    with pytest.raises(UserError, match="follows the sampler's own law"):
+        FIM.given(CANVASES["known length"], target=TWIN).sample(1, Beam())
+    with pytest.raises(UserError, match="best of 0 draws"):
+        posterior.sample(1, BestOf(0))

@@ -97,7 +97,6 @@ METHODS = {
     "importance, tempered": (Importance(temperature=1.3), fine, True),
     "smc": (SMC(threshold=0.9), coarse, True),
     "smc, stratified": (SMC(0.9, stratified), fine, True),
-    "smc, over a bridge": (SMC(0.9, bridge=True), coarse, True),
     "smc, residual": (SMC(0.9, residual), coarse, True),
     "particle gibbs": (ParticleGibbs(particles=8, sweeps=5), coarse, True),
     "metropolis-hastings": (MetropolisHastings(sweeps=16), coarse, True),
@@ -118,6 +117,17 @@ def test_every_method_draws_from_the_exact_posterior(name, case) -> None:
     assert found.exactness and found.target and found.label
     if found.log_evidence is not None and aims:
         assert found.log_evidence == pytest.approx(evidence, abs=4 * found.log_evidence_error + 1e-6)
+
+
+def test_a_bridge_leads_to_the_posterior_if_every_text_has_a_probability() -> None:
+    law = hmm(states=3, symbols=4, seed=2, concentration=0.3)
+    posterior = coarse(law).given("ab[gap:3]c", target=law)
+    rows, exact, evidence = enumerated(law, posterior)
+    found = posterior.sample(DRAWS, SMC(0.9, bridge=True), generator=3)
+    agrees(found, rows, exact)
+    assert found.log_evidence == pytest.approx(evidence, abs=4 * found.log_evidence_error)
+    narrow = table({"abc.": 1.0, "aac.": 2.0})  # "ac." is no text of it
+    assert not coarse(narrow).given("a[gap:1]c.", target=narrow).sample(8, SMC(bridge=True), generator=0).alive
 
 
 @pytest.mark.parametrize(

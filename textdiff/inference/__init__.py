@@ -1,5 +1,6 @@
 """Posterior inference: ways to draw from p(x | y), each stating its target and in what sense it is exact."""
 
+from textdiff.inference.beam import Beam, BestOf
 from textdiff.inference.diagnostics import Sandwich, log_evidence_sandwich, rank_uniformity
 from textdiff.inference.exact import Exact
 from textdiff.inference.importance import Importance, pareto_k
@@ -12,6 +13,8 @@ from textdiff.priors import Conditioning
 
 __all__ = [
     "SMC",
+    "Beam",
+    "BestOf",
     "BlockGibbs",
     "Conditioning",
     "Exact",

@@ -39,7 +39,8 @@ class SMC(PosteriorSampler):
     Args:
         threshold: resample when the effective sample size falls below this share of the particles; 0 never does.
         resampling: how, see `textdiff.inference.resampling`.
-        bridge: weigh by the target's joint of the text without its open slots; the target must have a joint.
+        bridge: weigh by the target's joint of the text without its open slots; the target must have a joint in
+            which every text has a probability, as the twin's; elsewhere the particles die on the way.
     """
 
     exactness: ClassVar[str] = "sequential Monte Carlo: exact as n grows; unbiased evidence at any n"

@@ -1,0 +1,124 @@
+"""Searches instead of draws: the likeliest fills of an autoregressive sampler, and the best of several draws."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Generator
+
+from textdiff.errors import UserError
+from textdiff.inference.importance import log_weights
+from textdiff.priors import AutoregressivePrior, FillInMiddlePrior, Posterior, PosteriorSampler, WeightedSamples
+from textdiff.samplers import LogProbKind
+from textdiff.samplers.draw import Streams
+
+
+@final
+@dataclass(frozen=True)
+class Beam(PosteriorSampler):
+    """The fills that an autoregressive sampler finds likeliest, the likeliest first, by beam search.
+
+    Args:
+        width: fills that are kept at each token; 1 is greedy.
+    """
+
+    exactness: ClassVar[str] = "none: a search for the mode of the sampler's law, no posterior samples"
+    width: int = 8
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """The `n` likeliest of the `width` fills that are left at the end; nothing is drawn.
+
+        Raises:
+            UserError: `n` is above `width`, the prior does not go from left to right, or it draws lengths beforehand.
+        """
+        prior, evidence = posterior.prior, posterior.evidence
+        if not 1 <= n <= self.width:
+            raise UserError(f"n is {n} and the beam {self.width} wide: ask for at most as many fills as it is wide")
+        if not isinstance(prior, AutoregressivePrior | FillInMiddlePrior):
+            raise UserError(f"a beam goes from left to right, {prior.label} does not: give an autoregressive prior")
+        if evidence.weighs or posterior.target is not prior:
+            raise UserError("a beam follows the sampler's own law: leave out target and likelihood, or use BestOf()")
+        canvas = posterior.canvas.repeat(self.width)
+        if isinstance(prior, AutoregressivePrior) and (canvas.minimum < canvas.maximum).any():
+            raise UserError(
+                "a beam cannot compare lengths that are drawn beforehand: give exact lengths, as in [gap:12]"
+            )
+        started = time.perf_counter()
+        with torch.no_grad():
+            if isinstance(prior, AutoregressivePrior):
+                writing = prior.writing(canvas, Streams.of(generator, canvas.slots))
+            else:
+                writing = prior.writing(canvas)
+            handicap = torch.zeros_like(writing.log_q).index_fill(0, torch.arange(1, self.width), -torch.inf)
+            while (ask := writing.ask()) is not None:  # at first all are alike, so all but one are out
+                total = handicap + writing.log_q
+                offers = torch.full((self.width, ask.law.shape[1]), -torch.inf, dtype=torch.float64)
+                offers[:, 0] = total
+                offers[ask.rows] = total[ask.rows, None] + ask.law
+                best, place = offers.flatten().topk(self.width)
+                parents, values = place // offers.shape[1], place % offers.shape[1]
+                writing.select(parents)
+                handicap = torch.zeros_like(best).masked_fill(best == -torch.inf, -torch.inf)
+                again = writing.ask()
+                if again is not None:
+                    writing.write(again, values[again.rows])
+        order = (handicap + writing.log_q).argsort(descending=True, stable=True)[:n]
+        return posterior.samples(
+            writing.tokens[order],
+            handicap[order],
+            writing.log_q[order],
+            writing.nfe[order],
+            started=started,
+            label=f"beam of {self.width} over {prior.label}",
+            exactness=self.exactness,
+            target="the likeliest fills",
+            has_evidence=False,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class BestOf(PosteriorSampler):
+    """The best of several draws, `n` times: the one with the largest weight, target over proposal.
+
+    For a prefix-only sampler with its own joint as the target that is the draw after which the rest of the text is
+    likeliest.
+
+    Args:
+        draws: to choose each fill from.
+    """
+
+    exactness: ClassVar[str] = (
+        "none: it seeks what the weights favour, no posterior samples; `Importance` weighs instead"
+    )
+    draws: int = 16
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """`n` fills, each the best of as many draws.
+
+        Raises:
+            UserError: less than 1 draw, or the draws or the target have no density.
+        """
+        if self.draws < 1:
+            raise UserError(f"the best of {self.draws} draws: expected 1 or more")
+        started = time.perf_counter()
+        drawn = posterior.propose(n * self.draws, generator)
+        weights, passes = log_weights(posterior, drawn)
+        weights = weights.view(n, self.draws)
+        best = weights.argmax(dim=1) + self.draws * torch.arange(n, device=weights.device)
+        alive = (weights > -torch.inf).any(dim=1)
+        return posterior.samples(
+            drawn.tokens[best],
+            torch.zeros(n, dtype=torch.float64).masked_fill(~alive.cpu(), -torch.inf),
+            None,
+            drawn.nfe.view(n, self.draws).sum(dim=1) + passes * self.draws,
+            started=started,
+            label=f"best of {self.draws} draws, {posterior.prior.label}",
+            exactness=self.exactness,
+            target=f"the mode of: {posterior.description}",
+            kind=LogProbKind.NONE,
+            has_evidence=False,
+        )
