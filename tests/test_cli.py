@@ -32,10 +32,11 @@ Run = Callable[..., tuple[str, str]]
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `stories` and its twin `stories-ar`."""
+    """A folder with `stories`, its twin `stories-ar` and `stories-fim`."""
     folder = tmp_path_factory.mktemp("checkpoints")
     save(tiny(), folder / "stories")
     save(tiny(causal=True), folder / "stories-ar")
+    save(tiny(causal=True, fill_in_middle=True), folder / "stories-fim")
     return folder
 
 
@@ -125,6 +126,19 @@ def test_every_policy_says_what_its_log_q_is(name: str, answer: Callable[..., di
     meaning = {"exact": "log q is exact", "given-order": "log q is given the order", "none": "log q is not known"}
     assert meaning[kind] in out
     assert ("not posterior samples" in out) == bool(got["caveats"]) == (kind is LogProbKind.NONE)
+
+
+def test_fill_in_the_middle_beside_the_prior(
+    run: Run, answer: Callable[..., dict[str, Any]], checkpoints: Path
+) -> None:
+    folder = checkpoints / "stories-fim"
+    got = answer(TEXT, "--seed", "3", "--n", "2", "--baseline", str(folder), "--show-steps")["baseline"]
+    assert (got["label"], got["sees"]) == ("autoregressive, fill-in-the-middle (PSM)", "prefix and suffix")
+    assert (got["policy"], got["kind"], got["caveats"]) == ("left-to-right", "exact", [])
+    for tokens, steps in zip(got["tokens"], got["steps"], strict=True):
+        assert 2 <= tokens == steps <= 6
+    shown, _ = run("infill", TEXT, "--checkpoint", str(folder), "--seed", "3", "--show-steps")
+    assert "autoregressive, fill-in-the-middle (PSM)" in shown and "prefix-only" not in shown
 
 
 @pytest.mark.parametrize("option, value", [("--temperature", "0.8"), ("--top-p", "0.8"), ("--top-k", "8")])

@@ -1,6 +1,7 @@
 """Checkpoints small enough to make in a test: untrained, but of the shape of real ones."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,12 +13,17 @@ NAMES, THINGS, VERBS = ("Lily", "Tom", "Mia", "Ben"), ("red ball", "big dog", "s
 CORPUS = [f"{name} {verb} her {thing}. She was happy again." for name in NAMES for thing in THINGS for verb in VERBS]
 
 
-def tiny(causal: bool = False) -> Prior:
+def tiny(causal: bool = False, **changes: Any) -> Prior:
     """A prior with random weights, large enough for every path to matter."""
     tokenizer = train_tokenizer(CORPUS, 320)
     vocabulary = Vocabulary.of(tokenizer)
     special = {f"{name}_token_id": getattr(vocabulary, name) for name in ("pad", "mask", "bos", "eos", "null")}
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 512}
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 512,
+    } | changes
     torch.manual_seed(0)
     network = Transformer(TransformerConfig(vocab_size=vocabulary.size, causal=causal, **special, **shape))
     with torch.no_grad():
