@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from textdiff.evidence import Likelihood as Likelihood
     from textdiff.evidence import Observed as Observed
     from textdiff.inference import SMC as SMC
+    from textdiff.inference import Beam as Beam
+    from textdiff.inference import BestOf as BestOf
     from textdiff.inference import BlockGibbs as BlockGibbs
     from textdiff.inference import Exact as Exact
     from textdiff.inference import Importance as Importance
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
     from textdiff.priors import AutoregressivePrior as AutoregressivePrior
     from textdiff.priors import Conditioning as Conditioning
     from textdiff.priors import DiffusionPrior as DiffusionPrior
+    from textdiff.priors import FillInMiddlePrior as FillInMiddlePrior
     from textdiff.priors import Posterior as Posterior
     from textdiff.priors import Prior as Prior
     from textdiff.priors import WeightedSamples as WeightedSamples
     from textdiff.priors import load as load
     from textdiff.priors import world as world
     from textdiff.report import audit as audit
+    from textdiff.report.compare import Contestant as Contestant
+    from textdiff.report.compare import compare as compare
     from textdiff.samplers import POLICIES as POLICIES
+    from textdiff.samplers import Tempering as Tempering
     from textdiff.text import Canvas as Canvas
     from textdiff.text import Gap as Gap
     from textdiff.text import Template as Template
@@ -37,11 +43,15 @@ __version__ = "0.1.0"
 _ROOM_OF = {
     "Automaton": "priors",
     "AutoregressivePrior": "priors",
+    "Beam": "inference",
+    "BestOf": "inference",
     "BlockGibbs": "inference",
     "Canvas": "text",
     "Conditioning": "priors",
+    "Contestant": "report.compare",
     "DiffusionPrior": "priors",
     "Exact": "inference",
+    "FillInMiddlePrior": "priors",
     "Gap": "text",
     "Importance": "inference",
     "Likelihood": "evidence",
@@ -53,6 +63,7 @@ _ROOM_OF = {
     "Prior": "priors",
     "Rejection": "inference",
     "SMC": "inference",
+    "Tempering": "samplers",
     "Template": "text",
     "Transformer": "models",
     "TransformerConfig": "models",
@@ -60,6 +71,7 @@ _ROOM_OF = {
     "Vocabulary": "text",
     "WeightedSamples": "priors",
     "audit": "report",
+    "compare": "report.compare",
     "load": "priors",
     "world": "priors",
 }

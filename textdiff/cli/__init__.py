@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
-from textdiff.cli import audit, evaluate, export, infill
+from textdiff.cli import audit, compare, evaluate, export, infill
 from textdiff.cli.parser import nearest
 from textdiff.cli.terminal import write
 from textdiff.errors import UserError
@@ -22,6 +22,7 @@ Commands:
   predict     run a trained model over text
   export      turn a training run into a checkpoint that infill reads
   evaluate    compare a prior with its autoregressive twin on held-out text
+  compare     compare any samplers on the same gaps, as a YAML file says
   audit       measure how far a prior's fills are from an exact posterior
 
 Examples:
@@ -84,6 +85,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     **dict.fromkeys(LIGHTNING, _lightning),
     "export": export.run,
     "evaluate": evaluate.run,
+    "compare": compare.run,
     "audit": audit.run,
 }
 

@@ -1,6 +1,6 @@
 """What people look at: answers in a terminal, the denoising step by step, fills in their places, audits.
 
-`textdiff.report.held_out` is imported by name: it needs the data room, and with it Lightning.
+`held_out`, `compare` and `settings` are imported by name: they need the data room, and with it Lightning.
 """
 
 from textdiff.report.answer import Answer

@@ -30,7 +30,7 @@ class Estimate:
         return cls(float(values.mean()), error)
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.error:.3f}"
+        return "∞" if math.isinf(self.value) else f"{self.value:.3f} ± {self.error:.3f}"
 
 
 @dataclass(frozen=True)

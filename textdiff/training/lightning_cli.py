@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
         try:
             TextCLI(arguments)
         except ArgumentError as error:
-            raise UserError(f"{_essence(str(error))}; `textdiff {arguments[0]} --help` lists the options") from error
+            raise UserError(f"{essence(str(error))}; `textdiff {arguments[0]} --help` lists the options") from error
         except ValueError as error:
             if (mistake := _mistake(error)) is None:
                 raise
@@ -158,13 +158,13 @@ def _mistake(error: BaseException | None) -> UserError | None:
     return error
 
 
-def _essence(message: str) -> str:
+def essence(message: str) -> str:
     """What a parser's message of many lines says, in one: alternatives that were not meant are left out."""
     lines = [line for line in message.splitlines() if line.strip()]
     for number, line in enumerate(lines):
         if "Problem with given class_path" in line:
             inner = takewhile(partial(_deeper, line), lines[number + 1 :])
-            return " ".join([*_key(lines, number), line.strip().removeprefix("- "), _essence("\n".join(inner))])
+            return " ".join([*_key(lines, number), line.strip().removeprefix("- "), essence("\n".join(inner))])
     bullets = [line.strip().removeprefix("- ") for line in lines if line.strip().startswith("- ")]
     if meant := [
         bullet for bullet in bullets if not bullet.startswith(("Expected a path", "Expected a <class 'NoneType'>"))

@@ -1,0 +1,194 @@
+"""One comparison: its figures are those of the priors, and what is finished is not measured again."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.tiny import CORPUS, save, tiny
+from tests.tree import ROOT
+from textdiff import cli
+from textdiff.data import held_out_gaps
+from textdiff.data.corpus import in_memory
+from textdiff.errors import UserError
+from textdiff.inference import BestOf, Importance
+from textdiff.priors import DiffusionPrior, hmm
+from textdiff.report import compare as module
+from textdiff.report.compare import Contestant, compare, opened
+from textdiff.report.contest import mean, ratio
+from textdiff.report.gap import world_items
+from textdiff.samplers import Strided
+
+STORIES, TWIN, FIM = tiny(), tiny(causal=True), tiny(causal=True, fill_in_middle=True)
+CONTESTANTS = [
+    Contestant("prior", STORIES.with_policy("strided", 2)),
+    Contestant("twin", TWIN),
+    Contestant("middle", FIM),
+    Contestant("best", TWIN, BestOf(3)),
+    Contestant("weighted", STORIES, Importance(), TWIN),
+]
+
+
+@pytest.fixture(scope="module")
+def items():
+    corpus = in_memory(CORPUS, STORIES.tokenizer)
+    return held_out_gaps(corpus, STORIES.vocabulary, 5, 4, margin=3, longest=400)
+
+
+@pytest.fixture(scope="module")
+def found(items):
+    return compare(CONTESTANTS, items, fills=3, timed=2, longest=7)
+
+
+def test_likelihoods_are_those_of_the_priors(found, items):
+    for contestant, standing in zip(CONTESTANTS[:3], found.standings, strict=False):
+        given = [-float(contestant.prior.score(*item).log_q.detach()) for item in items]
+        wide = [opened(*item, 7, STORIES.vocabulary) for item in items]
+        unknown = [-float(contestant.prior.score(*item).log_q.detach()) for item in wide]
+        assert standing.cells["given"].values["nats"] == pytest.approx(given)
+        assert standing.cells["open"].values["nats"] == pytest.approx(unknown)
+        total = standing.nats("given")
+        assert total.value == pytest.approx(sum(given) / sum(standing.characters)) and total.low <= total.value
+    for standing in found.standings[3:]:
+        assert standing.nats("given") is None and standing.cells["text"].values["bleu"]
+
+
+def test_a_wider_canvas_means_the_same_text(items):
+    canvas, tokens = items[0]
+    wide, true = opened(canvas, tokens, 7, STORIES.vocabulary)
+    assert (wide.minimum.item(), wide.maximum.item(), true.shape[1]) == (1, 7, tokens.shape[1] + 3)
+    assert true[true != STORIES.vocabulary.null].tolist() == tokens[0].tolist()
+    assert torch.equal(true[wide.observed], wide.tokens[wide.observed])
+    with pytest.raises(UserError, match="a gap of 4 tokens does not fit into 3 slots"):
+        opened(canvas, tokens, 3, STORIES.vocabulary)
+
+
+def test_differences_are_paired(found):
+    first, second = found.standings[:2]
+    less = second.less(first, "given")
+    assert less.value == pytest.approx(second.nats("given").value - first.nats("given").value)
+    none = first.less(first, "given")
+    assert (none.value, none.low, none.high) == (0, 0, 0)
+
+
+def test_it_prints_and_draws(found):
+    shown = str(found)
+    for contestant in CONTESTANTS:
+        assert shown.count(f"| {contestant.name} |") == 2
+    assert len(json.loads(found.json())["standings"]) == len(CONTESTANTS)
+    page = found.html(examples=2)
+    assert "data:image/png;base64," in page and not re.search(r"(src|href)=\"(?!data:)", page)
+    assert page.count("<table>") == 3 and found.figure().axes[0].get_legend() is not None
+
+
+def test_what_is_finished_is_not_measured_again(items, tmp_path, monkeypatch):
+    contestants = CONTESTANTS[:2]
+    options = {"fills": 2, "timed": 1, "cells": tmp_path}
+    first = compare(contestants, items, **options)
+    monkeypatch.setattr(module, "_measured", lambda *arguments: pytest.fail("measured again"))
+    assert str(compare(contestants, items, **options)) == str(first)
+    other = replace(contestants[0], name="other", prior=STORIES.with_policy("strided", 3))
+    with pytest.raises(pytest.fail.Exception):
+        compare([other], items, **options)
+
+
+def test_on_a_world_the_truth_is_known():
+    law = hmm(seed=0)
+    items = world_items(law, 6, 6)
+    perfect = DiffusionPrior(law, law.tokenizer, law.vocabulary, Strided(6))
+    found = compare(
+        [Contestant("fine", perfect), Contestant("coarse", perfect.with_policy(Strided(1))), Contestant("exact", law)],
+        items,
+        fills=16,
+        timed=1,
+        truth=law,
+    )
+    fine, coarse, exact = (mean(s.cells["truth"].values["kl"]).value for s in found.standings)
+    assert abs(fine) < 1e-6 and abs(exact) < 1e-6 < 0.3 < coarse
+    assert "KL(q‖p)" in str(found)
+
+
+def test_an_interval_holds_the_mean_and_shrinks():
+    values = torch.rand(400, generator=torch.Generator().manual_seed(0)).tolist()
+    wide, narrow = mean(values[:40]), mean(values)
+    assert narrow.low < 0.5 < narrow.high and narrow.high - narrow.low < (wide.high - wide.low) / 2
+    assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * (1 / 12) ** 0.5 / 20, rel=0.15)
+    assert ratio([2.0, 4.0], [1.0, 2.0]).value == 2
+
+
+def test_mistakes(items):
+    with pytest.raises(UserError, match="two contestants are called 'prior'"):
+        compare([CONTESTANTS[0], CONTESTANTS[0]], items)
+    with pytest.raises(UserError, match="0 contestants and 5 gaps"):
+        compare([], items)
+    with pytest.raises(UserError, match="one gap of known length"):
+        compare(CONTESTANTS[:1], [opened(*items[0], 9, STORIES.vocabulary)])
+
+
+def config(folder: Path, **changes) -> str:
+    (folder / "held-out.txt").write_text("\n<|endoftext|>\n".join(" ".join(CORPUS[i : i + 6]) for i in range(6)))
+    save(STORIES, folder / "stories")
+    save(TWIN, folder / "stories-ar")
+    settings = {
+        "files": [str(folder / "held-out.txt")],
+        "gaps": 3,
+        "gap_length": 4,
+        "fills": 2,
+        "timed": 1,
+        "to": str(folder / "found"),
+        "contestants": [
+            {"name": "fast", "checkpoint": str(folder / "stories"), "policy": "strided", "steps": 2},
+            {
+                "name": "best",
+                "checkpoint": str(folder / "stories-ar"),
+                "method": {"class_path": "textdiff.inference.BestOf", "init_args": {"draws": 2}},
+            },
+        ],
+    } | changes
+    (folder / "compare.yaml").write_text(yaml.safe_dump(settings))
+    return str(folder / "compare.yaml")
+
+
+def test_the_command(tmp_path, capsys):
+    assert cli.main(["compare", "--config", config(tmp_path), "--seed", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "| fast |" in shown and "| best |" in shown and "seed 3" in shown
+    files = {path.name for path in (tmp_path / "found").iterdir()}
+    assert files == {"compare.md", "compare.json", "compare.html", "compare.png", "cells"}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"files": []}, "name what to compare on: either files of held-out text, or a world"),
+        ({"gap_length": 400}, "has room for a gap of 400 tokens"),
+        ({"contestants": []}, "there are no contestants"),
+        ({"contestants": [{"name": "x"}]}, "a contestant has no checkpoint"),
+        ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "layout": "psm"}]}, "only fill-in-the-middle has"),
+        ({"contestants": [{"name": "x", "chekpoint": "stories"}]}, "chekpoint"),
+        ({"gaps": "many"}, "gaps"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(changes, message, tmp_path, capsys):
+    status = cli.main(["compare", "--config", config(tmp_path, **changes)])
+    out, err = capsys.readouterr()
+    err = err.split("\n", 1)[1] if err.startswith("\r") else err
+    lines = [line for line in err.splitlines() if line.startswith("textdiff: ")]
+    assert status == 2 and not out and len(lines) == 1 and message in lines[0]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/compare/*.yaml")), ids=lambda path: path.name)
+def test_every_config_runs(path, tmp_path, capsys):
+    found = yaml.safe_load(path.read_text())
+    assert path.read_text().splitlines()[1].startswith(f"#   textdiff compare --config configs/compare/{path.name}")
+    config(tmp_path)
+    small = ["--gaps", "2", "--gap_length", "4", "--fills", "2", "--timed", "1", "--to", str(tmp_path / "found")]
+    if "world" not in found:
+        small += ["--files", json.dumps([str(tmp_path / "held-out.txt")])]
+    assert cli.main(["compare", "--config", str(path), *small]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"| {entry['name']} |" in shown for entry in found["contestants"])

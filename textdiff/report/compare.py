@@ -1,0 +1,259 @@
+"""One comparison of any samplers on the same held-out gaps: likelihood, speed and text, with paired errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torchmetrics.functional.text import chrf_score
+
+from textdiff.data.files import atomically
+from textdiff.errors import UserError
+from textdiff.metrics import distinct, rouge_l, self_bleu, sentence_bleu, sentence_gleu
+from textdiff.priors import Automaton, Conditioning, Posterior, PosteriorSampler, Prior
+from textdiff.report.contest import Cell, Comparison, Standing
+from textdiff.samplers import LogProbKind
+from textdiff.text import Canvas, Vocabulary
+
+Item = tuple[Canvas, Tensor]
+"""A canvas of one row with one gap of known length, and the true text `[1, length]` that it was cut from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """A way to fill gaps.
+
+    Args:
+        name: as the tables shall call it.
+        prior: proposes fills, its policy included.
+        method: how posterior samples are drawn; None: plain conditioning.
+        target: whose posterior is meant; None: the prior's own.
+    """
+
+    name: str
+    prior: Prior
+    method: PosteriorSampler | None = None
+    target: Prior | None = None
+
+    def posterior(self, canvas: Canvas) -> Posterior:
+        """Its posterior given a canvas."""
+        return self.prior.given(canvas, target=self.target)
+
+    @property
+    def scores(self) -> bool:
+        """Whether it knows the exact log-probability of a given fill."""
+        return self.prior.kind is LogProbKind.EXACT and isinstance(self.method, Conditioning | None)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what its figures depend on: weights, policy, method, target."""
+        parts = [self.prior.label, repr(self.method), *map(_weights, (self.prior, self.target))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def compare(
+    contestants: Sequence[Contestant],
+    items: Sequence[Item],
+    *,
+    longest: int | None = None,
+    fills: int = 16,
+    timed: int = 5,
+    seed: int = 0,
+    truth: Automaton | None = None,
+    cells: str | Path | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Comparison:
+    """Measure each contestant on the same gaps.
+
+    - *Likelihood*, where it is exact: -log q of the true text, in nats per character, with the gap's length given
+      and, a harder question, with any length from 1 to `longest`.
+    - *Text*: one fill of each gap, its length not given, beside the true text; and `fills` of the first gaps beside
+      one another.
+    - *Truth*, on the texts of a world: KL(q || p) to its exact posterior, in nats per gap, from `fills` draws of each
+      gap of known length.
+    - *Speed*: seconds for one fill and for `fills` at once, medians over the first gaps after one to warm up, in this
+      process, length given.
+
+    Args:
+        contestants: in the order of the tables; differences are taken to the first.
+        items: gaps of known length with their true texts, see `textdiff.data.held_out_gaps`.
+        longest: tokens in a gap of unknown length, at most; by default twice the longest gap.
+        fills: drawn at once.
+        timed: gaps on which speed and variety are measured.
+        seed: of the fills; gap i draws from `seed + i`.
+        truth: the world that wrote the texts.
+        cells: folder in which each finished measurement is kept; an interrupted comparison goes on from there.
+        progress: told what is measured next.
+
+    Raises:
+        UserError: nothing to compare, two contestants of one name, or a gap that is not one of known length.
+    """
+    if not contestants or not items:
+        raise UserError(f"{len(contestants)} contestants and {len(items)} gaps: give at least one of each")
+    names = [contestant.name for contestant in contestants]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"two contestants are called {min(twice)!r}: give each a name of its own")
+    for canvas, _ in items:
+        if len(canvas) != 1 or canvas.minimum.shape[1] != 1 or not torch.equal(canvas.minimum, canvas.maximum):
+            raise UserError("an item is a canvas of one row with one gap of known length, and its true text")
+    longest = 2 * max(int(canvas.maximum) for canvas, _ in items) if longest is None else longest
+    options = {"longest": longest, "fills": fills, "timed": timed, "seed": seed}
+    data = hashlib.sha256(json.dumps([[t.tolist(), c.gap.tolist()] for c, t in items]).encode()).hexdigest()[:16]
+    standings = []
+    for contestant in contestants:
+        found = {}
+        for measure in ("given", "open", "text", "speed", *(() if truth is None else ("truth",))):
+            extra = {"speed": torch.get_num_threads(), "truth": truth and truth.name}.get(measure)
+            key = [contestant.fingerprint, data, measure, options, extra]
+            path = None if cells is None else Path(cells, hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24])
+            progress(f"{contestant.name}: {measure}")
+            try:
+                found[measure] = _kept(path, partial(_measured, measure, contestant, items, options, truth))
+            except UserError as error:
+                raise UserError(f"{contestant.name}: {error}") from error
+        vocabulary = contestant.prior.vocabulary
+        characters = [int((vocabulary.characters[tokens] * canvas.slots).sum()) for canvas, tokens in items]
+        standings.append(Standing(contestant.name, contestant.prior.label, characters, found))
+    return Comparison(tuple(standings), {"gaps": len(items), **options})
+
+
+def _kept(path: Path | None, measure: Callable[[], Cell]) -> Cell:
+    """A measurement from its file, if there is one; else made, and kept."""
+    if path is not None and path.is_file():
+        return Cell(**json.loads(path.read_text(encoding="utf-8")))
+    cell = measure()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomically(path) as file:
+            file.write(json.dumps(asdict(cell)).encode())
+    return cell
+
+
+def _measured(
+    measure: str, contestant: Contestant, items: Sequence[Item], options: dict[str, Any], truth: Automaton | None
+) -> Cell:
+    seed, fills = options["seed"], options["fills"]
+    if measure == "text":
+        return _text(contestant, items, options)
+    if measure == "speed":
+        return _speed(contestant, items[: options["timed"] + 1], fills, seed)
+    if not contestant.scores:
+        return Cell({})
+    if measure == "truth":
+        assert truth is not None
+        return Cell({"kl": [_kl(contestant, truth, canvas, fills, seed + i) for i, (canvas, _) in enumerate(items)]})
+    if measure == "open":
+        items = [opened(*item, options["longest"], _v(contestant)) for item in items]
+    return Cell({"nats": [_nats(contestant, *item) for item in items]})
+
+
+def _kl(contestant: Contestant, truth: Automaton, canvas: Canvas, fills: int, seed: int) -> float:
+    """Estimate of KL(q || p) from draws of q."""
+    found = contestant.posterior(canvas).sample(fills, contestant.method, generator=seed)
+    log_p = truth.score(canvas.repeat(fills), found.tokens).log_q
+    assert found.log_q is not None and log_p is not None
+    return float((found.log_q - log_p).mean())
+
+
+@torch.no_grad()
+def _nats(contestant: Contestant, canvas: Canvas, tokens: Tensor) -> float:
+    prior = contestant.prior
+    prior.check_canvas(canvas)
+    log_q = prior.score(canvas.to(prior.device), tokens.to(prior.device)).log_q
+    assert log_q is not None
+    return -float(log_q)
+
+
+def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]) -> Cell:
+    """One fill of each gap and its scores; the variety of several fills of the first gaps."""
+    values: dict[str, list[float]] = {"exact": [], "bleu": [], "gleu": [], "chrf": [], "rouge_l": [], "empty": []}
+    fills: list[str] = []
+    truths: list[str] = []
+    variety: list[float] = []
+    for number, (canvas, tokens) in enumerate(items):
+        blank, true = opened(canvas, tokens, options["longest"], _v(contestant))
+        posterior = contestant.posterior(blank)
+        several = number < options["timed"]
+        n = options["fills"] if several else 1
+        found = posterior.sample(n, contestant.method, generator=options["seed"] + number)
+        if several:
+            variety.append(self_bleu([" ".join(some.fills[0].split()) for some in found]))
+        fill = found.resample(1, generator=options["seed"] + number)[0].fills[0].strip() if found.alive else ""
+        truth = posterior.read(true)[0].fills[0].strip()
+        fills.append(fill)
+        truths.append(truth)
+        values["exact"].append(float(fill == truth))
+        values["empty"].append(float(not fill))
+        for name, score in (("bleu", sentence_bleu), ("gleu", sentence_gleu), ("rouge_l", rouge_l)):
+            values[name].append(score(fill, truth))
+        values["chrf"].append(float(torch.as_tensor(chrf_score([fill], [[truth]]))))
+    values["self_bleu"] = [score for score in variety if score == score]
+    return Cell(values, {"distinct_2": distinct(fills)}, {"fills": fills, "truths": truths})
+
+
+def _speed(contestant: Contestant, items: Sequence[Item], fills: int, seed: int) -> Cell:
+    """Median seconds for a fill alone and among several, forward passes, the first gap left out."""
+    figures: dict[str, float] = {}
+    for name, n in (("one", 1), ("many", fills)):
+        seconds, passes = list[float](), list[float]()
+        for canvas, _ in items:
+            start = time.perf_counter()
+            found = contestant.posterior(canvas).sample(n, contestant.method, generator=seed)
+            seconds.append((time.perf_counter() - start) / n)
+            passes.append(float(found.nfe.double().mean()))
+        figures[f"seconds_{name}"] = statistics.median(seconds[1:] or seconds)
+        figures["nfe"] = statistics.mean(passes)
+    return Cell({}, figures)
+
+
+def opened(canvas: Canvas, tokens: Tensor, longest: int, vocabulary: Vocabulary) -> Item:
+    """The same gap when its length is not told: 1 to `longest` tokens; the true text with null in unused slots.
+
+    Raises:
+        UserError: the gap is longer than `longest`, or there is no null token.
+    """
+    size, null = int(canvas.maximum), vocabulary.null
+    if size > longest or null is None:
+        raise UserError(f"a gap of {size} tokens does not fit into {longest} slots, or the tokenizer has no null token")
+    stop = int(canvas.slots[0].nonzero()[-1]) + 1
+    more = longest - size
+
+    def widened(row: Tensor, value: float) -> Tensor:
+        return torch.cat((pad(row[:, :stop], (0, more), value=value), row[:, stop:]), dim=1)
+
+    gap = widened(canvas.gap, 0)
+    wide = Canvas(
+        widened(canvas.tokens, vocabulary.mask),
+        gap < 0,
+        gap,
+        torch.ones_like(canvas.minimum),
+        widened(canvas.word_start, False),
+    )
+    return wide, widened(tokens, null)
+
+
+def _v(contestant: Contestant) -> Vocabulary:
+    return contestant.prior.vocabulary
+
+
+def _weights(prior: Prior | None) -> str:
+    """A hash of a prior's network, or a world's name."""
+    if prior is None:
+        return ""
+    network = getattr(prior, "network", None)
+    if not isinstance(network, nn.Module):
+        return prior.label
+    digest = hashlib.sha256()
+    for name, weight in sorted(network.state_dict().items()):
+        digest.update(name.encode() + weight.detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()

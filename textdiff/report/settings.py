@@ -1,0 +1,133 @@
+"""A comparison as a YAML describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from textdiff.data import documents, held_out_gaps
+from textdiff.data.corpus import in_memory
+from textdiff.errors import UserError
+from textdiff.priors import DiffusionPrior, FillInMiddlePrior, NetworkPrior, PosteriorSampler, load, world
+from textdiff.priors.middle import Layout
+from textdiff.report.compare import Contestant, compare
+from textdiff.report.contest import Comparison
+from textdiff.report.gap import world_items
+
+ROOM = 3
+"""Positions that the marks of fill-in-the-middle take."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contestant by the names of its parts.
+
+    Args:
+        name: as the tables shall call it.
+        checkpoint: folder, or the name of one that comes with textdiff; null: the world's perfect network.
+        policy, steps: unmasking policy of a diffusion prior.
+        layout: of a fill-in-the-middle prior.
+        method: how posterior samples are drawn, by class; null: plain conditioning.
+        target: checkpoint of the prior whose posterior is meant, or "world".
+    """
+
+    name: str
+    checkpoint: str | None = None
+    policy: str | None = None
+    steps: int | None = None
+    layout: Layout | None = None
+    method: PosteriorSampler | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is compared on what, and where the answer goes.
+
+    Args:
+        contestants: differences are taken to the first.
+        files: held-out text; the gaps are cut into it.
+        world: or the name of a world, which writes texts and knows the truth.
+        gaps, gap_length: number of gaps, and tokens in each.
+        longest: tokens in a gap of unknown length, at most; null: twice `gap_length`.
+        fills: drawn at once.
+        timed: gaps on which speed and variety are measured.
+        seed: of gaps and fills.
+        to: folder for compare.md, .json, .png and .html, and for what is kept between runs.
+    """
+
+    contestants: Sequence[Entry]
+    files: Sequence[str] = ()
+    world: str | None = None
+    gaps: int = 100
+    gap_length: int = 32
+    longest: int | None = None
+    fills: int = 16
+    timed: int = 5
+    seed: int = 0
+    to: str = "runs/compare"
+
+    def run(self, progress: Callable[[str], None]) -> Comparison:
+        """Compare, and write the files.
+
+        Raises:
+            UserError: the names do not fit together, or there is no text with room for such gaps.
+        """
+        if (self.world is None) == (not self.files):
+            raise UserError("name what to compare on: either files of held-out text, or a world")
+        if self.gaps < 1 or self.gap_length < 1 or self.fills < 2 or self.timed < 1:
+            raise UserError(
+                f"gaps {self.gaps}, gap_length {self.gap_length} and timed {self.timed} must be at least 1, "
+                f"fills {self.fills} at least 2"
+            )
+        truth = None if self.world is None else world(self.world)
+        loaded: dict[str, NetworkPrior] = {}
+
+        def prior(name: str | None) -> NetworkPrior:
+            if name is None:
+                if truth is None:
+                    raise UserError("a contestant has no checkpoint: name a folder, or one that comes with textdiff")
+                return DiffusionPrior(truth, truth.tokenizer, truth.vocabulary)
+            return loaded.setdefault(name, load(name)) if name not in loaded else loaded[name]
+
+        contestants = []
+        for entry in self.contestants:
+            own = prior(entry.checkpoint)
+            if entry.policy is not None or entry.steps is not None:
+                own = own.with_policy(entry.policy, entry.steps)
+            if entry.layout is not None:
+                if not isinstance(own, FillInMiddlePrior):
+                    raise UserError(f"{entry.name}: only fill-in-the-middle has a layout, this is {own.label}")
+                own = own.with_layout(entry.layout)
+            target = truth if entry.target == "world" else None if entry.target is None else prior(entry.target)
+            contestants.append(Contestant(entry.name, own, entry.method, target))
+        if not contestants:
+            raise UserError("there are no contestants: name at least one")
+        first, longest = contestants[0].prior, self.longest or 2 * self.gap_length
+        if truth is not None:
+            items = world_items(truth, self.gaps, self.gap_length, seed=self.seed)
+        else:
+            room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - ROOM
+            corpus = in_memory(documents(self.files), first.tokenizer)
+            items = held_out_gaps(corpus, first.vocabulary, self.gaps, self.gap_length, longest=room, seed=self.seed)
+            if not items:
+                raise UserError(f"no text of {', '.join(self.files)} has room for a gap of {self.gap_length} tokens")
+        folder = Path(self.to)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = compare(
+            contestants,
+            items,
+            longest=longest,
+            fills=self.fills,
+            timed=self.timed,
+            seed=self.seed,
+            truth=truth,
+            cells=folder / "cells",
+            progress=progress,
+        )
+        (folder / "compare.md").write_text(f"{found}\n", encoding="utf-8")
+        (folder / "compare.json").write_text(found.json() + "\n", encoding="utf-8")
+        (folder / "compare.html").write_text(found.html(), encoding="utf-8")
+        found.figure().savefig(folder / "compare.png", dpi=120)
+        return found
