@@ -200,18 +200,19 @@ class Automaton(TractablePrior):
         """
         if self.any_length:
             raise UserError(f"the world {self.name} gives no law of lengths: sample a canvas of the wanted length")
-        generator = seeded(generator)
-        alpha = torch.zeros(n, self.states, dtype=torch.float64)
-        alpha[:, 0] = 1
+        generator, reached = seeded(generator), self.weight.cumsum(0)
+        ends = torch.searchsorted(self.source, torch.arange(self.states), right=True)
+        before = torch.cat((reached.new_zeros(1), reached))  # the arcs of a state stand together
+        begins = torch.cat((ends.new_zeros(1), ends[:-1]))
+        state, going = torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.bool)
         columns = [torch.full((n,), int(self.vocabulary.bos or 0))]
-        going = torch.ones(n, dtype=torch.bool)
         while going.any() and len(columns) < longest:
-            law = self._moves.law(alpha, torch.ones_like(alpha))
-            law[:, self._eos] = alpha @ self.stop
-            token = draw(law.log(), torch.rand(n, dtype=torch.float64, generator=generator))
-            token = token.where(going, self._pad)
-            alpha, _ = _scaled(self._moves.forward(alpha, token), torch.zeros_like(alpha))
-            going = going & (token != self._eos)
+            first, out = before[begins[state]], before[ends[state]] - before[begins[state]]
+            mark = torch.rand(n, dtype=torch.float64, generator=generator) * (out + self.stop[state])
+            arc = torch.searchsorted(reached, first + mark, right=True).clamp(max=ends[state] - 1).clamp(min=0)
+            stops = mark >= out
+            token = self.token[arc].where(~stops, self._eos).where(going, self._pad)
+            state, going = self.target[arc], going & ~stops
             columns.append(token)
         return torch.stack(columns, dim=1)
 

@@ -149,6 +149,8 @@ class Comparison:
             bars = [[nats.value - nats.low], [nats.high - nats.value]]
             axes.errorbar([seconds], [nats.value], bars, marker="o", capsize=2, color=f"C{number % 10}", label=s.name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
         axes.set_xlabel(f"seconds for each of {self.about['fills']} fills")
         axes.set_ylabel("-log q of the true text, nats per character")
         axes.grid(alpha=0.3)
