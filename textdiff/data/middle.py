@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import numpy as np
@@ -18,7 +17,6 @@ MARKS = 3
 
 
 @final
-@dataclass(frozen=True)
 class FillInMiddle(Corruption):
     """A share of the texts rearranged as fill-in-the-middle, the others as they are (arXiv:2207.14255).
 
@@ -37,16 +35,20 @@ class FillInMiddle(Corruption):
     """
 
     causal: ClassVar[bool] = True
-    rate: float = 0.9
-    spm: float = 0.5
-    single: float = 0.5
-    gaps: SpanGaps = field(default_factory=SpanGaps)
-    evidence: float = 1.0
 
-    def __post_init__(self) -> None:
-        for name in ("rate", "spm", "single", "evidence"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is {getattr(self, name)}, expected a share between 0 and 1")
+    def __init__(
+        self,
+        rate: float = 0.9,
+        spm: float = 0.5,
+        single: float = 0.5,
+        gaps: SpanGaps | None = None,
+        evidence: float = 1.0,
+    ) -> None:
+        for name, share in (("rate", rate), ("spm", spm), ("single", single), ("evidence", evidence)):
+            if not 0 <= share <= 1:
+                raise UserError(f"{name} is {share}, expected a share between 0 and 1")
+        self.rate, self.spm, self.single, self.evidence = rate, spm, single, evidence
+        self.gaps = SpanGaps() if gaps is None else gaps
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         if rng.random() >= self.rate or room < MARKS:
