@@ -43,7 +43,9 @@ SPLIT = 8
 """Estimates of the log-evidence that the draws of an item are split into."""
 
 
-def world_items(world: Automaton, count: int, gap: int = 12, length: int = HMM_LENGTH, seed: int = 0) -> list[Item]:
+def world_items(
+    world: Automaton, count: int, gap: int = 12, length: int = HMM_LENGTH, seed: int = 0, longest: int = 512
+) -> list[Item]:
     """Texts of a world with one gap of known length cut into each, at a uniform place: evidence and an exact draw.
 
     Args:
@@ -52,6 +54,7 @@ def world_items(world: Automaton, count: int, gap: int = 12, length: int = HMM_L
         gap: tokens in a gap.
         length: tokens in a text, where the world has no law of lengths; other texts that are too short are passed over.
         seed: of texts and places.
+        longest: tokens that are kept of a text.
 
     Raises:
         UserError: the world's texts are too short for such a gap.
@@ -64,7 +67,7 @@ def world_items(world: Automaton, count: int, gap: int = 12, length: int = HMM_L
             row = torch.tensor([[v.bos, *[v.mask] * length, v.eos]])
             texts = world.sample(Canvas.of(row, v.mask).repeat(count), generator).tokens
         else:
-            texts = world.simulate(count, generator)
+            texts = world.simulate(count, generator, longest)
         for text in texts:
             text = text[text != torch.tensor(v.pad)] if v.pad is not None else text
             if len(text) - 2 < gap or len(found) == count:
@@ -121,7 +124,7 @@ def audit(
     if draws < 2 * SPLIT:
         raise UserError(f"draws is {draws}, expected at least {2 * SPLIT}")
     if items is None:
-        items = world_items(world, gaps, gap_length, seed=seed)
+        items = world_items(world, gaps, gap_length, seed=seed, longest=prior.context or 512)
     for canvas, _ in items:
         prior.check_canvas(canvas)
     truth = _truth(world, items)

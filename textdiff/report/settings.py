@@ -106,7 +106,8 @@ class Settings:
             raise UserError("there are no contestants: name at least one")
         first, longest = contestants[0].prior, self.longest or 2 * self.gap_length
         if truth is not None:
-            items = world_items(truth, self.gaps, self.gap_length, seed=self.seed)
+            room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - ROOM
+            items = world_items(truth, self.gaps, self.gap_length, seed=self.seed, longest=room)
         else:
             room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - ROOM
             corpus = in_memory(documents(self.files), first.tokenizer)
