@@ -76,7 +76,8 @@ _ROOM_OF = {
     "world": "priors",
 }
 
-__all__ = list(_ROOM_OF)
+__all__ = [name for name, room in _ROOM_OF.items() if "." not in room]
+"""But `compare`, which brings Lightning along, is imported by name."""
 
 
 def __getattr__(name: str) -> Any:
@@ -92,4 +93,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_ROOM_OF})
