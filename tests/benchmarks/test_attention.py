@@ -1,7 +1,7 @@
 """Attention in training on one CPU thread: written out and compiled, against torch's own, bfloat16, forward and back.
 
-Rows of 66 tokens (128 of them, heads of 32 channels) and of 512 (8 rows, heads of 64). The two take turns. Run with
-`pytest -m benchmark -s tests/benchmarks`.
+The rows have 66 to 512 tokens; from 256 on `attend` is torch's own, so there the ratio is 1. The two take turns. Run
+with `pytest -m benchmark -s tests/benchmarks`.
 """
 
 import statistics
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.benchmark
 ROUNDS = 5
 
 
-@pytest.mark.parametrize("rows, length, channels", [(128, 66, 32), (8, 512, 64)])
-def test_attention_written_out_is_no_slower(rows: int, length: int, channels: int) -> None:
+@pytest.mark.parametrize("rows, length, channels", [(128, 66, 32), (64, 128, 64), (32, 256, 64), (8, 512, 64)])
+def test_attention_in_training(rows: int, length: int, channels: int) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (rows, 4, length, channels)
     query, key, value, slope = (torch.randn(shape, generator=generator).bfloat16() for _ in range(4))

@@ -23,6 +23,9 @@ Attention = Literal["isolated", "full"]
 RIGHT_NEIGHBOURS = 4
 """How many tokens to its right a masked slot reads directly, beside what attention brings."""
 
+SHORT = 256
+"""Rows with fewer tokens are short, see `attend`."""
+
 _SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
@@ -220,10 +223,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
     """Scaled dot-product attention `[batch, heads, length, head_dim]`; `bias [batch, 1, length, seen]` is 0 or -inf.
 
-    Written out where a CPU has to learn from it: the backward pass of torch's own takes six times as long on rows of 64
-    tokens in bfloat16, and somewhat longer on rows of 512 (`tests/benchmarks/test_attention.py`).
+    Written out where a CPU has to learn from short rows: the backward pass of torch's own takes six times as long on 66
+    tokens in bfloat16, twice as long on 128, as long on 256 and less on 512 (`tests/benchmarks/test_attention.py`).
     """
-    if bias is None or query.device.type != "cpu" or not torch.is_grad_enabled():
+    if bias is None or query.device.type != "cpu" or query.shape[2] >= SHORT or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + bias
     scores = scores.clamp(min=torch.finfo(scores.dtype).min)  # a row that sees nothing is no NaN
