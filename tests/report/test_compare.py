@@ -125,6 +125,9 @@ def test_mistakes(items):
         compare([CONTESTANTS[0], CONTESTANTS[0]], items)
     with pytest.raises(UserError, match="0 contestants and 5 gaps"):
         compare([], items)
+    law = hmm(seed=0)
+    with pytest.raises(UserError, match="'law' has another tokenizer than 'prior'"):
+        compare([CONTESTANTS[0], Contestant("law", law)], items)
     with pytest.raises(UserError, match="one gap of known length"):
         compare(CONTESTANTS[:1], [opened(*items[0], 9, STORIES.vocabulary)])
 

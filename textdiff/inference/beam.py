@@ -52,10 +52,11 @@ class Beam(PosteriorSampler):
                 writing = prior.writing(canvas, Streams.of(generator, canvas.slots))
             else:
                 writing = prior.writing(canvas)
-            handicap = torch.zeros_like(writing.log_q).index_fill(0, torch.arange(1, self.width), -torch.inf)
+            handicap = torch.zeros_like(writing.log_q)
+            handicap[1:] = -torch.inf
             while (ask := writing.ask()) is not None:  # at first all are alike, so all but one are out
                 total = handicap + writing.log_q
-                offers = torch.full((self.width, ask.law.shape[1]), -torch.inf, dtype=torch.float64)
+                offers = total.new_full((self.width, ask.law.shape[1]), -torch.inf)
                 offers[:, 0] = total
                 offers[ask.rows] = total[ask.rows, None] + ask.law
                 best, place = offers.flatten().topk(self.width)

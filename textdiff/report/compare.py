@@ -96,13 +96,18 @@ def compare(
         progress: told what is measured next.
 
     Raises:
-        UserError: nothing to compare, two contestants of one name, or a gap that is not one of known length.
+        UserError: nothing to compare, contestants of one name or of two tokenizers, or a gap that is not of known length.
     """
     if not contestants or not items:
         raise UserError(f"{len(contestants)} contestants and {len(items)} gaps: give at least one of each")
     names = [contestant.name for contestant in contestants]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"two contestants are called {min(twice)!r}: give each a name of its own")
+    words = contestants[0].prior.tokenizer.get_vocab()
+    if strangers := [contestant.name for contestant in contestants if contestant.prior.tokenizer.get_vocab() != words]:
+        raise UserError(
+            f"{strangers[0]!r} has another tokenizer than {names[0]!r}: gaps are token ids, so compare those that share it"
+        )
     for canvas, _ in items:
         if len(canvas) != 1 or canvas.minimum.shape[1] != 1 or not torch.equal(canvas.minimum, canvas.maximum):
             raise UserError("an item is a canvas of one row with one gap of known length, and its true text")
@@ -153,7 +158,7 @@ def _measured(
         assert truth is not None
         return Cell({"kl": [_kl(contestant, truth, canvas, fills, seed + i) for i, (canvas, _) in enumerate(items)]})
     if measure == "open":
-        items = [opened(*item, options["longest"], _v(contestant)) for item in items]
+        items = [opened(*item, options["longest"], contestant.prior.vocabulary) for item in items]
     return Cell({"nats": [_nats(contestant, *item) for item in items]})
 
 
@@ -181,7 +186,7 @@ def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]
     truths: list[str] = []
     variety: list[float] = []
     for number, (canvas, tokens) in enumerate(items):
-        blank, true = opened(canvas, tokens, options["longest"], _v(contestant))
+        blank, true = opened(canvas, tokens, options["longest"], contestant.prior.vocabulary)
         posterior = contestant.posterior(blank)
         several = number < options["timed"]
         n = options["fills"] if several else 1
@@ -240,10 +245,6 @@ def opened(canvas: Canvas, tokens: Tensor, longest: int, vocabulary: Vocabulary)
         widened(canvas.word_start, False),
     )
     return wide, widened(tokens, null)
-
-
-def _v(contestant: Contestant) -> Vocabulary:
-    return contestant.prior.vocabulary
 
 
 def _weights(prior: Prior | None) -> str:

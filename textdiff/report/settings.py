@@ -8,15 +8,13 @@ from pathlib import Path
 
 from textdiff.data import documents, held_out_gaps
 from textdiff.data.corpus import in_memory
+from textdiff.data.middle import MARKS
 from textdiff.errors import UserError
 from textdiff.priors import DiffusionPrior, FillInMiddlePrior, NetworkPrior, PosteriorSampler, load, world
 from textdiff.priors.middle import Layout
 from textdiff.report.compare import Contestant, compare
 from textdiff.report.contest import Comparison
 from textdiff.report.gap import world_items
-
-ROOM = 3
-"""Positions that the marks of fill-in-the-middle take."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,9 @@ class Settings:
                 if truth is None:
                     raise UserError("a contestant has no checkpoint: name a folder, or one that comes with textdiff")
                 return DiffusionPrior(truth, truth.tokenizer, truth.vocabulary)
-            return loaded.setdefault(name, load(name)) if name not in loaded else loaded[name]
+            if name not in loaded:
+                loaded[name] = load(name)
+            return loaded[name]
 
         contestants = []
         for entry in self.contestants:
@@ -106,10 +106,10 @@ class Settings:
             raise UserError("there are no contestants: name at least one")
         first, longest = contestants[0].prior, self.longest or 2 * self.gap_length
         if truth is not None:
-            room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - ROOM
+            room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - MARKS
             items = world_items(truth, self.gaps, self.gap_length, seed=self.seed, longest=room)
         else:
-            room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - ROOM
+            room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - MARKS
             corpus = in_memory(documents(self.files), first.tokenizer)
             items = held_out_gaps(corpus, first.vocabulary, self.gaps, self.gap_length, longest=room, seed=self.seed)
             if not items:
