@@ -96,7 +96,7 @@ def compare(
         progress: told what is measured next.
 
     Raises:
-        UserError: nothing to compare, contestants of one name or of two tokenizers, or a gap that is not of known length.
+        UserError: nothing to compare, contestants of one name or of two tokenizers, or a gap of unknown length.
     """
     if not contestants or not items:
         raise UserError(f"{len(contestants)} contestants and {len(items)} gaps: give at least one of each")
@@ -106,7 +106,7 @@ def compare(
     words = contestants[0].prior.tokenizer.get_vocab()
     if strangers := [contestant.name for contestant in contestants if contestant.prior.tokenizer.get_vocab() != words]:
         raise UserError(
-            f"{strangers[0]!r} has another tokenizer than {names[0]!r}: gaps are token ids, so compare those that share it"
+            f"{strangers[0]!r} has another tokenizer than {names[0]!r}: gaps are token ids, which it reads otherwise"
         )
     for canvas, _ in items:
         if len(canvas) != 1 or canvas.minimum.shape[1] != 1 or not torch.equal(canvas.minimum, canvas.maximum):
