@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MOST_CELLS = 2**22
+MOST_CELLS = 2**19
 """Size of vocabulary x states x states up to which an automaton is dense."""
 
 

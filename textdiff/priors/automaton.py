@@ -291,7 +291,9 @@ class Automaton(TractablePrior):
         given = None if given is None else given[rows]
         canvas = canvas.select(rows)
         inner = self._inner(canvas)
-        beta, evidence = self._backward(canvas, inner)
+        alike = all(bool((x == x[:1]).all()) for x in (canvas.tokens, canvas.gap, canvas.minimum, canvas.word_start))
+        beta, evidence = self._backward(canvas.select(rows.new_zeros(1)) if alike else canvas, inner)
+        beta = beta.expand(len(rows), -1, -1, -1)
         if bool((evidence == -torch.inf).any()):
             raise UserError(
                 f"the world {self.name} cannot have written this text: its probability is 0 whatever fills the gaps"

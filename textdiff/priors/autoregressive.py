@@ -11,11 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
-from textdiff.models import Transformer
+from textdiff.models import KeyValueCache, Transformer
 from textdiff.priors.prior import TractablePrior
 from textdiff.priors.reader import Reader, last_before, reading
+from textdiff.priors.samples import seeded
 from textdiff.priors.writing import Ask, Writing, written
-from textdiff.samplers import NEUTRAL, LogProbKind, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch
+from textdiff.samplers import NEUTRAL, LogProbKind, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
 from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary
@@ -133,6 +134,31 @@ class AutoregressivePrior(TractablePrior):
         """
         scores, _ = self._token_log_probs(tokens, torch.zeros_like(tokens, dtype=torch.bool))
         return scores.sum(dim=1)
+
+    @torch.no_grad()
+    @torch.compiler.set_stance("force_eager")
+    def simulate(self, n: int, generator: Generator | int | None = None, longest: int | None = None) -> Tensor:
+        """Texts drawn from the law, bos and eos around each, padded: ids `[n, at most longest]`; side by side.
+
+        A text longer than `longest`, by default what the network reads, is cut, and has no eos.
+        """
+        vocabulary, longest = self.vocabulary, longest or self.network.context
+        assert vocabulary.bos is not None and vocabulary.eos is not None and vocabulary.pad is not None
+        never = vocabulary.forbidden.clone()
+        never[self._null], never[vocabulary.eos] = True, False
+        never, alive = never.to(self.device), torch.arange(n, device=self.device)
+        tokens = torch.full((n, longest), vocabulary.pad, device=self.device)
+        tokens[:, 0] = last = torch.full_like(alive, vocabulary.bos)
+        noise, cache = seeded(generator), KeyValueCache()
+        for column in range(1, longest):
+            law = subs(self.network(last[:, None], cache=cache)[:, 0], never)
+            last = draw(law, torch.rand(len(last), generator=noise, dtype=torch.float64).to(self.device))
+            tokens[alive, column] = last
+            if bool((ended := last == vocabulary.eos).any()):
+                alive, last, cache = alive[~ended], last[~ended], cache.select((~ended).nonzero()[:, 0])
+            if not len(alive):
+                return tokens[:, : column + 1]
+        return tokens
 
     def log_density(self, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, int]:
         """The joint of the whole text: the target is the true posterior given text on both sides of a gap."""
