@@ -3,6 +3,7 @@
 import json
 import lzma
 from collections.abc import Callable
+from csv import writer
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ def jsonl(path: Path, texts: list[str]) -> Path:
     return write(path.with_suffix(".jsonl"), "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in texts))
 
 
+def csv(path: Path, texts: list[str]) -> Path:
+    path = path.with_suffix(".csv")
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer(file).writerows([["text", "id"], *([text, "1"] for text in texts)])
+    return path
+
+
 def parquet(path: Path, texts: list[str]) -> Path:
     path = path.with_suffix(".parquet")
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path)
@@ -41,7 +49,7 @@ def write(path: Path, content: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", [txt, xz, jsonl, parquet])
+@pytest.mark.parametrize("kind", [txt, xz, jsonl, csv, parquet])
 def test_documents_come_in_order_from_files_of_every_kind(
     kind: Callable[[Path, list[str]], Path], tmp_path: Path
 ) -> None:
@@ -56,6 +64,13 @@ def test_a_text_file_without_separators_is_one_document(tmp_path: Path) -> None:
 def test_another_field(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"story": "One."}\n{"story": null}\n')
     assert list(documents([str(path)], field="story")) == ["One."]
+
+
+def test_several_fields_are_joined(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'id,sentence1,sentence2\n1,"One, two. ",Three.\n2,,Four.\n')
+    assert list(documents([str(path)], field="sentence1+sentence2")) == ["One, two. Three.", "Four."]
+    with pytest.raises(UserError, match="no field 'sentence3', only id, sentence1, sentence2"):
+        list(documents([str(path)], field="sentence1+sentence3"))
 
 
 def test_a_hub_data_set_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:

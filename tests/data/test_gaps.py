@@ -1,7 +1,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from tests.training.tiny import stories
-from textdiff.data import held_out_gaps
+from textdiff.data import held_out_gaps, held_out_sentences
 from textdiff.data.corpus import in_memory
 from textdiff.text import Vocabulary
 
@@ -35,3 +35,27 @@ def test_documents_that_are_too_short_are_passed_over(
     tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
 ) -> None:
     assert held_out_gaps(in_memory(["A dog.", "A cat."], tokenizer), vocabulary, 5) == []
+
+
+STORY = 'Tom ran. "Stop!" she said. Mr. Fox slept.\nHe saw a dog. The end. More.'
+
+
+def test_one_sentence_of_five_is_cut_out(tokenizer, vocabulary):
+    [(canvas, tokens)] = held_out_sentences(["Too short. Is it?", STORY], tokenizer, vocabulary, 5)
+    gap = canvas.slots[0]
+    text, fill = tokenizer.decode(tokens[0], skip_special_tokens=True), tokenizer.decode(tokens[0][gap])
+    assert text == 'Tom ran. "Stop!" she said. Mr. Fox slept.' and fill == " Mr."  # after Mr., too
+    assert (canvas.tokens[0][gap] == vocabulary.mask).all() and (canvas.minimum == gap.sum()).all()
+    assert canvas.word_start[0].nonzero().tolist() == gap.nonzero()[:1].tolist()
+    assert tokens[0, 0] == vocabulary.bos and tokens[0, -1] == vocabulary.eos
+
+
+def test_sentences_that_do_not_fit_are_passed_over(tokenizer, vocabulary):
+    good = "One day. Two days. Three days. Four long days went by. Five."
+    assert len(held_out_sentences([good] * 9, tokenizer, vocabulary, 3)) == 3
+    [(canvas, _)] = held_out_sentences([good], tokenizer, vocabulary, 1, which=2, of=3)
+    size = len(tokenizer(" Two days.")["input_ids"])
+    assert int(canvas.minimum) == size
+    assert not held_out_sentences([good], tokenizer, vocabulary, 1, longest=8)
+    assert not held_out_sentences([good], tokenizer, vocabulary, 1, which=2, of=3, longest_gap=size - 1)
+    assert not held_out_sentences(["No more than one."], tokenizer, vocabulary, 1)

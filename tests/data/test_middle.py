@@ -1,5 +1,7 @@
 """Fill-in-the-middle in training: nothing is lost in the rearrangement, and what is learned is what is used."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from textdiff.data.middle import MARKS
 from textdiff.errors import UserError
 from textdiff.priors import FillInMiddlePrior
 from textdiff.text import Canvas
+from textdiff.text.middle import ROOM
 
 VOCABULARY = vocabulary()
 GAPS = SpanGaps(most_gaps=4, longest=8, share_words=0.3)
@@ -64,6 +67,34 @@ def test_nothing_is_lost_and_marks_are_given() -> None:
     assert min(kinds.values()) > 30
 
 
+def test_every_token_keeps_its_place() -> None:
+    """Positions are those in the text, with `ROOM` for each gap; a middle opens where the token before it stands."""
+    rng, corruption = np.random.default_rng(3), FillInMiddle(rate=1, gaps=GAPS)
+    for seed in range(200):
+        original = text(int(rng.integers(6, 40)), seed)
+        example = corruption(original, VOCABULARY, 9, rng)
+        ids, positions = example.tokens.tolist(), example.positions.tolist()
+        begin = ids.index(BOS)
+        edge = ids.index(MASK, begin) if begin else ids.index(EOS) + 1  # behind the evidence
+        middles = [at for at in range(edge, len(ids)) if ids[at] == MASK]
+        lengths = [ids.index(EOS, at) - at - 1 for at in middles]
+        where, gap, at = {}, 0, 0
+        for token, place in sorted(zip(ids[:edge], positions[:edge], strict=True), key=lambda pair: pair[1]):
+            if token == MASK:
+                assert positions[middles[gap]] == place - 1
+                run = positions[middles[gap] + 1 : middles[gap] + lengths[gap] + 2]
+                assert run == list(range(place, place + lengths[gap] + 1))
+                at, gap = at + lengths[gap], gap + 1
+            else:
+                where[at] = place
+                at += 1
+        drift = [where[i] - i for i in sorted(where)]
+        assert drift[0] == 0 and at == len(original)
+        assert {later - earlier for earlier, later in pairwise(drift) if later != earlier} <= {
+            ROOM - length for length in lengths
+        }
+
+
 @pytest.mark.parametrize("layout", ["psm", "spm"])
 def test_what_is_learned_is_what_is_used(layout: str) -> None:
     net, rng = network(causal=True, fill_in_middle=True), np.random.default_rng(1)
@@ -72,7 +103,8 @@ def test_what_is_learned_is_what_is_used(layout: str) -> None:
         original = text(14, seed)
         example = corruption(original, VOCABULARY, 3, rng)
         ids = torch.from_numpy(example.tokens)[None]
-        logits = net(ids)[:, :-1].masked_fill(net.forbidden_mask(ids.device), -torch.inf)
+        logits = net(ids, positions=torch.from_numpy(example.positions)[None])[:, :-1]
+        logits = logits.masked_fill(net.forbidden_mask(ids.device), -torch.inf)
         asked = torch.from_numpy(example.weights[1:] > 0)
         learned = F.cross_entropy(logits[0][asked], ids[0, 1:][asked], reduction="sum")
 

@@ -22,6 +22,7 @@ from textdiff.inference import (
     MetropolisHastings,
     ParticleGibbs,
     Rejection,
+    Resampled,
     log_evidence_sandwich,
     multinomial,
     pareto_k,
@@ -31,7 +32,7 @@ from textdiff.inference import (
     systematic,
 )
 from textdiff.priors import DiffusionPrior, arithmetic, grammar, hmm, table
-from textdiff.samplers import LeftToRight, RandomOrder, SampledConfidence, Strided
+from textdiff.samplers import LeftToRight, LogProbKind, RandomOrder, SampledConfidence, Strided
 
 DRAWS = 1000
 CASES = {
@@ -105,6 +106,8 @@ METHODS = {
     "smc": (SMC(threshold=0.9), coarse, True),
     "smc, stratified": (SMC(0.9, stratified), fine, True),
     "smc, residual": (SMC(0.9, residual), coarse, True),
+    "resampled importance": (Resampled(particles=32), fine, True),
+    "resampled smc": (Resampled(SMC(0.9), particles=64), coarse, True),
     "particle gibbs": (ParticleGibbs(particles=8, sweeps=5), coarse, True),
     "metropolis-hastings": (MetropolisHastings(sweeps=16), coarse, True),
     "block gibbs": (BlockGibbs(sweeps=4, block=2), fine, False),
@@ -119,11 +122,41 @@ def test_every_method_draws_from_the_exact_posterior(name, case) -> None:
     prior = law if make is None else make(law)
     posterior = prior.given(CASES[case][1], target=law if aims else None)
     rows, exact, evidence = enumerated(law, posterior)
-    found = posterior.sample(300 if case in LARGE else DRAWS, method, generator=3)
+    draws = (40 if case in LARGE else 200) if isinstance(method, Resampled) else 300 if case in LARGE else DRAWS
+    found = posterior.sample(draws, method, generator=3)
     agrees(found, rows, exact)
     assert found.exactness and found.target and found.label
     if found.log_evidence is not None and aims:
         assert found.log_evidence == pytest.approx(evidence, abs=4 * found.log_evidence_error + 1e-6)
+
+
+@pytest.mark.parametrize("method", [Importance(), SMC(0.9)], ids=["importance", "smc"])
+def test_a_resampled_fill_says_how_far_it_is_from_the_posterior(method) -> None:
+    """The mean of log q - log p is E[log Z - log Z-hat], which bounds KL(q || p) and falls as particles grow."""
+    law = hmm(seed=0)
+    posterior = coarse(law).given("abc[gap:6]cba", target=law)
+    evidence, bounds = float(law.log_evidence(posterior.canvas)), []
+    for particles in (1, 4, 16):
+        found = posterior.sample(300, Resampled(method, particles), generator=0)
+        assert found.kind is LogProbKind.GIVEN_ORDER and found.ess == pytest.approx(300)
+        bounds.append(float((found.log_q - law.score(posterior.canvas.repeat(300), found.tokens).log_q).mean()))
+        if particles == 1:
+            torch.testing.assert_close(
+                found.log_q, posterior.prior.score(posterior.canvas.repeat(300), found.tokens).log_q
+            )
+    deficits = torch.tensor(
+        [evidence - posterior.sample(16, method, generator=seed).log_evidence for seed in range(300)]
+    )
+    assert bounds[0] > bounds[1] > bounds[2] > 0
+    assert bounds[2] == pytest.approx(float(deficits.mean()), abs=6 * float(deficits.std()) / math.sqrt(300))
+
+
+def test_mistakes_of_resampled() -> None:
+    posterior = coarse(law := SMALL["hmm"]()).given("a[gap:2]b", target=law)
+    with pytest.raises(UserError, match="does not estimate the evidence"):
+        posterior.sample(2, Resampled(Conditioning()), generator=0)
+    with pytest.raises(UserError, match="particles is 0"):
+        posterior.sample(2, Resampled(particles=0), generator=0)
 
 
 def test_a_bridge_leads_to_the_posterior_if_every_text_has_a_probability() -> None:

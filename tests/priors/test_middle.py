@@ -10,6 +10,7 @@ from textdiff.errors import UserError
 from textdiff.priors import FillInMiddlePrior
 from textdiff.samplers import Tempering
 from textdiff.text import Canvas
+from textdiff.text.middle import ROOM
 
 DRAWS = 4000
 VOCABULARY = vocabulary()
@@ -29,24 +30,30 @@ def enumerated(prior, canvas, **options):
 def by_hand(prior, canvas, tokens):
     """Log-probability of one fill: each token and each end from a forward pass over what was read before it."""
     row, gap = tokens.tolist(), canvas.gap[0].tolist()
-    marked = []
+    marked, places, starts, place = [], [], [], 0
     for i, (token, number) in enumerate(zip(row, gap, strict=True)):
         if number < 0:
             marked.append(token)
+            places.append(place)
+            place += 1
         elif i == 0 or gap[i - 1] != number:
             marked.append(MASK)
+            places.append(place)
+            starts.append(place)
+            place += ROOM
     if prior.layout == "spm" and canvas.minimum.shape[1] == 1:
         cut = marked.index(MASK)
-        marked = [MASK, *marked[cut + 1 :], *marked[:cut]]
+        marked, places = ([*both[cut:], *both[:cut]] for both in (marked, places))
     total = torch.zeros((), dtype=torch.float64)
     for number in range(canvas.minimum.shape[1]):
         slots = [i for i, where in enumerate(gap) if where == number]
         least, most = int(canvas.minimum[0, number]), len(slots)
         middle = [row[i] for i in slots if row[i] != NULL]
         marked.append(MASK)
+        places.append(starts[number] - 1)
         for rank, token in enumerate([*middle, EOS]):
             if rank < most:
-                logits = prior.network(torch.tensor([marked]))[0, -1]
+                logits = prior.network(torch.tensor([marked]), positions=torch.tensor([places]))[0, -1]
                 never = [PAD, MASK, BOS, NULL, *([EOS] if rank < least else [])]
                 logits = logits.index_fill(0, torch.tensor(never), -torch.inf)
                 if canvas.word_start[0, slots[rank]]:
@@ -55,6 +62,7 @@ def by_hand(prior, canvas, tokens):
                     logits = logits.masked_fill(~stays, -torch.inf)
                 total = total + logits.log_softmax(0)[token]
             marked.append(token)
+            places.append(starts[number] + rank)
     return total
 
 

@@ -15,7 +15,8 @@ from textdiff import cli
 from textdiff.data import held_out_gaps
 from textdiff.data.corpus import in_memory
 from textdiff.errors import UserError
-from textdiff.inference import BestOf, Importance
+from textdiff.inference import BestOf, Importance, Resampled
+from textdiff.metrics import TextScore
 from textdiff.priors import DiffusionPrior, hmm
 from textdiff.report import compare as module
 from textdiff.report.compare import Contestant, compare, opened
@@ -112,6 +113,39 @@ def test_on_a_world_the_truth_is_known():
     assert "KL(q‖p)" in str(found)
 
 
+def test_fills_by_weight_are_held_to_the_truth_by_a_bound():
+    law = hmm(seed=0)
+    coarse = DiffusionPrior(law, law.tokenizer, law.vocabulary, Strided(1))
+    contestants = [
+        Contestant("coarse", coarse),
+        Contestant("by weight", coarse, Resampled(particles=8), law),
+        Contestant("weights alone", coarse, Importance(), law),
+    ]
+    found = compare(contestants, world_items(law, 6, 6), fills=8, timed=1, truth=law)
+    plain, weighted, alone = found.standings
+    assert 0 < weighted.kl.value < plain.kl.value and alone.kl is None
+    assert weighted.told_kl().startswith("≤ ") and not plain.told_kl().startswith("≤")
+    assert found.figure().axes[0].get_ylabel().startswith("KL") and "MB for 8" in str(found)
+
+
+def test_a_score_of_the_user(items):
+    class Shouting(TextScore):
+        name = "shouting"
+
+        def __call__(self, fills, truths):
+            return [float(fill.isupper()) for fill in fills]
+
+    class Whole(TextScore):
+        name = "whole"
+
+        def __call__(self, fills, truths):
+            return [0.25]
+
+    found = compare(CONTESTANTS[:1], items, fills=2, timed=1, scores=[Shouting(), Whole()])
+    assert "| shouting | whole |" in str(found) and "| 0.250 |" in str(found)
+    assert len(found.standings[0].cells["text"].values["shouting"]) == len(items)
+
+
 def test_an_interval_holds_the_mean_and_shrinks():
     values = torch.rand(400, generator=torch.Generator().manual_seed(0)).tolist()
     wide, narrow = mean(values[:40]), mean(values)
@@ -174,6 +208,9 @@ def test_the_command(tmp_path, capsys):
         ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "layout": "psm"}]}, "only fill-in-the-middle has"),
         ({"contestants": [{"name": "x", "chekpoint": "stories"}]}, "chekpoint"),
         ({"gaps": "many"}, "gaps"),
+        ({"sentence": 6}, "sentence is 6 of 5: expected 2 to 5"),
+        ({"sentence": 4, "of": 40}, "has room for 40 sentences, number 4 of at most 8 tokens"),
+        ({"scores": [{"class_path": "textdiff.metrics.Mauve", "init_args": {"model": "no/where"}}]}, "no model at"),
     ],
 )
 def test_mistakes_of_the_command_are_one_line(changes, message, tmp_path, capsys):

@@ -32,13 +32,12 @@ def reference(network: Transformer, batch: dict[str, torch.Tensor]) -> tuple[flo
             tokens, canvas, observed, weights, nullable = (
                 batch[name][row][place] for name in ("tokens", "canvas", "observed", "weights", "nullable")
             )
-            alone = torch.ones_like(canvas)[None]
+            alone, positions = torch.ones_like(canvas)[None], batch["positions"][row][place][None]
             if config.causal:
-                logits = network(canvas[None], causal_visibility(alone))[0].double().roll(1, 0)
+                logits = network(canvas[None], causal_visibility(alone), positions)[0].double().roll(1, 0)
             else:
-                logits = network(canvas[None], denoising_visibility(alone, observed[None], config.attention))[
-                    0
-                ].double()
+                visible = denoising_visibility(alone, observed[None], config.attention)
+                logits = network(canvas[None], visible)[0].double()
             logits[:, [config.pad_token_id, config.mask_token_id, config.bos_token_id]] = -math.inf
             if config.causal:
                 logits[:, config.null_token_id] = -math.inf

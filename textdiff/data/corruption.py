@@ -35,6 +35,7 @@ class Example:
         weights: how much the cross-entropy of each position counts; 0 where nothing is asked.
         nullable: slots of a gap whose length is still open, where null competes with the text; elsewhere the loss
             leaves null out, as a sampler does once it has drawn the length.
+        positions: rotary positions, where they are not the order of the tokens.
     """
 
     tokens: Ids
@@ -42,6 +43,7 @@ class Example:
     observed: Mask
     weights: NDArray[np.float32]
     nullable: Mask
+    positions: Ids | None = None
 
 
 class Corruption(ABC):
@@ -213,7 +215,7 @@ class LeftToRight(Corruption):
 
 
 def join(pieces: Sequence[Example]) -> Example:
-    """Several examples end to end."""
+    """Several examples end to end, as they come."""
     return Example(
         np.concatenate([piece.tokens for piece in pieces]),
         np.concatenate([piece.canvas for piece in pieces]),

@@ -1,4 +1,4 @@
-"""Where text comes from: text, jsonl and parquet files, a data set of the Hugging Face Hub, or a world."""
+"""Where text comes from: text, jsonl, csv and parquet files, a data set of the Hugging Face Hub, or a world."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textdiff.priors import texts as written_by
 HUB = "hub:"
 WORLD = "world:"
 SEPARATOR = "<|endoftext|>"
-_READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+_READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 def documents(sources: Sequence[str], field: str = "text") -> Iterator[str]:
@@ -24,7 +24,8 @@ def documents(sources: Sequence[str], field: str = "text") -> Iterator[str]:
             `hub:owner/name[:config][@split]` for a data set of the Hub, read as a stream; the split is "train" by
             default. A `.txt` file (or `.txt.xz`) holds documents that end with a line `<|endoftext|>`; without such a
             line the file is one document.
-        field: the column of a jsonl, parquet or Hub source that holds the text.
+        field: the column of a jsonl, csv, parquet or Hub source that holds the text; or several, to be joined by
+            blanks: "sentence1+sentence2".
 
     Raises:
         UserError: a file is missing, damaged, of an unknown kind, or lacks the field.
@@ -49,7 +50,7 @@ def check_sources(sources: Sequence[str]) -> None:
         UserError: there is no source, or no file of a known kind at one.
     """
     if not sources:
-        raise UserError("no source of text was given: name .txt, .jsonl or .parquet files, or hub:owner/name")
+        raise UserError("no source of text was given: name .txt, .jsonl, .csv or .parquet files, or hub:owner/name")
     for source in map(str, sources):
         path = Path(source)
         if source.startswith(WORLD):
@@ -58,10 +59,11 @@ def check_sources(sources: Sequence[str]) -> None:
             continue
         if not path.is_file():
             raise UserError(
-                f"no text file at {source!r}: give the path of a .txt, .jsonl or .parquet file, or hub:owner/name"
+                f"no text file at {source!r}: give the path of a .txt, .jsonl, .csv or .parquet file, or hub:owner/name"
             )
         if path.suffix not in _READERS and not _is_text(path):
-            raise UserError(f"{source!r} ends in {path.suffix!r}: known are .txt, .txt.xz, .jsonl, .json and .parquet")
+            kinds = ", ".join((".txt", ".txt.xz", *_READERS))
+            raise UserError(f"{source!r} ends in {path.suffix!r}: known are {kinds}")
 
 
 def _texts(source: str, field: str, by_line: bool) -> Iterator[str]:
@@ -111,12 +113,14 @@ def _column(
 
     rows: Iterable[dict[str, object]] = load_dataset(reader, name, data_files=data_files, split=split, streaming=True)
     for row in rows:
-        if field not in row:
-            raise UserError(f"{source!r} has no field {field!r}, only {', '.join(row)}: set data.field")
-        text = row[field]
-        if not isinstance(text, str | None):
-            raise UserError(f"the field {field!r} of {source!r} holds {text!r}, expected text: set data.field")
-        yield text or ""
+        names = [field] if field in row else field.split("+")
+        if missing := [name for name in names if name not in row]:
+            raise UserError(f"{source!r} has no field {missing[0]!r}, only {', '.join(row)}: set data.field")
+        parts = [row[name] for name in names]
+        for name, text in zip(names, parts, strict=True):
+            if not isinstance(text, str | None):
+                raise UserError(f"the field {name!r} of {source!r} holds {text!r}, expected text: set data.field")
+        yield " ".join(str(text).strip() if len(parts) > 1 else str(text) for text in parts if text)
 
 
 def _separated(path: Path, by_line: bool) -> Iterator[str]:

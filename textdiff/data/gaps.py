@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.corpus import Corpus
-from textdiff.text import Canvas, Vocabulary
+from textdiff.text import Canvas, Vocabulary, encode
+
+_BETWEEN_SENTENCES = re.compile(r"""(?<=[.!?])\s+|(?<=[.!?]["'”’)])\s+""")
 
 
 def held_out_gaps(
@@ -46,4 +52,54 @@ def held_out_gaps(
         blank = tokens.clone()
         blank[:, start : start + gap] = vocabulary.mask
         found.append((Canvas.of(blank, vocabulary.mask), tokens))
+    return found
+
+
+def held_out_sentences(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: Vocabulary,
+    count: int,
+    which: int = 4,
+    of: int = 5,
+    longest: int = 512,
+    longest_gap: int = 64,
+) -> list[tuple[Canvas, Tensor]]:
+    """Cut one sentence out of the beginning of each text: the protocol of story infilling, sentence 4 of 5.
+
+    The first `of` sentences of a text stand alone, joined by blanks; the gap is sentence number `which`.
+
+    Args:
+        texts: stories, taken in order.
+        tokenizer: text -> ids.
+        vocabulary: special tokens.
+        count: gaps that are wanted, each from a story of its own.
+        which, of: the sentence that is cut out, and how many a text has; later ones are dropped.
+        longest, longest_gap: texts, and texts with sentences, that have more tokens are passed over, as are texts with
+            fewer sentences, and those that read differently when they are tokenised piece by piece.
+
+    Returns:
+        At most `count` canvases (one row) with the true ids `[1, length]`.
+    """
+    found: list[tuple[Canvas, Tensor]] = []
+    for text in texts:
+        sentences = _BETWEEN_SENTENCES.split(text.strip())[:of]
+        if len(found) == count:
+            break
+        if len(sentences) < of:
+            continue
+        before, behind = " ".join(sentences[: which - 1]), " ".join(sentences[which:])
+        middle = f" {sentences[which - 1]}" if before else sentences[which - 1]
+        parts = [before, middle, f" {behind}" if behind else ""]
+        ids = [encode(tokenizer, part, continues=i > 0) for i, part in enumerate(parts)]
+        whole = [*ids[0], *ids[1], *ids[2]]
+        alike = whole == encode(tokenizer, " ".join(sentences))
+        if not alike or not 0 < len(ids[1]) <= longest_gap or len(whole) + 2 > longest:
+            continue
+        tokens = torch.tensor([[vocabulary.bos, *whole, vocabulary.eos]])
+        blank, start = tokens.clone(), 1 + len(ids[0])
+        blank[:, start : start + len(ids[1])] = vocabulary.mask
+        canvas = Canvas.of(blank, vocabulary.mask)
+        canvas.word_start[:, start] = bool(before)
+        found.append((canvas, tokens))
     return found

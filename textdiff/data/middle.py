@@ -61,11 +61,14 @@ class FillInMiddle(Corruption):
         pieces = [tokens[start:stop].tolist() for start, stop in zip(edges[::2], edges[1::2], strict=True)]
         context = evidence_first(pieces, vocabulary, len(places) == 1 and rng.random() < self.spm)
         assert vocabulary.eos is not None
-        middles = [[vocabulary.mask, *tokens[start:stop].tolist(), vocabulary.eos] for start, stop in places]
-        ids = np.array(context + [token for middle in middles for token in middle])
+        ids, positions = list(context.ids), list(context.positions)
+        for (start, stop), place in zip(places, context.starts, strict=True):
+            ids += [vocabulary.mask, *tokens[start:stop].tolist(), vocabulary.eos]
+            positions += range(place - 1, place + stop - start + 1)
         weights = np.full(len(ids), 1.0, dtype=np.float32)
-        weights[: len(context)] = self.evidence
-        given = (ids == vocabulary.mask) | (ids == (-1 if vocabulary.bos is None else vocabulary.bos))
+        weights[: len(context.ids)] = self.evidence
+        laid = np.array(ids)
+        given = (laid == vocabulary.mask) | (laid == (-1 if vocabulary.bos is None else vocabulary.bos))
         given[0] = True
         weights[given] = 0
-        return Example(ids, ids, given, weights, np.zeros(len(ids), dtype=bool))
+        return Example(laid, laid, given, weights, np.zeros(len(ids), dtype=bool), np.array(positions))

@@ -27,7 +27,8 @@ class PackedRows(Dataset[Row]):
     """Rows of `length` tokens, each filled with pieces of documents that do not see each other.
 
     Item `(epoch, index)` is a dictionary of `[length]` tensors: `tokens`, `canvas` (int64), `observed`, `nullable`
-    (bool), `weights` (float32) and `segments` (int64: 1, 2, ... for the pieces, 0 for padding).
+    (bool), `weights` (float32), `segments` (int64: 1, 2, ... for the pieces, 0 for padding) and `positions` (int64,
+    those of each piece from 0).
 
     Args:
         corpus: the documents.
@@ -83,6 +84,7 @@ def corrupt_row(
         room -= len(examples[-1].tokens) - len(text)
     row = join(examples)
     assert vocabulary.pad is not None
+    places = [np.arange(len(e.tokens)) if e.positions is None else e.positions for e in examples]
     segments = np.repeat(np.arange(1, len(examples) + 1), [len(example.tokens) for example in examples])
 
     def padded(array: NDArray[np.generic], value: float) -> Tensor:
@@ -95,6 +97,7 @@ def corrupt_row(
         "weights": padded(row.weights, 0.0),
         "nullable": padded(row.nullable, False),
         "segments": padded(segments, 0),
+        "positions": padded(np.concatenate(places), 0),
     }
 
 

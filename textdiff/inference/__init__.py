@@ -7,6 +7,7 @@ from textdiff.inference.importance import Importance, pareto_k
 from textdiff.inference.metropolis import BlockGibbs, MetropolisHastings
 from textdiff.inference.particle_gibbs import ParticleGibbs
 from textdiff.inference.rejection import Rejection
+from textdiff.inference.resampled import Resampled
 from textdiff.inference.resampling import Resampling, multinomial, residual, stratified, systematic
 from textdiff.inference.smc import SMC
 from textdiff.priors import Conditioning
@@ -22,6 +23,7 @@ __all__ = [
     "MetropolisHastings",
     "ParticleGibbs",
     "Rejection",
+    "Resampled",
     "Resampling",
     "Sandwich",
     "log_evidence_sandwich",

@@ -128,7 +128,7 @@ class FillInMiddlePrior(Prior):
             if len(rows := drawn.nonzero()[:, 0]):
                 asked.append((rows, gap, rank, column, home[rows]))
         before = last_before(page.real)
-        states = self.network.hidden(page.tokens, *reading(page.real))
+        states = self.network.hidden(page.tokens, reading(page.real)[0], page.positions)
         log_q = torch.zeros(len(canvas), dtype=torch.float64, device=tokens.device)
         for rows, gap, rank, column, home in asked:
             law = tempering(self.law(states[rows, before[rows, column]], canvas, rows, gap, rank, home))
@@ -200,7 +200,7 @@ class _Middles(Writing):
     """Fills that are written behind the evidence and end themselves."""
 
     def __init__(self, prior: FillInMiddlePrior, canvas: Canvas, page: _Page) -> None:
-        super().__init__(canvas, Reader(prior.network, page.tokens, page.real))
+        super().__init__(canvas, Reader(prior.network, page.tokens, page.real, page.positions))
         self.prior, self.page = prior, page
         self._places = page.places(canvas)
         self._now = next(self._places, None)
@@ -252,6 +252,8 @@ class _Middles(Writing):
     def select(self, parents: Tensor) -> None:
         super().select(parents)
         self.page.tokens, self.page.real = self.reader.tokens, self.reader.real
+        assert self.reader.positions is not None
+        self.page.positions = self.reader.positions
         self.page.open = self.page.open[parents]
 
 
@@ -262,12 +264,14 @@ class _Page:
     Attributes:
         tokens: `[batch, width]`.
         real: bool `[batch, width]`, what has been written.
+        positions: rotary positions `[batch, width]`.
         open: bool `[batch, gaps]`, gaps that have not ended.
         starts: column of the first slot of each gap.
     """
 
     tokens: Tensor
     real: Tensor
+    positions: Tensor
     open: Tensor
     starts: list[int]
     eos: int
@@ -281,7 +285,7 @@ class _Page:
             evidence_first(pieces, vocabulary, layout == "spm" and len(pieces) == 2)
             for pieces in map(_pieces, canvas.tokens.tolist(), canvas.gap.tolist(), [vocabulary.pad] * len(canvas))
         ]
-        longest = max(map(len, rows))
+        longest = max(len(row.ids) for row in rows)
         most = canvas.maximum.amax(dim=0).tolist()
         starts, width = [], longest
         for slots in most:
@@ -294,13 +298,18 @@ class _Page:
             )
         tokens = torch.zeros(len(canvas), width, dtype=torch.long, device=device)
         real = torch.zeros_like(tokens, dtype=torch.bool)
-        for row, ids in enumerate(rows):
-            tokens[row, : len(ids)], real[row, : len(ids)] = torch.tensor(ids, device=device), True
+        positions = torch.zeros_like(tokens)
+        for number, row in enumerate(rows):
+            here = slice(0, len(row.ids))
+            tokens[number, here], real[number, here] = torch.tensor(row.ids, device=device), True
+            positions[number, here] = torch.tensor(row.positions, device=device)
+            for start, slots, place in zip(starts, most, row.starts, strict=False):
+                positions[number, start - 1 : start + slots + 1] = place + torch.arange(-1, slots + 1, device=device)
         there = canvas.maximum > 0
         for gap in range(gaps):
             tokens[:, starts[gap] - 1] = vocabulary.mask
             real[:, starts[gap] - 1] = there[:, gap]
-        return cls(tokens, real, there.clone(), starts, vocabulary.eos)
+        return cls(tokens, real, positions, there.clone(), starts, vocabulary.eos)
 
     def places(self, canvas: Canvas) -> Iterator[tuple[int, int, int, Tensor]]:
         """Gap, rank in it, column of the page, and the columns `[batch]` of that slot in the rows of the canvas.

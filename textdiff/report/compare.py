@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +21,11 @@ from torchmetrics.functional.text import chrf_score
 
 from textdiff.data.files import atomically
 from textdiff.errors import UserError
-from textdiff.metrics import distinct, rouge_l, self_bleu, sentence_bleu, sentence_gleu
+from textdiff.inference import Resampled
+from textdiff.metrics import TextScore, distinct, rouge_l, self_bleu, sentence_bleu, sentence_gleu
 from textdiff.priors import Automaton, Conditioning, Posterior, PosteriorSampler, Prior
 from textdiff.report.contest import Cell, Comparison, Standing
+from textdiff.report.memory import Peak, peak
 from textdiff.samplers import LogProbKind
 from textdiff.text import Canvas, Vocabulary
 
@@ -70,6 +74,7 @@ def compare(
     timed: int = 5,
     seed: int = 0,
     truth: Automaton | None = None,
+    scores: Sequence[TextScore] = (),
     cells: str | Path | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Comparison:
@@ -80,9 +85,10 @@ def compare(
     - *Text*: one fill of each gap, its length not given, beside the true text; and `fills` of the first gaps beside
       one another.
     - *Truth*, on the texts of a world: KL(q || p) to its exact posterior, in nats per gap, from `fills` draws of each
-      gap of known length.
+      gap of known length; a bound from above where log q is that of a larger space (`Resampled`, random orders).
     - *Speed*: seconds for one fill and for `fills` at once, medians over the first gaps after one to warm up, in this
-      process, length given.
+      process, length given; and the most memory that a call took beyond what the process held before it.
+    - Whatever else is to be said about the text: a function of fills and true texts, see `textdiff.metrics.BertScore`.
 
     Args:
         contestants: in the order of the tables; differences are taken to the first.
@@ -92,6 +98,7 @@ def compare(
         timed: gaps on which speed and variety are measured.
         seed: of the fills; gap i draws from `seed + i`.
         truth: the world that wrote the texts.
+        scores: further figures of the text.
         cells: folder in which each finished measurement is kept; an interrupted comparison goes on from there.
         progress: told what is measured next.
 
@@ -126,6 +133,10 @@ def compare(
                 found[measure] = _kept(path, partial(_measured, measure, contestant, items, options, truth))
             except UserError as error:
                 raise UserError(f"{contestant.name}: {error}") from error
+        texts = found["text"].texts
+        for score in scores:
+            progress(f"{contestant.name}: {score.name}")
+            found["text"].values[score.name] = score(texts["fills"], texts["truths"])
         vocabulary = contestant.prior.vocabulary
         characters = [int((vocabulary.characters[tokens] * canvas.slots).sum()) for canvas, tokens in items]
         standings.append(Standing(contestant.name, contestant.prior.label, characters, found))
@@ -152,22 +163,30 @@ def _measured(
         return _text(contestant, items, options)
     if measure == "speed":
         return _speed(contestant, items[: options["timed"] + 1], fills, seed)
-    if not contestant.scores:
-        return Cell({})
     if measure == "truth":
         assert truth is not None
-        return Cell({"kl": [_kl(contestant, truth, canvas, fills, seed + i) for i, (canvas, _) in enumerate(items)]})
+        return _truth(contestant, truth, items, fills, seed)
+    if not contestant.scores:
+        return Cell({})
     if measure == "open":
         items = [opened(*item, options["longest"], contestant.prior.vocabulary) for item in items]
     return Cell({"nats": [_nats(contestant, *item) for item in items]})
 
 
-def _kl(contestant: Contestant, truth: Automaton, canvas: Canvas, fills: int, seed: int) -> float:
-    """Estimate of KL(q || p) from draws of q."""
-    found = contestant.posterior(canvas).sample(fills, contestant.method, generator=seed)
-    log_p = truth.score(canvas.repeat(fills), found.tokens).log_q
-    assert found.log_q is not None and log_p is not None
-    return float((found.log_q - log_p).mean())
+def _truth(contestant: Contestant, truth: Automaton, items: Sequence[Item], fills: int, seed: int) -> Cell:
+    """Estimates of KL(q || p) from equally weighted draws of q; empty where they have no density."""
+    kl: list[float] = []
+    exact = True
+    for number, (canvas, _) in enumerate(items):
+        found = contestant.posterior(canvas).sample(fills, contestant.method, generator=seed + number)
+        if found.log_q is None or not isinstance(contestant.method, Conditioning | Resampled | None):
+            return Cell({})
+        alive = found.log_weights > -math.inf
+        log_p = truth.score(canvas.repeat(fills), found.tokens).log_q
+        assert log_p is not None
+        kl.append(float((found.log_q - log_p)[alive].mean()))
+        exact &= found.kind is LogProbKind.EXACT
+    return Cell({"kl": kl}, {"bound": float(not exact)})
 
 
 @torch.no_grad()
@@ -207,15 +226,19 @@ def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]
 
 
 def _speed(contestant: Contestant, items: Sequence[Item], fills: int, seed: int) -> Cell:
-    """Median seconds for a fill alone and among several, forward passes, the first gap left out."""
+    """Median seconds for a fill alone and among several, passes, and memory; the first gap warms up."""
     figures: dict[str, float] = {}
     for name, n in (("one", 1), ("many", fills)):
         seconds, passes = list[float](), list[float]()
-        for canvas, _ in items:
-            start = time.perf_counter()
-            found = contestant.posterior(canvas).sample(n, contestant.method, generator=seed)
-            seconds.append((time.perf_counter() - start) / n)
+        for number, (canvas, _) in enumerate(items):
+            posterior = contestant.posterior(canvas)
+            with peak(contestant.prior.device) if number == 0 else nullcontext(Peak()) as most:
+                start = time.perf_counter()
+                found = posterior.sample(n, contestant.method, generator=seed)
+                seconds.append((time.perf_counter() - start) / n)
             passes.append(float(found.nfe.double().mean()))
+            if most.bytes is not None:
+                figures[f"megabytes_{name}"] = most.bytes / 1e6
         figures[f"seconds_{name}"] = statistics.median(seconds[1:] or seconds)
         figures["nfe"] = statistics.mean(passes)
     return Cell({}, figures)

@@ -78,6 +78,16 @@ class Standing:
             return None
         return ratio([a - b for a, b in zip(mine, theirs, strict=True)], self.characters)
 
+    @property
+    def kl(self) -> Interval | None:
+        """KL(q || p) to a world's posterior in nats per gap; None if there is none."""
+        cell = self.cells.get("truth")
+        return mean(cell.values["kl"]) if cell is not None and cell.values else None
+
+    def told_kl(self) -> str:
+        """`kl` in words: a bound is marked as one."""
+        return "" if self.kl is None else "≤ " * bool(self.cells["truth"].figures.get("bound")) + _told(self.kl)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -103,7 +113,7 @@ class Comparison:
         head = ["", "nats per character, length given", f"less {first.name}", "length unknown"]
         truth = "truth" in first.cells
         head += ["KL(q‖p), nats per gap"] if truth else []
-        head += ["NFE", "s for a fill", f"s for each of {fills}"]
+        head += ["NFE", "s for a fill", f"s for each of {fills}", f"MB for {fills}"]
         rows = []
         for s in self.standings:
             speed = s.cells["speed"].figures
@@ -113,21 +123,25 @@ class Comparison:
                     _told(s.nats("given")),
                     "" if s is first else _told(s.less(first, "given")),
                     _told(s.nats("open")),
-                    *([_told(mean(s.cells["truth"].values.get("kl", [])))] if truth else []),
+                    *([s.told_kl()] if truth else []),
                     f"{speed['nfe']:.1f}",
                     f"{speed['seconds_one']:.3f}",
                     f"{speed['seconds_many']:.3f}",
+                    f"{speed['megabytes_many']:.0f}" if "megabytes_many" in speed else "",
                 ]
             )
         return head, rows
 
     def _text(self) -> tuple[list[str], list[list[str]]]:
-        head, rows = ["one fill of unknown length", *TEXT.values(), "distinct-2", "self-BLEU"], []
+        known = self.standings[0].cells["text"].values
+        more = [name for name in known if name not in TEXT and name != "self_bleu"]
+        head, rows = ["one fill of unknown length", *TEXT.values(), *more, "distinct-2", "self-BLEU"], []
         for s in self.standings:
             cell = s.cells["text"]
             means = [mean(cell.values[name]) for name in TEXT]
+            own = [_told(mean(v)) if len(v := cell.values[name]) > 1 else f"{v[0]:.3f}" for name in more]
             variety = cell.values["self_bleu"]
-            cells = [*map(_told, means), f"{cell.figures['distinct_2']:.3f}"]
+            cells = [*map(_told, means), *own, f"{cell.figures['distinct_2']:.3f}"]
             rows.append([s.name, *cells, f"{sum(variety) / len(variety):.3f}" if variety else ""])
         return head, rows
 
@@ -136,23 +150,28 @@ class Comparison:
         return json.dumps(asdict(self), indent=1)
 
     def figure(self) -> Figure:
-        """-log q against seconds for a fill, a point for each contestant: lower left is better."""
+        """Quality against seconds for a fill, a point for each contestant: lower left is better.
+
+        Quality is -log q of the true text, or on a world the distance to the true posterior.
+        """
         from matplotlib.figure import Figure
 
+        truth = any(s.kl is not None for s in self.standings)
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.add_subplot()
         for number, s in enumerate(self.standings):
-            nats = s.nats("given")
-            if nats is None:
+            found = s.kl if truth else s.nats("given")
+            if found is None or not math.isfinite(found.value):
                 continue
             seconds = s.cells["speed"].figures["seconds_many"]
-            bars = [[nats.value - nats.low], [nats.high - nats.value]]
-            axes.errorbar([seconds], [nats.value], bars, marker="o", capsize=2, color=f"C{number % 10}", label=s.name)
+            bars = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
+            mark, color = "os^Dv"[number // 10 % 5], f"C{number % 10}"
+            axes.errorbar([seconds], [found.value], bars, capsize=2, label=s.name, marker=mark, color=color)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("{x:g}")
         axes.set_xlabel(f"seconds for each of {self.about['fills']} fills")
-        axes.set_ylabel("-log q of the true text, nats per character")
+        axes.set_ylabel("KL(q‖p), nats per gap" if truth else "-log q of the true text, nats per character")
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize=8, frameon=False)

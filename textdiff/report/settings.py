@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from textdiff.data import documents, held_out_gaps
+import torch
+
+from textdiff.data import documents, held_out_gaps, held_out_sentences
 from textdiff.data.corpus import in_memory
 from textdiff.data.middle import MARKS
 from textdiff.errors import UserError
-from textdiff.priors import DiffusionPrior, FillInMiddlePrior, NetworkPrior, PosteriorSampler, load, world
+from textdiff.metrics import TextScore
+from textdiff.priors import Automaton, DiffusionPrior, FillInMiddlePrior, NetworkPrior, PosteriorSampler, load, world
 from textdiff.priors.middle import Layout
-from textdiff.report.compare import Contestant, compare
+from textdiff.report.compare import Contestant, Item, compare
 from textdiff.report.contest import Comparison
 from textdiff.report.gap import world_items
 
@@ -46,24 +49,32 @@ class Settings:
     Args:
         contestants: differences are taken to the first.
         files: held-out text; the gaps are cut into it.
+        field: column of jsonl, csv and parquet files that holds the text, or several, as in "sentence1+sentence2".
         world: or the name of a world, which writes texts and knows the truth.
         gaps, gap_length: number of gaps, and tokens in each.
+        sentence, of: cut this one out of the first `of` sentences of each text, instead of gaps of `gap_length`;
+            sentence 4 of 5 is the protocol of story infilling (arXiv:2310.04363).
         longest: tokens in a gap of unknown length, at most; null: twice `gap_length`.
         fills: drawn at once.
         timed: gaps on which speed and variety are measured.
         seed: of gaps and fills.
+        scores: further figures of the text, by class, such as `textdiff.metrics.BertScore`.
         to: folder for compare.md, .json, .png and .html, and for what is kept between runs.
     """
 
     contestants: Sequence[Entry]
     files: Sequence[str] = ()
+    field: str = "text"
     world: str | None = None
     gaps: int = 100
     gap_length: int = 32
+    sentence: int | None = None
+    of: int = 5
     longest: int | None = None
     fills: int = 16
     timed: int = 5
     seed: int = 0
+    scores: Sequence[TextScore] = ()
     to: str = "runs/compare"
 
     def run(self, progress: Callable[[str], None]) -> Comparison:
@@ -74,6 +85,8 @@ class Settings:
         """
         if (self.world is None) == (not self.files):
             raise UserError("name what to compare on: either files of held-out text, or a world")
+        if self.sentence is not None and (self.world is not None or not 1 < self.sentence <= self.of):
+            raise UserError(f"sentence is {self.sentence} of {self.of}: expected 2 to {self.of}, and files, no world")
         if self.gaps < 1 or self.gap_length < 1 or self.fills < 2 or self.timed < 1:
             raise UserError(
                 f"gaps {self.gaps}, gap_length {self.gap_length} and timed {self.timed} must be at least 1, "
@@ -104,16 +117,8 @@ class Settings:
             contestants.append(Contestant(entry.name, own, entry.method, target))
         if not contestants:
             raise UserError("there are no contestants: name at least one")
-        first, longest = contestants[0].prior, self.longest or 2 * self.gap_length
-        if truth is not None:
-            room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - MARKS
-            items = world_items(truth, self.gaps, self.gap_length, seed=self.seed, longest=room)
-        else:
-            room = min(c.prior.context or 512 for c in contestants) - (longest - self.gap_length) - MARKS
-            corpus = in_memory(documents(self.files), first.tokenizer)
-            items = held_out_gaps(corpus, first.vocabulary, self.gaps, self.gap_length, longest=room, seed=self.seed)
-            if not items:
-                raise UserError(f"no text of {', '.join(self.files)} has room for a gap of {self.gap_length} tokens")
+        longest = self.longest or 2 * self.gap_length
+        items = self._items(contestants, truth, longest)
         folder = Path(self.to)
         folder.mkdir(parents=True, exist_ok=True)
         found = compare(
@@ -124,11 +129,34 @@ class Settings:
             timed=self.timed,
             seed=self.seed,
             truth=truth,
+            scores=self.scores,
             cells=folder / "cells",
             progress=progress,
         )
+        source = ", ".join(Path(file).name for file in self.files) or f"the world {self.world}"
+        gaps = f"{self.gap_length} tokens each" if self.sentence is None else f"sentence {self.sentence} of {self.of}"
+        found = replace(found, about={"on": source, **found.about, "cut": gaps, "threads": torch.get_num_threads()})
         (folder / "compare.md").write_text(f"{found}\n", encoding="utf-8")
         (folder / "compare.json").write_text(found.json() + "\n", encoding="utf-8")
         (folder / "compare.html").write_text(found.html(), encoding="utf-8")
         found.figure().savefig(folder / "compare.png", dpi=120)
         return found
+
+    def _items(self, contestants: Sequence[Contestant], truth: Automaton | None, longest: int) -> list[Item]:
+        first = contestants[0].prior
+        context = min(c.prior.context or 512 for c in contestants) - MARKS
+        if truth is not None:
+            return world_items(truth, self.gaps, self.gap_length, seed=self.seed, longest=context - longest)
+        texts = documents(self.files, self.field)
+        if self.sentence is None:
+            what, room = f"a gap of {self.gap_length} tokens", context - (longest - self.gap_length)
+            corpus = in_memory(texts, first.tokenizer)
+            items = held_out_gaps(corpus, first.vocabulary, self.gaps, self.gap_length, longest=room, seed=self.seed)
+        else:
+            what, room = f"{self.of} sentences, number {self.sentence} of at most {longest} tokens", context - longest
+            items = held_out_sentences(
+                texts, first.tokenizer, first.vocabulary, self.gaps, self.sentence, self.of, room, longest
+            )
+        if not items:
+            raise UserError(f"no text of {', '.join(self.files)} has room for {what}")
+        return items

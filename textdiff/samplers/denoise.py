@@ -189,7 +189,7 @@ def _denoise(
         law = tempering(law[revealed[where]])
         if drawn is not None:
             values = drawn[revealed]
-        elif forced is None or not forced.all():
+        elif target is None or forced is None or not forced.all():
             values = draw(law, noise[revealed])
         if target is not None:
             given = target[rows][revealed]

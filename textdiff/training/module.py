@@ -166,7 +166,7 @@ class TextModule(lightning.LightningModule):
             visible = causal_visibility(batch["segments"])
         else:
             visible = denoising_visibility(batch["segments"], batch["observed"], config.attention)
-        states = self.network.hidden(batch["canvas"], visible)
+        states = self.network.hidden(batch["canvas"], visible, batch["positions"])
         asked = batch["weights"] > 0
         states = states[:, :-1][asked[:, 1:]] if config.causal else states[asked]
         logits = self.network.head(states).float()
