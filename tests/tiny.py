@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from textdiff.models import Transformer, TransformerConfig
 from textdiff.priors import Prior, prior_of
@@ -13,9 +14,9 @@ NAMES, THINGS, VERBS = ("Lily", "Tom", "Mia", "Ben"), ("red ball", "big dog", "s
 CORPUS = [f"{name} {verb} her {thing}. She was happy again." for name in NAMES for thing in THINGS for verb in VERBS]
 
 
-def tiny(causal: bool = False, **changes: Any) -> Prior:
+def tiny(tokenizer: PreTrainedTokenizerBase | None = None, causal: bool = False, **changes: Any) -> Prior:
     """A prior with random weights, large enough for every path to matter."""
-    tokenizer = train_tokenizer(CORPUS, 320)
+    tokenizer = train_tokenizer(CORPUS, 320) if tokenizer is None else tokenizer
     vocabulary = Vocabulary.of(tokenizer)
     special = {f"{name}_token_id": getattr(vocabulary, name) for name in ("pad", "mask", "bos", "eos", "null")}
     shape = {

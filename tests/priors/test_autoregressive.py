@@ -151,3 +151,23 @@ def test_compiled_blocks_are_not_compiled_anew_for_every_length():
     again = twin.sample(canvas, seeded())
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
     assert torch.equal(drawn.tokens, again.tokens)
+
+
+def test_whole_texts_follow_the_joint(twin):
+    """All texts of up to two tokens behind bos: an eos ends one, a longer one is cut."""
+    texts = [[BOS, EOS, PAD], *([BOS, first, then] for first in range(CONTENT) for then in (*range(CONTENT), EOS))]
+    rows = torch.tensor(texts)
+    law = twin.log_prob(rows).detach().exp()
+    assert float(law.sum()) == pytest.approx(1, abs=1e-9)
+    drawn = twin.simulate(DRAWS, 3, longest=3)
+    assert total_variation(law, frequencies(drawn, rows)) < 1.5 * iid_noise(law, DRAWS)
+
+
+def test_whole_texts_end_with_eos_and_padding(twin):
+    drawn = twin.simulate(50, 1, longest=40)
+    assert torch.equal(drawn, twin.simulate(50, 1, longest=40)) and drawn.shape[1] <= 40
+    assert (drawn[:, 0] == BOS).all() and not torch.isin(drawn[:, 1:], torch.tensor([BOS, MASK, NULL])).any()
+    for row in drawn.tolist():
+        content = row[: row.index(EOS)] if EOS in row else row
+        assert PAD not in content and set(row[len(content) + 1 :]) <= {PAD}
+    assert (drawn == EOS).any()

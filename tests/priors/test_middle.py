@@ -7,7 +7,7 @@ from tests.models.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, network, v
 from tests.priors.test_autoregressive import CANVASES, canvas_of
 from tests.samplers.laws import fills, frequencies, iid_noise, seeded, total_variation
 from textdiff.errors import UserError
-from textdiff.priors import FillInMiddlePrior
+from textdiff.priors import AutoregressivePrior, FillInMiddlePrior
 from textdiff.samplers import Tempering
 from textdiff.text import Canvas
 from textdiff.text.middle import ROOM
@@ -143,3 +143,14 @@ def test_a_text_that_the_marks_make_too_long_is_refused(prior):
 def test_it_has_no_policies(prior):
     with pytest.raises(UserError, match="leave out policy and steps"):
         prior.with_policy("strided")
+
+
+def test_without_the_suffix_it_is_the_twin(prior):
+    canvas = CANVASES["known length"]
+    twin = prior.prefix_only()
+    assert isinstance(twin, AutoregressivePrior) and twin.network is prior.network
+    tokens = fills(canvas, VOCABULARY)
+    torch.testing.assert_close(
+        twin.score(canvas.repeat(len(tokens)), tokens).log_q,
+        AutoregressivePrior(NETWORK, None, VOCABULARY).score(canvas.repeat(len(tokens)), tokens).log_q,
+    )

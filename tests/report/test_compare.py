@@ -17,7 +17,7 @@ from textdiff.data.corpus import in_memory
 from textdiff.errors import UserError
 from textdiff.inference import BestOf, Importance, Resampled
 from textdiff.metrics import TextScore
-from textdiff.priors import DiffusionPrior, hmm
+from textdiff.priors import DiffusionPrior, hmm, world
 from textdiff.report import compare as module
 from textdiff.report.compare import Contestant, compare, opened
 from textdiff.report.contest import mean, ratio
@@ -206,6 +206,7 @@ def test_the_command(tmp_path, capsys):
         ({"contestants": []}, "there are no contestants"),
         ({"contestants": [{"name": "x"}]}, "a contestant has no checkpoint"),
         ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "layout": "psm"}]}, "only fill-in-the-middle has"),
+        ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "layout": "mps"}]}, "Given value: mps"),
         ({"contestants": [{"name": "x", "chekpoint": "stories"}]}, "chekpoint"),
         ({"gaps": "many"}, "gaps"),
         ({"sentence": 6}, "sentence is 6 of 5: expected 2 to 5"),
@@ -223,12 +224,19 @@ def test_mistakes_of_the_command_are_one_line(changes, message, tmp_path, capsys
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/compare/*.yaml")), ids=lambda path: path.name)
 def test_every_config_runs(path, tmp_path, capsys):
+    """On little text, and with tiny networks in the place of those that have to be trained first."""
     found = yaml.safe_load(path.read_text())
     assert path.read_text().splitlines()[1].startswith(f"#   textdiff compare --config configs/compare/{path.name}")
     config(tmp_path)
     small = ["--gaps", "2", "--gap_length", "4", "--fills", "2", "--timed", "1", "--to", str(tmp_path / "found")]
-    if "world" not in found:
-        small += ["--files", json.dumps([str(tmp_path / "held-out.txt")])]
-    assert cli.main(["compare", "--config", str(path), *small]) == 0
+    if "world" in found:
+        for entry in found["contestants"]:
+            kind = Path(entry["checkpoint"]).parent.name.rpartition("-")[2]
+            made = tiny(world(found["world"]).tokenizer, causal=kind != found["world"], fill_in_middle=kind == "fim")
+            entry["checkpoint"] = str(save(made, tmp_path / kind))
+    else:
+        found["files"] = [str(tmp_path / "held-out.txt")]
+    (tmp_path / path.name).write_text(yaml.safe_dump(found))
+    assert cli.main(["compare", "--config", str(tmp_path / path.name), *small]) == 0
     shown = capsys.readouterr().out
     assert all(f"| {entry['name']} |" in shown for entry in found["contestants"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
@@ -26,12 +26,12 @@ class Resampled(PosteriorSampler):
     (Andrieu, Doucet and Holenstein 2010; Naesseth et al., arXiv:1705.11140).
 
     Args:
-        method: gives weighted samples and estimates the evidence, such as `Importance` or `SMC`.
+        method: gives weighted samples and estimates the evidence, such as `SMC`; None: `Importance()`.
         particles: samples in a set.
     """
 
     exactness: ClassVar[str] = "as exact as the weighted sets make it: exact as particles grow"
-    method: PosteriorSampler = field(default_factory=Importance)
+    method: PosteriorSampler | None = None
     particles: int = 16
 
     def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
@@ -43,7 +43,8 @@ class Resampled(PosteriorSampler):
         if self.particles < 1:
             raise UserError(f"particles is {self.particles}, expected 1 or more")
         started = time.perf_counter()
-        sets = [posterior.sample(self.particles, self.method, generator=generator) for _ in range(n)]
+        method = Importance() if self.method is None else self.method
+        sets = [posterior.sample(self.particles, method, generator=generator) for _ in range(n)]
         if not sets[0].has_evidence:
             raise UserError(f"{sets[0].label} does not estimate the evidence: choose Importance() or SMC()")
         picked = [int(torch.multinomial(s.weights, 1, generator=generator)) if s.alive else 0 for s in sets]

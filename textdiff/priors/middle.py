@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import Transformer
-from textdiff.priors.autoregressive import unchanged
+from textdiff.priors.autoregressive import AutoregressivePrior, unchanged
 from textdiff.priors.prior import Prior
 from textdiff.priors.reader import Reader, last_before, reading
 from textdiff.priors.writing import Ask, Writing, written
@@ -153,6 +153,10 @@ class FillInMiddlePrior(Prior):
     def with_layout(self, layout: Layout) -> FillInMiddlePrior:
         """The same network, which reads prefix and suffix in another order."""
         return replace(self, layout=layout)
+
+    def prefix_only(self) -> AutoregressivePrior:
+        """The same network as an autoregressive prior that does not see the text after a gap."""
+        return AutoregressivePrior(self.network, self.tokenizer, self.vocabulary)
 
     @property
     def device(self) -> torch.device:

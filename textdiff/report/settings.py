@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -28,7 +29,7 @@ class Entry:
         name: as the tables shall call it.
         checkpoint: folder, or the name of one that comes with textdiff; null: the world's perfect network.
         policy, steps: unmasking policy of a diffusion prior.
-        layout: of a fill-in-the-middle prior.
+        layout: of a fill-in-the-middle prior; "prefix": its network from the prefix alone.
         method: how posterior samples are drawn, by class; null: plain conditioning.
         target: checkpoint of the prior whose posterior is meant, or "world".
     """
@@ -37,7 +38,7 @@ class Entry:
     checkpoint: str | None = None
     policy: str | None = None
     steps: int | None = None
-    layout: Layout | None = None
+    layout: Layout | Literal["prefix"] | None = None
     method: PosteriorSampler | None = None
     target: str | None = None
 
@@ -112,7 +113,7 @@ class Settings:
             if entry.layout is not None:
                 if not isinstance(own, FillInMiddlePrior):
                     raise UserError(f"{entry.name}: only fill-in-the-middle has a layout, this is {own.label}")
-                own = own.with_layout(entry.layout)
+                own = own.prefix_only() if entry.layout == "prefix" else own.with_layout(entry.layout)
             target = truth if entry.target == "world" else None if entry.target is None else prior(entry.target)
             contestants.append(Contestant(entry.name, own, entry.method, target))
         if not contestants:
