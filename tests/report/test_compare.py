@@ -81,6 +81,7 @@ def test_it_prints_and_draws(found):
     for contestant in CONTESTANTS:
         assert shown.count(f"| {contestant.name} |") == 2
     assert len(json.loads(found.json())["standings"]) == len(CONTESTANTS)
+    assert found._repr_html_().count("<table>") == 2
     page = found.html(examples=2)
     assert "data:image/png;base64," in page and not re.search(r"(src|href)=\"(?!data:)", page)
     assert page.count("<table>") == 3 and found.figure().axes[0].get_legend() is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -12,7 +13,7 @@ from torch import Generator
 from textdiff.errors import UserError
 from textdiff.inference.importance import Importance
 from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
-from textdiff.samplers import LogProbKind
+from textdiff.samplers import LogProbKind, draw
 
 
 @final
@@ -43,22 +44,27 @@ class Resampled(PosteriorSampler):
         if self.particles < 1:
             raise UserError(f"particles is {self.particles}, expected 1 or more")
         started = time.perf_counter()
-        method = Importance() if self.method is None else self.method
-        sets = [posterior.sample(self.particles, method, generator=generator) for _ in range(n)]
+        method, size = Importance() if self.method is None else self.method, self.particles
+        if isinstance(method, Importance):  # its draws are independent: one batch
+            sets = [posterior.sample(n * size, method, generator=generator)]
+        else:
+            sets = [posterior.sample(size, method, generator=generator) for _ in range(n)]
         if not sets[0].has_evidence:
             raise UserError(f"{sets[0].label} does not estimate the evidence: choose Importance() or SMC()")
-        picked = [int(torch.multinomial(s.weights, 1, generator=generator)) if s.alive else 0 for s in sets]
-        tokens = torch.stack([s.tokens[i] for s, i in zip(sets, picked, strict=True)])
-        alive = torch.tensor([s.alive for s in sets])
+        weights = torch.cat([some.log_weights for some in sets]).view(n, size)
+        alive = (weights > -torch.inf).any(dim=1)
+        law = weights.masked_fill(~alive[:, None], 0.0).softmax(dim=1)
+        picked = torch.arange(n) * size + draw(law.log(), torch.rand(n, generator=generator, dtype=torch.float64))
+        tokens = torch.cat([some.tokens for some in sets])[picked]
         density, _ = posterior.log_density(tokens.to(posterior.prior.device))
-        evidence = torch.tensor([s.log_evidence for s in sets], dtype=torch.float64)
+        evidence = weights.logsumexp(dim=1) - math.log(size)
         return posterior.samples(
             tokens,
             torch.zeros(n, dtype=torch.float64).masked_fill(~alive, -torch.inf),
             (density.cpu() - evidence).masked_fill(~alive, -torch.inf),
-            torch.stack([s.nfe.sum() for s in sets]),
+            torch.cat([some.nfe for some in sets]).view(n, size).sum(dim=1),
             started=started,
-            label=f"one of {self.particles} by weight, {sets[0].label}",
+            label=f"one of {size} by weight, {sets[0].label}",
             exactness=self.exactness,
             kind=LogProbKind.GIVEN_ORDER,
             has_evidence=False,

@@ -145,6 +145,16 @@ class Comparison:
             rows.append([s.name, *cells, f"{sum(variety) / len(variety):.3f}" if variety else ""])
         return head, rows
 
+    def _examples(self, most: int) -> tuple[list[str], list[list[str]]]:
+        cells = [s.cells["text"].texts for s in self.standings]
+        truths = cells[0]["truths"][:most]
+        rows = [[truth, *(texts["fills"][i] for texts in cells)] for i, truth in enumerate(truths)]
+        return ["the author", *(s.name for s in self.standings)], rows
+
+    def _repr_html_(self) -> str:
+        """The tables, for notebooks."""
+        return f"<p>{escape(self._about())}</p>{_table(*self._likelihood())}{_table(*self._text())}"
+
     def json(self) -> str:
         """All figures as one JSON object."""
         return json.dumps(asdict(self), indent=1)
@@ -182,10 +192,7 @@ class Comparison:
         picture = io.BytesIO()
         self.figure().savefig(picture, format="png", dpi=120)
         image = base64.b64encode(picture.getvalue()).decode()
-        truths = self.standings[0].cells["text"].texts["truths"][:examples]
-        head = ["the author", *(s.name for s in self.standings)]
-        rows = [[truth, *(s.cells["text"].texts["fills"][i] for s in self.standings)] for i, truth in enumerate(truths)]
-        tables = "".join(_table(*table) for table in (self._likelihood(), self._text(), (head, rows)))
+        tables = "".join(_table(*table) for table in (self._likelihood(), self._text(), self._examples(examples)))
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>Comparison</title><style>'
             "body{font:15px/1.5 sans-serif;margin:2em;max-width:80em}table{border-collapse:collapse;margin:1.5em 0}"

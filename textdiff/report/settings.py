@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from textdiff.data import documents, held_out_gaps, held_out_sentences
-from textdiff.data.corpus import in_memory
+from textdiff.data.corpus import Corpus, in_memory
 from textdiff.data.middle import MARKS
+from textdiff.data.packing import cut
 from textdiff.errors import UserError
 from textdiff.metrics import TextScore
 from textdiff.priors import Automaton, DiffusionPrior, FillInMiddlePrior, NetworkPrior, PosteriorSampler, load, world
@@ -49,7 +51,7 @@ class Settings:
 
     Args:
         contestants: differences are taken to the first.
-        files: held-out text; the gaps are cut into it.
+        files: held-out text; the gaps are cut into it. What is too long for a model is read in passages.
         field: column of jsonl, csv and parquet files that holds the text, or several, as in "sentence1+sentence2".
         world: or the name of a world, which writes texts and knows the truth.
         gaps, gap_length: number of gaps, and tokens in each.
@@ -151,7 +153,9 @@ class Settings:
         texts = documents(self.files, self.field)
         if self.sentence is None:
             what, room = f"a gap of {self.gap_length} tokens", context - (longest - self.gap_length)
-            corpus = in_memory(texts, first.tokenizer)
+            whole = in_memory(texts, first.tokenizer)
+            pieces = cut(whole.offsets, room)
+            corpus = Corpus(whole.tokens, np.append(pieces[:, 0], pieces[-1:, 1]))
             items = held_out_gaps(corpus, first.vocabulary, self.gaps, self.gap_length, longest=room, seed=self.seed)
         else:
             what, room = f"{self.of} sentences, number {self.sentence} of at most {longest} tokens", context - longest
