@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from textdiff import cli
 from textdiff.data import held_out_gaps
 from textdiff.data.corpus import in_memory
 from textdiff.errors import UserError
-from textdiff.inference import BestOf, Importance, Resampled
+from textdiff.inference import SMC, BestOf, Importance, Resampled
 from textdiff.metrics import TextScore
 from textdiff.priors import DiffusionPrior, hmm, world
 from textdiff.report import compare as module
@@ -96,6 +98,17 @@ def test_what_is_finished_is_not_measured_again(items, tmp_path, monkeypatch):
     other = replace(contestants[0], name="other", prior=STORIES.with_policy("strided", 3))
     with pytest.raises(pytest.fail.Exception):
         compare([other], items, **options)
+
+
+def test_a_contestant_is_known_again_in_another_process():
+    code = (
+        "from tests.tiny import tiny; from textdiff.inference import SMC;"
+        "from textdiff.report.compare import Contestant;"
+        "print(Contestant('x', tiny(causal=True), SMC(0.5)).fingerprint)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert told.strip() == Contestant("y", TWIN, SMC(0.5)).fingerprint
+    assert told.strip() != Contestant("y", TWIN, SMC(0.4)).fingerprint
 
 
 def test_on_a_world_the_truth_is_known():

@@ -165,6 +165,7 @@ class Comparison:
         Quality is -log q of the true text, or on a world the distance to the true posterior.
         """
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator
 
         truth = any(s.kl is not None for s in self.standings)
         figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -178,8 +179,9 @@ class Comparison:
             mark, color = "os^Dv"[number // 10 % 5], f"C{number % 10}"
             axes.errorbar([seconds], [found.value], bars, capsize=2, label=s.name, marker=mark, color=color)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_xlabel(f"seconds for each of {self.about['fills']} fills")
         axes.set_ylabel("KL(q‖p), nats per gap" if truth else "-log q of the true text, nats per character")
         axes.grid(alpha=0.3)
