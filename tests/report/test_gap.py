@@ -13,6 +13,7 @@ from textdiff.errors import UserError
 from textdiff.inference import SMC, Importance
 from textdiff.priors import DiffusionPrior, arithmetic, grammar, hmm
 from textdiff.report import audit, audit_weights, world_items
+from textdiff.report.findings import Audit, Estimate, Row
 
 SMALL = {"gaps": 12, "gap_length": 3, "draws": 32}
 
@@ -99,3 +100,12 @@ def test_weights_towards_another_target() -> None:
 def test_mistakes_get_one_clear_line(make, message) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_the_figure_turns_around_where_the_sampler_errs_without_bound() -> None:
+    infinite, finite = Estimate(math.inf, math.nan), Estimate(0.3, 0.1)
+    rows = [Row("strided", "strided", 6.0, finite, infinite, finite), Row("entropy", "entropy", 3.0, finite, infinite)]
+    axes = Audit(tuple(rows), (), {}).figure().axes[0]
+    assert axes.get_ylabel().startswith("KL(p‖q)") and axes.get_legend_handles_labels()[1] == ["strided"]
+    mixed = Audit((*rows, Row("random", "random", 6.0, finite, finite, finite)), (), {}).figure().axes[0]
+    assert mixed.get_ylabel().startswith("KL(q‖p)") and mixed.get_legend_handles_labels()[1] == ["random"]

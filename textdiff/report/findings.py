@@ -129,20 +129,19 @@ class Audit:
         return json.dumps(asdict(self), indent=1)
 
     def figure(self) -> Figure:
-        """KL(q || p) against forward passes, a line for each policy."""
+        """KL(q || p), or KL(p || q) if that is infinite everywhere, against forward passes: a line for each policy."""
         from matplotlib.figure import Figure
 
+        qp = [(row, row.kl_qp) for row in self.rows if row.kl_qp is not None and math.isfinite(row.kl_qp.value)]
+        pq = [(row, row.kl_pq) for row in self.rows if row.kl_pq is not None and math.isfinite(row.kl_pq.value)]
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         axes = figure.add_subplot()
-        names = dict.fromkeys(row.policy for row in self.rows if row.kl_qp is not None)
-        for number, name in enumerate(names):
-            rows = sorted((r for r in self.rows if r.policy == name and r.kl_qp is not None), key=lambda r: r.nfe)
-            kl = [row.kl_qp for row in rows if row.kl_qp is not None]
-            x, y = [row.nfe for row in rows], [max(k.value, 0.0) for k in kl]
+        for number, name in enumerate(dict.fromkeys(row.policy for row, _ in qp or pq)):
+            points = sorted(((row.nfe, kl) for row, kl in qp or pq if row.policy == name), key=lambda point: point[0])
             axes.errorbar(
-                x,
-                y,
-                [k.error for k in kl],
+                [nfe for nfe, _ in points],
+                [max(kl.value, 0.0) for _, kl in points],
+                [kl.error for _, kl in points],
                 label=name,
                 linewidth=2 if name == "strided" else 1,
                 marker="os^Dv<>p*X"[number % 10],
@@ -152,7 +151,7 @@ class Audit:
             )
         axes.set_yscale("symlog", linthresh=0.1)
         axes.set_xlabel("forward passes for a fill")
-        axes.set_ylabel("KL(q‖p), nats per gap")
+        axes.set_ylabel(f"{'KL(q‖p)' if qp or not pq else 'KL(p‖q)'}, nats per gap")
         axes.set_title(f"Distance to the exact posterior: {self.about.get('world', '')}", fontsize=10)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, frameon=False)
