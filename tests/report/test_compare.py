@@ -95,6 +95,14 @@ def test_what_is_finished_is_not_measured_again(items, tmp_path, monkeypatch):
     first = compare(contestants, items, **options)
     monkeypatch.setattr(module, "_measured", lambda *arguments: pytest.fail("measured again"))
     assert str(compare(contestants, items, **options)) == str(first)
+    wider = options | {"longest": 9}
+    measured = []
+    monkeypatch.setattr(
+        module, "_measured", lambda measure, *rest: measured.append(measure) or first.standings[0].cells[measure]
+    )
+    compare(contestants[:1], items, **wider)
+    assert measured == ["open", "text"]
+    monkeypatch.setattr(module, "_measured", lambda *arguments: pytest.fail("measured again"))
     other = replace(contestants[0], name="other", prior=STORIES.with_policy("strided", 3))
     with pytest.raises(pytest.fail.Exception):
         compare([other], items, **options)

@@ -33,6 +33,15 @@ from textdiff.text import Canvas, Vocabulary
 Item = tuple[Canvas, Tensor]
 """A canvas of one row with one gap of known length, and the true text `[1, length]` that it was cut from."""
 
+MEASURES: dict[str, tuple[str, ...]] = {
+    "given": (),
+    "open": ("longest",),
+    "text": ("longest", "fills", "timed", "seed"),
+    "speed": ("fills", "timed", "seed"),
+    "truth": ("fills", "seed"),
+}
+"""What is measured, and the options on which it depends."""
+
 
 @dataclass(frozen=True, eq=False)
 class Contestant:
@@ -126,9 +135,11 @@ def compare(
     standings = []
     for contestant in contestants:
         found = {}
-        for measure in ("given", "open", "text", "speed", *(() if truth is None else ("truth",))):
+        for measure, needed in MEASURES.items():
+            if measure == "truth" and truth is None:
+                continue
             extra = {"speed": torch.get_num_threads(), "truth": truth and truth.name}.get(measure)
-            key = [contestant.fingerprint, data, measure, options, extra]
+            key = [contestant.fingerprint, data, measure, {name: options[name] for name in needed}, extra]
             path = None if cells is None else Path(cells, hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24])
             progress(f"{contestant.name}: {measure}")
             try:
