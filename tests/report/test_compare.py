@@ -244,6 +244,7 @@ def test_mistakes_of_the_command_are_one_line(changes, message, tmp_path, capsys
     assert status == 2 and not out and len(lines) == 1 and message in lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/compare/*.yaml")), ids=lambda path: path.name)
 def test_every_config_runs(path, tmp_path, capsys):
     """On little text, and with tiny networks in the place of those that have to be trained first."""
