@@ -10,7 +10,7 @@ Every token keeps its place in the text, whenever it is read: a middle stands ri
 opening mask where the last token before the gap stands, and what is behind a gap stands `ROOM` further on, for how long
 the gap is must not be told. So a middle continues its prefix as any text continues, which a network that reads from
 left to right can do already, and the suffix is there beside it. With positions counted as tokens are read, a network of
-5 M parameters did not learn within 1,000 steps to use the suffix at all (`checkpoints/stories-fim`).
+5 M parameters was after 1,000 steps worse with the suffix than without it (`checkpoints/stories-fim`).
 """
 
 from __future__ import annotations
