@@ -19,7 +19,7 @@ from textdiff.data.corpus import in_memory
 from textdiff.errors import UserError
 from textdiff.inference import SMC, BestOf, Importance, Resampled
 from textdiff.metrics import TextScore
-from textdiff.priors import DiffusionPrior, hmm, world
+from textdiff.priors import DiffusionPrior, hmm, table, world
 from textdiff.report import compare as module
 from textdiff.report.compare import Contestant, compare, opened
 from textdiff.report.contest import mean, ratio
@@ -148,6 +148,20 @@ def test_fills_by_weight_are_held_to_the_truth_by_a_bound():
     assert 0 < weighted.kl.value < plain.kl.value and alone.kl is None
     assert weighted.told_kl().startswith("≤ ") and not plain.told_kl().startswith("≤")
     assert found.figure().axes[0].get_ylabel().startswith("KL") and "MB for 8" in str(found)
+
+
+def test_a_fill_without_weight_is_infinitely_far_from_the_truth():
+    law = table({"ab": 3.0, "ba": 1.0, "aab": 2.0, "abb": 1.5})
+    coarse = DiffusionPrior(law, law.tokenizer, law.vocabulary, Strided(1))
+    found = compare(
+        [Contestant("one of 1", coarse, Resampled(particles=1), law)],
+        world_items(law, 2, 2),
+        fills=40,
+        timed=1,
+        truth=law,
+    )
+    assert found.standings[0].kl.value == float("inf") and "≤ inf" in str(found)
+    assert found.figure().axes[0].get_legend() is None
 
 
 def test_a_score_of_the_user(items):

@@ -197,7 +197,7 @@ def _truth(contestant: Contestant, truth: Automaton, items: Sequence[Item], fill
         alive = found.log_weights > -math.inf
         log_p = truth.score(canvas.repeat(fills), found.tokens).log_q
         assert log_p is not None
-        kl.append(float((found.log_q - log_p)[alive].mean()))
+        kl.append(float((found.log_q - log_p).mean()) if alive.all() else math.inf)  # a dead set draws from nowhere
         exact &= found.kind is LogProbKind.EXACT
     return Cell({"kl": kl}, {"bound": float(not exact)})
 
