@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+import textdiff as td
 from textdiff.errors import UserError
-from textdiff.evidence import Both, Likelihood, Observed
-from textdiff.priors import hmm
+from textdiff.evidence import Both, Contains, Likelihood, Observed, Question, Reward
+from textdiff.priors import DiffusionPrior, hmm, table, world
 from textdiff.text import Canvas
 
 
@@ -18,6 +19,14 @@ def tokenizer():
 
 def ones(tokens):
     return torch.ones(len(tokens))
+
+
+def constant(value):
+    return lambda tokens: torch.full((len(tokens),), value)
+
+
+def read(tokens):
+    raise AssertionError("tokens are enough")
 
 
 def test_fixed_tokens_unite(tokenizer) -> None:
@@ -33,14 +42,14 @@ def test_likelihoods_multiply_and_the_template_stays(tokenizer) -> None:
     assert isinstance(evidence, Both) and evidence.weighs
     assert str(evidence.template) == "a[gap:2]d"
     tokens = evidence.canvas(tokenizer).tokens.repeat(3, 1)
-    assert evidence.log_likelihood(tokens).tolist() == [3.0, 3.0, 3.0]
-    assert evidence.log_potential(tokens, tokens > 0).tolist() == [0.0, 0.0, 0.0]
+    assert evidence.log_likelihood(tokens, read).tolist() == [3.0, 3.0, 3.0]
+    assert evidence.log_potential(tokens, tokens > 0, read).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_look_ahead_is_asked_about_unfinished_texts(tokenizer) -> None:
     evidence = Observed("a[gap:2]d") & Likelihood(ones, lambda tokens, masked: masked.sum(dim=1).double())
     canvas = evidence.canvas(tokenizer)
-    assert evidence.log_potential(canvas.tokens, canvas.slots).tolist() == [2.0]
+    assert evidence.log_potential(canvas.tokens, canvas.slots, read).tolist() == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +59,15 @@ def test_a_look_ahead_is_asked_about_unfinished_texts(tokenizer) -> None:
         (lambda t: Observed(Observed("a[gap:2]b").canvas(t).repeat(2)), "2 rows"),
         (lambda t: (Observed("a[gap:2]b") & Observed("a[gap:1-2]b")).canvas(t), "open length"),
         (lambda t: (Observed("a[gap:2]b") & Observed("a[gap:2]c")).canvas(t), "contradict each other at token 4"),
-        (lambda t: Likelihood(lambda x: torch.full((len(x),), math.nan)).log_likelihood(torch.ones(2, 3)), "gave nan"),
-        (lambda t: Likelihood(lambda x: torch.full((len(x),), math.inf)).log_likelihood(torch.ones(2, 3)), "gave inf"),
-        (lambda t: Likelihood(lambda x: 3.0).log_likelihood(torch.ones(2, 3)), "gave float for 2 texts"),
+        (
+            lambda t: Likelihood(lambda x: torch.full((len(x),), math.nan)).log_likelihood(torch.ones(2, 3), read),
+            "gave nan",
+        ),
+        (
+            lambda t: Likelihood(lambda x: torch.full((len(x),), math.inf)).log_likelihood(torch.ones(2, 3), read),
+            "gave inf",
+        ),
+        (lambda t: Likelihood(lambda x: 3.0).log_likelihood(torch.ones(2, 3), read), "gave float for 2 texts"),
     ],
 )
 def test_mistakes_get_one_clear_line(make, message, tokenizer) -> None:
@@ -65,3 +80,74 @@ def test_a_canvas_is_evidence(tokenizer) -> None:
     canvas = Observed("a[gap:2]d").canvas(tokenizer)
     again = Observed(Canvas.of(canvas.tokens, tokenizer.mask_token_id))
     assert torch.equal(again.canvas(tokenizer).gap, canvas.gap) and again.template is None
+
+
+def test_a_question_is_a_template() -> None:
+    assert str(Question("6 - 4 = ?").template) == "6 - 4 = ?\n[gap:1-32]\n[gap:1-8]"
+    assert str(Question("6 - 4 = ?", answer="2").template) == "6 - 4 = ?\n[gap:1-32]\n2"
+    assert str(Question("6 - 4 = ?", rationale="6 - 4 = 2").template) == "6 - 4 = ?\n6 - 4 = 2\n[gap:1-8]"
+    story = Question("Who?", rationale="", context="A dog\nran.", room=(td.Gap(1, 8), td.Gap(2, 4)))
+    assert str(story.template) == "A dog ran.\nWho?\n[gap:2-4]"
+    with pytest.raises(UserError, match="nothing to seek"):
+        Question("6?", answer="6", rationale="6")
+    with pytest.raises(UserError, match="the question is empty"):
+        Question(" ")
+
+
+def test_the_rationales_of_an_answer_have_their_posterior() -> None:
+    """Two orders of the terms, equally likely; each conditioning draws both."""
+    law = world("arithmetic")
+    network = DiffusionPrior(law, law.tokenizer, law.vocabulary).with_policy("left-to-right")
+    drawn = network.given(Question("6 - 0 - 4 = ?", answer="2")).sample(40, generator=0)
+    found = [fill.fills[0] for fill in drawn]
+    assert set(found) == {"6 - 0 = 6, 6 - 4 = 2", "6 - 4 = 2, 2 - 0 = 2"} and 8 < found.count(found[0]) < 32
+    both = network.given(Question("6 - 0 - 4 = ?")).sample(3, generator=0)
+    assert {fill.fills[1] for fill in both} == {"2"}
+
+
+def test_a_reward_tilts_the_posterior() -> None:
+    """exp(score / temperature) against enumeration, for each method that weighs."""
+    law = table({"xay": 1.0, "xby": 2.0, "xcy": 1.0, "xabcy": 4.0})
+    prior = DiffusionPrior(law, law.tokenizer, law.vocabulary)
+    reward = Reward(lambda fills: [float("abc".index(fill)) for fill in fills], temperature=0.5, gap=0)
+    posterior = prior.given(Observed("x[gap:1]y") & reward)
+    raw = {"a": 0.25, "b": 0.5 * math.exp(2), "c": 0.25 * math.exp(4)}
+    for method in (td.Importance(), td.SMC(), td.MetropolisHastings(sweeps=20)):
+        drawn = posterior.sample(2000, method, generator=0)
+        weights = drawn.log_weights.softmax(0)
+        for fill, mass in raw.items():
+            share = sum(w for found, w in zip(drawn, weights.tolist(), strict=True) if found.fills[0] == fill)
+            assert share == pytest.approx(mass / sum(raw.values()), abs=0.03), method
+    whole = Reward(lambda texts: [-math.inf if "b" in text else 0.0 for text in texts])
+    assert {
+        fill.text for fill in prior.given(Observed("x[gap:1]y") & whole).sample(50, td.Rejection(), generator=0)
+    } == {
+        "xay",
+        "xcy",
+    }
+    constrained = prior.given(Observed("x[gap:1-3]y") & reward_of_length & Contains("abc"))
+    assert {fill.fills[0] for fill in constrained.sample(20, td.Importance(), generator=0)} == {"abc"}
+
+
+reward_of_length = Reward(lambda texts: torch.tensor([float(len(text)) for text in texts]))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda texts: 1 / 0, "the niceness failed for 'x[abc]y': ZeroDivisionError: division by zero"),
+        (lambda texts: [1.0], "gave a result of shape \\[1\\] for 8 texts"),
+        (lambda texts: [math.nan] * len(texts), "gave nan for 'x[abc]y'"),
+        (lambda texts: "no", "the niceness failed for"),
+    ],
+)
+def test_a_reward_that_fails_names_the_text(function, message) -> None:
+    law = table({"xay": 1.0, "xby": 2.0, "xcy": 1.0})
+    prior = DiffusionPrior(law, law.tokenizer, law.vocabulary)
+    with pytest.raises(UserError, match=message) as error:
+        prior.given(Observed("x[gap:1]y") & Reward(function, name="niceness")).sample(8, td.Importance(), generator=0)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="about gap 3, but there are 1"):
+        prior.given(Observed("x[gap:1]y") & Reward(len, gap=3)).sample(2, td.Importance(), generator=0)
+    with pytest.raises(UserError, match="above 0"):
+        Reward(len, temperature=0)

@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textdiff.errors import UserError as UserError
+    from textdiff.evidence import Contains as Contains
+    from textdiff.evidence import Excludes as Excludes
+    from textdiff.evidence import Length as Length
     from textdiff.evidence import Likelihood as Likelihood
     from textdiff.evidence import Observed as Observed
+    from textdiff.evidence import Ordered as Ordered
+    from textdiff.evidence import Question as Question
+    from textdiff.evidence import Regex as Regex
+    from textdiff.evidence import Reward as Reward
     from textdiff.inference import SMC as SMC
     from textdiff.inference import Beam as Beam
     from textdiff.inference import BestOf as BestOf
@@ -48,20 +55,27 @@ _ROOM_OF = {
     "BlockGibbs": "inference",
     "Canvas": "text",
     "Conditioning": "priors",
+    "Contains": "evidence",
     "Contestant": "report.compare",
     "DiffusionPrior": "priors",
     "Exact": "inference",
+    "Excludes": "evidence",
     "FillInMiddlePrior": "priors",
     "Gap": "text",
     "Importance": "inference",
+    "Length": "evidence",
     "Likelihood": "evidence",
     "MetropolisHastings": "inference",
     "Observed": "evidence",
+    "Ordered": "evidence",
     "POLICIES": "samplers",
     "ParticleGibbs": "inference",
     "Posterior": "priors",
     "Prior": "priors",
+    "Question": "evidence",
+    "Regex": "evidence",
     "Rejection": "inference",
+    "Reward": "evidence",
     "SMC": "inference",
     "Tempering": "samplers",
     "Template": "text",

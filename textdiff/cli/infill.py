@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import operator
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from textdiff.cli.terminal import progress, write
 from textdiff.errors import UserError
 
 if TYPE_CHECKING:
+    from textdiff.evidence import Evidence
     from textdiff.report import Answer
 
 NOTES = """\
@@ -31,6 +34,9 @@ examples:
   textdiff infill "Lily lost her red ball. [gap] She was happy again." --n 4 --seed 0
   textdiff infill "Tom had a [gap:2]. He liked to [gap:3-8]." --policy entropy --steps 4
   textdiff infill "Lily lost her ball. [gap] She was happy." --baseline
+  textdiff infill "The wedding is at [gap:4-6] on Sunday." --regex "[0-9]{1,2}:[0-9][0-9]"
+  textdiff infill "Lily went to the park. [gap] She was happy." --contains dog --contains ball --n 4
+  textdiff infill --question "6 - 0 - 4 = ?" --checkpoint arithmetic --n 4
   textdiff infill - --json < story.txt
 """
 
@@ -81,16 +87,34 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         priors = [load(checkpoint) for checkpoint in checkpoints]
         if options.policy is not None or options.steps is not None:
             priors[0] = priors[0].with_policy(options.policy, options.steps)
+        constraint = _constraint(options)
         answers = []
         for prior, checkpoint in zip(priors, checkpoints, strict=True):
             watch = stage(f"filling with {Path(checkpoint).name}", slots)
             with _blamed_on(checkpoint, options.n):
                 answers.append(
                     Answer.of(
-                        prior, text, options.n, checkpoint=checkpoint, seed=seed, tempering=tempering, watch=watch
+                        prior,
+                        text,
+                        options.n,
+                        constraint=constraint,
+                        checkpoint=checkpoint,
+                        seed=seed,
+                        tempering=tempering,
+                        watch=watch,
                     )
                 )
     return answers
+
+
+def _constraint(options: argparse.Namespace) -> Evidence | None:
+    """What the options ask of the first fill."""
+    from textdiff.evidence import Contains, Excludes, Regex
+
+    rules: list[Evidence] = [Contains(options.contains)] if options.contains else []
+    rules += [Excludes(options.excludes)] if options.excludes else []
+    rules += [Regex(options.regex)] if options.regex is not None else []
+    return reduce(operator.and_, rules) if rules else None
 
 
 def _policies() -> str:
@@ -118,6 +142,11 @@ def _infill_parser() -> Parser:
     )
     add("--top-p", type=number(0, 1), default=1.0, metavar="P", help="draw only from so much probability (default 1)")
     add("--top-k", type=whole(1), metavar="N", help="draw only from so many likeliest tokens (default: all)")
+    add("--contains", action="append", default=[], metavar="WORD", help="the first fill contains this word; repeat it")
+    add("--excludes", action="append", default=[], metavar="WORD", help="the first fill does not contain this word")
+    add("--regex", metavar="PATTERN", help="the first fill matches this regular expression from beginning to end")
+    add("--question", metavar="TEXT", help="fill the rationale and the answer of a question, in place of a text")
+    add("--answer", metavar="TEXT", help="the answer of --question: fill its rationale alone")
     add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the autoregressive twin's answer beside it")
     add("--show-steps", action="store_true", help="show which tokens each step revealed")
     add("--json", action="store_true", help="print one JSON object and nothing else")
@@ -127,6 +156,14 @@ def _infill_parser() -> Parser:
 def _text(options: argparse.Namespace) -> str:
     """The text that was asked about."""
     text, baseline = options.text, options.baseline
+    if options.question is not None:
+        from textdiff.evidence import Question
+
+        if text is not None:
+            raise UserError("there are a text and a --question: give one of them")
+        return str(Question(options.question, answer=options.answer).template)
+    if options.answer is not None:
+        raise UserError("--answer goes with --question: give both")
     if text is None and isinstance(baseline, str) and ("[gap" in baseline or baseline == "-"):
         text, options.baseline = baseline, True  # a text that stands where --baseline takes a folder
     if text is None:

@@ -34,12 +34,12 @@ class Beam(PosteriorSampler):
         Raises:
             UserError: `n` is above `width`, the prior does not go from left to right, or it draws lengths beforehand.
         """
-        prior, evidence = posterior.prior, posterior.evidence
+        prior = posterior.prior
         if not 1 <= n <= self.width:
             raise UserError(f"n is {n} and the beam {self.width} wide: ask for at most as many fills as it is wide")
         if not isinstance(prior, AutoregressivePrior | FillInMiddlePrior):
             raise UserError(f"a beam goes from left to right, {prior.label} does not: give an autoregressive prior")
-        if evidence.weighs or posterior.target is not prior:
+        if posterior.weighs or posterior.target is not prior:
             raise UserError("a beam follows the sampler's own law: leave out target and likelihood, or use BestOf()")
         canvas = posterior.canvas.repeat(self.width)
         if isinstance(prior, AutoregressivePrior) and (canvas.minimum < canvas.maximum).any():

@@ -28,7 +28,7 @@ class Exact(PosteriorSampler):
         world = posterior.target
         if not isinstance(world, Automaton):
             raise UserError(f"exact draws need an exact world as the target, this is {world.label}: use Importance()")
-        if posterior.evidence.weighs:
+        if posterior.weighs:
             raise UserError("exact draws heed fixed tokens only: give method=Importance() for a likelihood")
         started = time.perf_counter()
         canvas = posterior.canvas.to(world.device)

@@ -59,14 +59,21 @@ def log_weights(posterior: Posterior, drawn: Trajectory, tempered: bool = False)
         UserError: the draws or the target have no density.
     """
     if posterior.own_law and not tempered:  # the density cancels
-        return posterior.evidence.log_likelihood(drawn.tokens), 0
+        weights = posterior.evidence.log_likelihood(drawn.tokens, posterior.read)
+        if posterior.canvas.lattice is None:
+            return weights, 0
+        if drawn.log_excess is not None:
+            return weights + drawn.log_excess, 0
     if drawn.log_q is None:
         raise UserError(
             f"draws of {posterior.prior.label} have no density, so they cannot be weighted: choose a policy whose "
             "order does not look at the drawn tokens, such as 'strided'"
         )
     density, passes = posterior.log_density(drawn.tokens)
-    return density - drawn.log_q, passes
+    weights = density - drawn.log_q
+    if drawn.log_excess is not None:
+        weights = weights.masked_fill(drawn.log_excess == -torch.inf, -torch.inf)
+    return weights, passes
 
 
 def pareto_k(log_weights: Tensor) -> float:

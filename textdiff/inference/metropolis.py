@@ -64,6 +64,8 @@ class MetropolisHastings(PosteriorSampler):
             new, passes = posterior.log_density(there.tokens)
             ratio = new - density + back.log_q - there.log_q
             ratio = ratio.where(density > -torch.inf, torch.zeros_like(ratio))  # from where the target has no mass: go
+            if there.log_excess is not None:
+                ratio = ratio.masked_fill(there.log_excess == -torch.inf, -torch.inf)
             chance = torch.rand(n, generator=generator, dtype=torch.float64).to(ratio.device)
             accept = chance.log() < ratio
             tokens = torch.where(accept[:, None], there.tokens, tokens)
@@ -111,7 +113,7 @@ class BlockGibbs(PosteriorSampler):
         """
         if self.sweeps < 1 or self.block < 1:
             raise UserError(f"{self.sweeps} sweeps of blocks of {self.block}: expected 1 or more of each")
-        if posterior.target is not posterior.prior or posterior.evidence.weighs:
+        if posterior.target is not posterior.prior or posterior.weighs:
             raise UserError(
                 "block Gibbs accepts every draw, so it can neither aim at another target nor heed a likelihood: use "
                 "MetropolisHastings()"
@@ -142,7 +144,8 @@ def masked_again(posterior: Posterior, tokens: Tensor, chosen: Tensor) -> Canvas
     """Complete texts `[n, length]` with some of their slots masked, as gaps of exact length."""
     canvas = Canvas.of(tokens.masked_fill(chosen, posterior.prior.vocabulary.mask), posterior.prior.vocabulary.mask)
     word_start = posterior.canvas.word_start & chosen
-    return Canvas(canvas.tokens, canvas.observed, canvas.gap, canvas.minimum, word_start)
+    lattice = posterior.canvas.lattice
+    return Canvas(canvas.tokens, canvas.observed, canvas.gap, canvas.minimum, word_start, lattice)
 
 
 def _number(posterior: Posterior, tokens: Tensor) -> Tensor:

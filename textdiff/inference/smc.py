@@ -162,10 +162,10 @@ class Particles:
                 self.passes += passes
         if posterior.evidence.weighs:
             if done.any():
-                worth[done] += posterior.evidence.log_likelihood(tokens[done])
+                worth[done] += posterior.evidence.log_likelihood(tokens[done], posterior.read)
             if not done.all():
-                worth[~done] += posterior.evidence.log_potential(tokens[~done], masked[~done])
-        return worth
+                worth[~done] += posterior.evidence.log_potential(tokens[~done], masked[~done], posterior.read)
+        return worth + progress.log_excess + progress.log_ahead
 
     def _partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
         """What the target knows of partly filled texts, see `Prior.log_partial`."""

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, seeded
-from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, Watch
-from textdiff.text import Canvas, Filled, Template, decode, encode
+from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, Watch, satisfiable
+from textdiff.text import Canvas, Filled, Lattice, Template, decode, encode
 
 if TYPE_CHECKING:
     from textdiff.priors.prior import Prior
@@ -66,6 +66,11 @@ class Posterior:
             raise UserError("proposal and target have different tokenizers: give two priors that were trained together")
         for prior in {id(p): p for p in (self.prior, self.target)}.values():
             prior.check_canvas(canvas)
+        if rules := self.evidence.rules(canvas, self.prior.tokenizer):
+            lattice = Lattice.of(rules, str(self.evidence))
+            canvas = replace(canvas, lattice=lattice)
+            if not satisfiable(canvas, self.prior.vocabulary):
+                raise UserError(f"no fill of the gaps satisfies what is asked for: {lattice.words}; {_room(canvas)}")
         object.__setattr__(self, "canvas", canvas.to(self.prior.device))
 
     @property
@@ -79,10 +84,24 @@ class Posterior:
         return self.target is self.prior and not self.prior.tractable
 
     @property
+    def weighs(self) -> bool:
+        """Whether texts that agree with the fixed tokens differ in likelihood, or some of them are ruled out."""
+        return self.evidence.weighs or self.canvas.lattice is not None
+
+    def log_likelihood(self, tokens: Tensor) -> Tensor:
+        """log p(y | x) of complete texts `[n, length]`, float64 `[n]`; -inf where a constraint is not satisfied."""
+        found = self.evidence.log_likelihood(tokens, self.read)
+        if self.canvas.lattice is not None:
+            found = found.masked_fill(~self.canvas.lattice.accepts(tokens), -math.inf)
+        return found
+
+    @property
     def description(self) -> str:
         """The target in words."""
         law = "posterior under the joint of" if self.target.tractable else "law of the sampler"
-        return f"{law} {self.target.label}{', weighted by the likelihood' if self.evidence.weighs else ''}"
+        weighted = ", weighted by the likelihood" if self.evidence.weighs else ""
+        given = ", given the constraints" if self.canvas.lattice is not None else ""
+        return f"{law} {self.target.label}{weighted}{given}"
 
     def sample(
         self, n: int = 1, method: PosteriorSampler | None = None, *, generator: Generator | int | None = None
@@ -111,8 +130,9 @@ class Posterior:
         parts, passes = [], 0
         for rows in chunks(len(tokens), tokens.shape[1]):
             some = tokens[rows].to(self.target.device)
-            density, passes = self.target.log_density(self.canvas.repeat(len(some)).to(self.target.device), some)
-            parts.append(density.to(tokens.device) + self.evidence.log_likelihood(tokens[rows]))
+            canvas = self.canvas.free().repeat(len(some)).to(self.target.device)
+            density, passes = self.target.log_density(canvas, some)
+            parts.append(density.to(tokens.device) + self.log_likelihood(tokens[rows]))
         return torch.cat(parts), passes
 
     def log_prob(self, fill: str | Sequence[str] | Tensor, *, generator: Generator | int | None = 0) -> Scored:
@@ -179,12 +199,14 @@ class Posterior:
             for rows in ([slice(0, n)] if watch is not None else chunks(n, length))
         ]
         log_q = [part.log_q for part in parts if part.log_q is not None]
+        excess = [part.log_excess for part in parts if part.log_excess is not None]
         return Trajectory(
             torch.cat([part.tokens for part in parts]),
             torch.cat(log_q) if log_q else None,
             parts[0].kind,
             torch.cat([part.nfe for part in parts]),
             torch.cat([part.steps for part in parts]),
+            torch.cat(excess) if excess else None,
         )
 
     def read(self, tokens: Tensor) -> tuple[Filled, ...]:
@@ -241,7 +263,10 @@ class Posterior:
 @final
 @dataclass(frozen=True)
 class Conditioning(PosteriorSampler):
-    """The amortized sampler as it is: independent, equally weighted draws given the fixed tokens.
+    """The amortized sampler as it is: independent draws given the fixed tokens, equally weighted.
+
+    Under hard constraints all draws satisfy them, and their weights make them draws of the sampler's law given that it
+    does: what the constraints make likelier shows there.
 
     Args:
         tempering: sharpens each draw; unless it is neutral they are no longer posterior samples.
@@ -256,7 +281,8 @@ class Conditioning(PosteriorSampler):
         """Draw `n` samples.
 
         Raises:
-            UserError: the evidence has a likelihood, which plain conditioning cannot heed.
+            UserError: the evidence has a likelihood, which plain conditioning cannot heed; or a constraint, and the
+                prior is no denoiser or its policy has no log-probability.
         """
         if posterior.evidence.weighs:
             raise UserError(
@@ -264,19 +290,31 @@ class Conditioning(PosteriorSampler):
                 "give method=Importance() or another of textdiff.inference"
             )
         started = time.perf_counter()
+        constrained = posterior.canvas.lattice is not None
         drawn = posterior.propose(n, generator, self.tempering, self.watch)
+        if constrained and drawn.log_excess is None:
+            raise UserError(
+                f"draws of {posterior.prior.label} do not heed constraints: give method=Importance() or Rejection(), "
+                "or a diffusion prior whose policy has a log-probability, such as 'strided'"
+            )
         return posterior.samples(
             drawn.tokens,
-            None,
+            drawn.log_excess,
             drawn.log_q,
             drawn.nfe,
             started=started,
             label=posterior.prior.label,
             exactness=self.exactness,
-            target=f"the sampler's own law ({posterior.prior.label})",
+            target=f"the sampler's own law ({posterior.prior.label}){', given the constraints' if constrained else ''}",
             kind=drawn.kind,
-            has_evidence=False,
+            has_evidence=constrained,
         )
+
+
+def _room(canvas: Canvas) -> str:
+    """The room that the gaps of a canvas of one row give, in words."""
+    bounds = zip(canvas.minimum[0].tolist(), canvas.maximum[0].tolist(), strict=True)
+    return f"there is room for {', '.join(f'{least} to {most}' for least, most in bounds)} tokens"
 
 
 def chunks(rows: int, length: int) -> Iterator[slice]:

@@ -125,7 +125,7 @@ class Prior(ABC):
 
     def infill(
         self,
-        text: str,
+        text: str | Evidence,
         n: int = 1,
         *,
         steps: int | None = None,
@@ -140,7 +140,8 @@ class Prior(ABC):
 
         Args:
             text: a template such as `"Lily lost her ball. [gap] She was happy."`; `[gap:12]` is exactly 12 tokens,
-                `[gap:4-16]` between 4 and 16, `[gap]` between 1 and 32; `\\[gap]` is the word itself.
+                `[gap:4-16]` between 4 and 16, `[gap]` between 1 and 32; `\\[gap]` is the word itself. Or evidence,
+                such as `Observed("She ate [gap].") & Contains("pie")`: every fill satisfies its hard constraints.
             n: number of fills.
             steps: most denoising steps; fewer are faster and less faithful.
             policy: which tokens to reveal in each step, by object or name (see `textdiff.samplers.POLICIES`).

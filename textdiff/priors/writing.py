@@ -102,7 +102,9 @@ def written(
     noise = streams.uniforms(everybody, torch.ones_like(everybody))[0]
     while True:
         if steer is not None:
-            parents = steer(Progress(writing.tokens, writing.masked, writing.slot_log_q, writing.length_log_q))
+            zeros = torch.zeros_like(writing.length_log_q)  # nothing is constrained here
+            progress = Progress(writing.tokens, writing.masked, writing.slot_log_q, writing.length_log_q, zeros, zeros)
+            parents = steer(progress)
             if parents is not None:
                 writing.select(parents)
         ask = writing.ask()

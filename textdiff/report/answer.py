@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from textdiff.evidence import Evidence, Observed
 from textdiff.priors import AutoregressivePrior, DiffusionPrior, Prior, WeightedSamples
 from textdiff.report.viewer import Denoising, Recorder
 from textdiff.samplers import NEUTRAL, POLICIES, LogProbKind, Tempering, Watch
@@ -50,19 +51,24 @@ class Answer:
         text: str,
         n: int,
         *,
+        constraint: Evidence | None = None,
         checkpoint: str,
         seed: int,
         tempering: Tempering = NEUTRAL,
         watch: Watch,
     ) -> Answer:
-        """Fill the gaps of a text `n` times, see `Prior.infill`; `watch` is called after each step."""
+        """Fill the gaps of a text `n` times, see `Prior.infill`; `watch` is called after each step.
+
+        A `constraint` is satisfied by every fill.
+        """
         recorder = Recorder()
 
         def both(tokens: Tensor, revealed: Tensor) -> None:
             recorder(tokens, revealed)
             watch(tokens, revealed)
 
-        fills = prior.infill(text, n, seed=seed, **asdict(tempering), watch=both)
+        evidence = text if constraint is None else Observed(text) & constraint
+        fills = prior.infill(evidence, n, seed=seed, **asdict(tempering), watch=both)
         policy = "left-to-right"
         if isinstance(prior, DiffusionPrior):
             policy = next((name for name, kind in POLICIES.items() if kind is type(prior.policy)), prior.label)
@@ -93,9 +99,21 @@ class Answer:
         caveats = []
         if self.fills.kind is LogProbKind.NONE:
             caveats.append("not posterior samples: the order of filling looks at the drawn tokens")
+        if self.weights is not None and len(self.fills) > 1:
+            caveats.append(
+                "all fills satisfy the constraints; weighted as shown they are draws of the sampler's law given that, "
+                f"worth {self.fills.ess:.1f} of {len(self.fills)} unweighted ones"
+            )
         if not self.tempering.neutral:
             caveats.append(f"not posterior samples: {self.tempering}")
         return tuple(caveats)
+
+    @property
+    def weights(self) -> list[float] | None:
+        """Share of each fill in the law given the constraints; None where all weigh the same."""
+        if not self.fills.has_evidence or not self.fills.alive:
+            return None
+        return list(self.fills.log_weights.softmax(dim=0).tolist())
 
     def as_json(self, show_steps: bool = False) -> dict[str, Any]:
         """What `textdiff infill --json` prints; lists have one item per fill."""
@@ -111,6 +129,7 @@ class Answer:
             "texts": fills.texts,
             "fills": [list(filled.fills) for filled in fills],
             "kind": str(fills.kind),
+            "weights": self.weights,
             "log_q": None if fills.log_q is None else fills.log_q.tolist(),
             "tokens": [denoising.tokens for denoising in denoisings],
             "steps": [denoising.steps for denoising in denoisings],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count, zip_longest
+from itertools import count, repeat, zip_longest
 from pathlib import Path
 
 from rich.columns import Columns
@@ -46,25 +46,27 @@ def show(answers: Sequence[Answer], width: int, *, plain: bool = False, steps: b
 
 def _fills(answer: Answer, plain: bool, steps: bool) -> Iterator[RenderableType]:
     """Each fill in its place, numbered, with its figures."""
-    for number, denoising in enumerate(answer.denoisings, 1):
+    shares = answer.weights if len(answer.fills) > 1 else None
+    for number, (denoising, share) in enumerate(zip(answer.denoisings, shares or repeat(None), strict=False), 1):
         text = Text()
         for piece, gap in segments(answer.template, denoising.filled):
             text.append(visible(piece if gap is None or not plain else f"[{piece}]"), QUIET if gap is None else FILL)
         block = Table.grid(padding=(0, 1))
         block.add_column(justify="right", width=len(str(len(answer.denoisings))), style=QUIET)
         block.add_column(overflow="fold")
-        block.add_row(str(number), Group(text, *(_steps(denoising) if steps else ()), _figures(denoising)))
+        block.add_row(str(number), Group(text, *(_steps(denoising) if steps else ()), _figures(denoising, share)))
         yield Padding(block, (0, 0, 1, 0))
 
 
-def _figures(denoising: Denoising) -> RenderableType:
+def _figures(denoising: Denoising, share: float | None = None) -> RenderableType:
     """Two groups of figures, beneath each other where there is no room for both."""
     work = Text(f"{denoising.tokens} tokens, {denoising.steps} steps, {denoising.nfe} NFE", QUIET)
     if denoising.log_q is None:
         return Columns([Text("no log q", QUIET), work], padding=(0, 2))
     per_token = denoising.log_q / max(1, denoising.tokens)
     score = Text.assemble(f"log q {denoising.log_q:.2f} nats", (f", {per_token:.2f} per token", QUIET))
-    return Columns([score, work], padding=(0, 2))
+    weight = [] if share is None else [Text(f"weight {share:.3f}")]
+    return Columns([*weight, score, work], padding=(0, 2))
 
 
 def _steps(denoising: Denoising) -> Iterator[RenderableType]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textdiff.errors import UserError
 from textdiff.samplers.adaptive import EntropyBounded, Threshold
 from textdiff.samplers.confidence import Entropy, Margin, SampledConfidence, TopProbability
+from textdiff.samplers.constrained import satisfiable
 from textdiff.samplers.denoise import Progress, Steer, Trajectory, Watch, path_log_prob, sample, steered
 from textdiff.samplers.draw import NEUTRAL, Tempering, draw
 from textdiff.samplers.lengths import length_log_probs
@@ -38,6 +39,7 @@ __all__ = [
     "length_log_probs",
     "path_log_prob",
     "sample",
+    "satisfiable",
     "steered",
 ]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from textdiff.diffusion import Denoiser
 from textdiff.errors import UserError
+from textdiff.samplers.constrained import Constrained
 from textdiff.samplers.draw import NEUTRAL, Streams, Tempering, draw
 from textdiff.samplers.lengths import by_gap, count_tokens, length_log_probs, rank_and_size
 from textdiff.samplers.policy import LogProbKind, State, UnmaskingPolicy
@@ -27,12 +28,17 @@ class Progress:
         masked: bool `[batch, length]`, slots that are still to be filled.
         slot_log_q: float64 `[batch, length]`, log-probability with which each slot was filled, 0 elsewhere.
         length_log_q: float64 `[batch]`, log-probability of the lengths that were drawn.
+        log_excess: float64 `[batch]`, see `Trajectory`, of what was drawn so far.
+        log_ahead: float64 `[batch]`, log of the share of what may follow that the canvas's lattice allows, as far as
+            the last step knew; up to a constant.
     """
 
     tokens: Tensor
     masked: Tensor
     slot_log_q: Tensor
     length_log_q: Tensor
+    log_excess: Tensor
+    log_ahead: Tensor
 
 
 Steer = Callable[[Progress], Tensor | None]
@@ -50,6 +56,9 @@ class Trajectory:
         kind: the policy's claim about `log_q`.
         nfe: `[batch]`, forward passes that each row took part in.
         steps: `[batch]`, those of them that revealed tokens; one more is spent on a row with a gap of unknown length.
+        log_excess: float64 `[batch]`, nats: what the sampler without the canvas's lattice gives to the same trajectory,
+            less `log_q`. It is the weight that turns draws which satisfy the lattice into draws of the sampler's law
+            given that they do; -inf where earlier draws had left nothing that does. None without a lattice or density.
     """
 
     tokens: Tensor
@@ -57,6 +66,7 @@ class Trajectory:
     kind: LogProbKind
     nfe: Tensor
     steps: Tensor
+    log_excess: Tensor | None = None
 
 
 @torch.no_grad()
@@ -157,19 +167,21 @@ def _denoise(
     """Draw the fills; rows that are `forced` walk the same way with the tokens of the `target`."""
     vocabulary = vocabulary.to(canvas.tokens.device)
     streams = Streams.of(generator, canvas.slots)
-    tokens, gap, length_log_q, nfe = _set_lengths(denoiser, canvas, vocabulary, streams, target, forced)
+    tokens, gap, length_log_q, excess, nfe = _set_lengths(denoiser, canvas, vocabulary, streams, target, forced)
+    ahead = -excess
     if watch is not None and nfe.any():
         watch(tokens.clone(), canvas.slots & (gap < 0))
 
+    all_forced = target is not None and forced is not None and bool(forced.all())
     masked, steps = gap >= 0, torch.zeros_like(nfe)
     slot_log_q = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
     turn = nfe.clone()  # of a row's place in the batch, not of what stands there: a copy of a row draws afresh
     while True:
         if steer is not None:
-            parents = steer(Progress(tokens, masked, slot_log_q, length_log_q))
+            parents = steer(Progress(tokens, masked, slot_log_q, length_log_q, excess, ahead))
             if parents is not None:
-                tokens, gap, masked, slot_log_q, length_log_q, nfe, steps = (
-                    x[parents] for x in (tokens, gap, masked, slot_log_q, length_log_q, nfe, steps)
+                tokens, gap, masked, slot_log_q, length_log_q, excess, ahead, nfe, steps = (
+                    x[parents] for x in (tokens, gap, masked, slot_log_q, length_log_q, excess, ahead, nfe, steps)
                 )
         if not len(rows := masked.any(dim=1).nonzero()[:, 0]):
             break
@@ -179,30 +191,40 @@ def _denoise(
         law = denoiser.log_probs(tokens[rows], canvas.observed[rows], where)
         law = _normalised(law, vocabulary.forbidden | inside_word)
         noise, order_noise = streams.uniforms(rows, turn[rows])
-        drawn = None
-        if policy.kind is LogProbKind.NONE:
-            drawn = tokens[rows].masked_scatter(where, draw(tempering(law), noise[where]))
-        state = State(tokens[rows], where, gap[rows], rank[rows], size[rows], law.detach(), order_noise, drawn)
+        drawn, before = None, None
+        tempered = tempering(law) if policy.kind is LogProbKind.NONE or canvas.lattice is not None else law
+        if canvas.lattice is not None:
+            before = Constrained(canvas.lattice, tokens[rows], where, tempered)
+            mass = before.mass()
+            if not tempering.neutral and (mass == -torch.inf).any():
+                raise UserError(f"too little is left to draw from for {canvas.lattice.words}: raise top_p or top_k")
+            drawn = tokens[rows] if all_forced else tokens[rows].masked_scatter(where, before.draw(noise))
+        elif policy.kind is LogProbKind.NONE:
+            drawn = tokens[rows].masked_scatter(where, draw(tempered, noise[where]))
+        looked_at = drawn if policy.kind is LogProbKind.NONE else None
+        state = State(tokens[rows], where, gap[rows], rank[rows], size[rows], law.detach(), order_noise, looked_at)
         revealed = policy.reveal(state)
         assert not (revealed & ~where).any() and revealed.any(dim=1).all()
 
-        law = tempering(law[revealed[where]])
+        law = tempering(law[revealed[where]]) if before is None else tempered[revealed[where]]
         if drawn is not None:
             values = drawn[revealed]
-        elif target is None or forced is None or not forced.all():
+        elif not all_forced:
             values = draw(law, noise[revealed])
         if target is not None:
             given = target[rows][revealed]
             assert forced is not None
             values = (
-                given
-                if forced.all()
-                else torch.where(forced[rows].repeat_interleave(revealed.sum(dim=1)), given, values)
+                given if all_forced else torch.where(forced[rows].repeat_interleave(revealed.sum(dim=1)), given, values)
             )
         scores = slot_log_q.new_zeros(where.shape).masked_scatter(revealed, law.gather(1, values[:, None])[:, 0])
         slot_log_q = slot_log_q.index_add(0, rows, scores)
         tokens[rows] = tokens[rows].masked_scatter(revealed, values)
         masked[rows] = where & ~revealed
+        if canvas.lattice is not None:
+            after = Constrained(canvas.lattice, tokens[rows], masked[rows], tempered[~revealed[where]]).mass()
+            excess = excess.index_add(0, rows, (mass - after).nan_to_num(nan=-torch.inf))
+            ahead = ahead.index_copy(0, rows, after)
         nfe[rows] += 1
         turn[rows] += 1
         steps[rows] += 1
@@ -210,7 +232,19 @@ def _denoise(
             watch(tokens.clone(), torch.zeros_like(masked).index_copy(0, rows, revealed))
 
     log_q = None if policy.kind is LogProbKind.NONE else length_log_q + slot_log_q.sum(dim=1)
-    return Trajectory(tokens, log_q, policy.kind, nfe, steps)
+    if canvas.lattice is None:
+        return Trajectory(tokens, log_q, policy.kind, nfe, steps)
+    if log_q is None:
+        return Trajectory(tokens, None, policy.kind, nfe, steps)
+    lost = ~canvas.lattice.accepts(tokens) | (excess == -torch.inf)
+    return Trajectory(
+        tokens,
+        (log_q - excess).masked_fill(lost, -torch.inf),
+        policy.kind,
+        nfe,
+        steps,
+        excess.masked_fill(lost, -torch.inf),
+    )
 
 
 def _set_lengths(
@@ -220,12 +254,12 @@ def _set_lengths(
     streams: Streams,
     target: Tensor | None,
     forced: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Decide how many tokens each gap of unknown length gets, all gaps of a row from one forward pass.
 
     Returns:
         The canvas with `null` in unused slots, the gap of each slot with -1 there, both `[batch, length]`; the lengths'
-        log-probability and the forward passes spent, both `[batch]`.
+        log-probability without a lattice, what it is above that with one, and the forward passes spent, all `[batch]`.
     """
     tokens, gap = canvas.tokens.clone(), canvas.gap.clone()
     log_q = torch.zeros(len(canvas), dtype=torch.float64, device=tokens.device)
@@ -234,7 +268,7 @@ def _set_lengths(
         raise ValueError("a gap's minimum is above its number of slots")
     rows = (canvas.minimum < canvas.maximum).any(dim=1).nonzero()[:, 0]
     if not len(rows):
-        return tokens, gap, log_q, nfe
+        return tokens, gap, log_q, log_q, nfe
     null = vocabulary.null
     if null is None:
         raise UserError("the vocabulary has no null token for a gap of unknown length: give exact lengths")
@@ -242,18 +276,28 @@ def _set_lengths(
     minimum, slots, where = canvas.minimum[rows], gap[rows], canvas.slots[rows]
     law = denoiser.log_probs(tokens[rows], canvas.observed[rows], where, null=True)
     law = _normalised(law, vocabulary.forbidden)
-    law = length_log_probs(law, null, slots, minimum)
+    of_lengths = length_log_probs(law, null, slots, minimum)
     noise, _ = streams.uniforms(rows, nfe[rows])
-    first = by_gap(noise[where], slots, minimum.shape[1])[..., 0]
-    lengths = draw(law.detach().flatten(0, 1), first.flatten()).view_as(minimum)
-    if target is not None:
-        assert forced is not None
-        given = count_tokens(target[rows][where], null, slots, minimum.shape[1])
-        lengths = torch.where(forced[rows, None], given, lengths)
+    given = None if target is None else count_tokens(target[rows][where], null, slots, minimum.shape[1])
+    if canvas.lattice is None:
+        first = by_gap(noise[where], slots, minimum.shape[1])[..., 0]
+        lengths = draw(of_lengths.detach().flatten(0, 1), first.flatten()).view_as(minimum)
+        if given is not None:
+            assert forced is not None
+            lengths = torch.where(forced[rows, None], given, lengths)
+    else:
+        constrained = Constrained(canvas.lattice, tokens[rows], where, law)
+        chosen = None if given is None or forced is None else forced[rows]
+        lengths, constrained_log_q = constrained.lengths(slots, minimum, null, noise, given, chosen)
     unused = where & (rank_and_size(slots)[0] >= lengths.gather(1, slots.clamp(min=0)))
     tokens[rows], gap[rows] = tokens[rows].masked_fill(unused, null), slots.masked_fill(unused, -1)
     nfe[rows] = 1
-    return tokens, gap, log_q.index_add(0, rows, law.gather(2, lengths[..., None]).sum(dim=(1, 2))), nfe
+    length_log_q = of_lengths.gather(2, lengths[..., None]).sum(dim=(1, 2))
+    excess = torch.zeros_like(log_q)
+    if canvas.lattice is not None:
+        possible = constrained_log_q > -torch.inf
+        excess = excess.index_add(0, rows, (length_log_q - constrained_log_q).where(possible, -torch.inf))
+    return tokens, gap, log_q.index_add(0, rows, length_log_q), excess, nfe
 
 
 def _normalised(log_probs: Tensor, never: Tensor) -> Tensor:

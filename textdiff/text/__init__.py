@@ -1,6 +1,7 @@
 """Text <-> canvas: tokenizers with the special tokens of diffusion, and templates with gaps."""
 
 from textdiff.text.canvas import Canvas
+from textdiff.text.machine import Lattice, Machine
 from textdiff.text.template import DEFAULT_GAP, Filled, Gap, Template
 from textdiff.text.tokenizer import (
     SPECIAL_TOKENS,
@@ -18,6 +19,8 @@ __all__ = [
     "Canvas",
     "Filled",
     "Gap",
+    "Lattice",
+    "Machine",
     "Template",
     "Vocabulary",
     "decode",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from textdiff.text.machine import Lattice
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +22,7 @@ class Canvas:
         gap: `[batch, length]` long, number of the slot's gap in its row (0, 1, ...), -1 outside gaps.
         minimum: `[batch, G]` long, least number of tokens that are not null in each gap; 0 for gaps a row lacks.
         word_start: `[batch, length]` bool, slots whose token must begin with a blank unless it is null.
+        lattice: what else the texts of all rows must satisfy; None: nothing.
     """
 
     tokens: Tensor
@@ -27,6 +30,7 @@ class Canvas:
     gap: Tensor
     minimum: Tensor
     word_start: Tensor
+    lattice: Lattice | None = None
 
     def __post_init__(self) -> None:
         assert self.tokens.shape == self.observed.shape == self.gap.shape == self.word_start.shape
@@ -41,7 +45,8 @@ class Canvas:
 
     @classmethod
     def stack(cls, canvases: Sequence[Canvas], pad_id: int) -> Canvas:
-        """All rows of all canvases in one batch, the shorter ones padded on the right."""
+        """All rows of all canvases in one batch, the shorter ones padded on the right; none may have a lattice."""
+        assert all(canvas.lattice is None for canvas in canvases)
         length = max(canvas.tokens.shape[1] for canvas in canvases)
         gaps = max(canvas.minimum.shape[1] for canvas in canvases)
         fill = {"tokens": pad_id, "observed": True, "gap": -1, "minimum": 0, "word_start": False}
@@ -51,7 +56,8 @@ class Canvas:
             rows = (getattr(canvas, name) for canvas in canvases)
             return torch.cat([pad(row, (0, width - row.shape[1]), value=fill[name]) for row in rows])
 
-        return cls(**{name: joined(name) for name in fill})
+        tokens, observed, gap, minimum, word_start = map(joined, fill)
+        return cls(tokens, observed, gap, minimum, word_start)
 
     @property
     def slots(self) -> Tensor:
@@ -73,13 +79,19 @@ class Canvas:
 
     def to(self, device: torch.device | str) -> Canvas:
         """The same canvas on `device`."""
-        return self._map(lambda x: x.to(device))
+        moved = self._map(lambda x: x.to(device))
+        return moved if self.lattice is None else replace(moved, lattice=self.lattice.to(device))
+
+    def free(self) -> Canvas:
+        """The same canvas without its lattice."""
+        return self if self.lattice is None else replace(self, lattice=None)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Canvas:
-        return Canvas(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
+        tensors = [field.name for field in fields(self) if field.name != "lattice"]
+        return Canvas(**{name: change(getattr(self, name)) for name in tensors}, lattice=self.lattice)
 
 
 def _sizes(gap: Tensor, gaps: int) -> Tensor:

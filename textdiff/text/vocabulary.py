@@ -25,6 +25,7 @@ class Vocabulary:
         characters: `[size]` long, the characters that start in each token (a character of several bytes may be spread
             over tokens), so that they sum to the length of the text; 0 for special tokens.
         starts_word: `[size]` bool, the token begins with a blank (U+0020).
+        breaks_line: `[size]` bool, there is a newline in the token.
     """
 
     size: int
@@ -36,6 +37,7 @@ class Vocabulary:
     forbidden: Tensor
     characters: Tensor
     starts_word: Tensor
+    breaks_line: Tensor
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
@@ -54,6 +56,7 @@ class Vocabulary:
             forbidden=forbidden,
             characters=torch.tensor([sum(byte & 0xC0 != 0x80 for byte in content or b"") for content in contents]),
             starts_word=torch.tensor([(content or b"").startswith(b" ") for content in contents]),
+            breaks_line=torch.tensor([b"\n" in (content or b"") for content in contents]),
         )
 
     @classmethod
@@ -71,6 +74,7 @@ class Vocabulary:
             forbidden=ids == symbols,
             characters=(ids < symbols).long(),
             starts_word=(ids < symbols) & (ids % 2 == 0),
+            breaks_line=ids < 0,
         )
 
     def to(self, device: torch.device | str) -> Vocabulary:
@@ -80,6 +84,7 @@ class Vocabulary:
             forbidden=self.forbidden.to(device),
             characters=self.characters.to(device),
             starts_word=self.starts_word.to(device),
+            breaks_line=self.breaks_line.to(device),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -12,10 +12,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.text import Canvas, Template
+from textdiff.text import Canvas, Filled, Machine, Template
 
 LogLikelihood = Callable[[Tensor], Tensor]
 """Complete texts as ids `[n, length]`, null in unused slots -> log-likelihood in nats `[n]`; -inf rules a text out."""
+
+Read = Callable[[Tensor], Sequence[Filled]]
+"""Complete rows of ids `[n, length]` -> their texts, whole and per gap."""
+
+Rule = tuple[Machine, Tensor]
+"""An automaton that must accept, and the positions that it reads, bool `[length]`."""
 
 LookAhead = Callable[[Tensor, Tensor], Tensor]
 """Ids `[n, length]` of partly filled texts and what is still masked, bool likewise -> a guess in nats `[n]` of the
@@ -30,22 +36,34 @@ class Evidence(ABC):
     def template(self) -> Template | None:
         """The template that says what is fixed, if there is one."""
 
+    @property
+    @abstractmethod
+    def fixes(self) -> bool:
+        """Whether it fixes tokens."""
+
     @abstractmethod
     def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
         """The fixed tokens and the gaps, one row; None if nothing is fixed."""
 
     @abstractmethod
-    def log_likelihood(self, tokens: Tensor) -> Tensor:
-        """log p(y | x) in nats of complete texts `[n, length]` that agree with the fixed tokens: float64 `[n]`."""
+    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+        """log p(y | x) in nats of complete texts `[n, length]` that agree with the fixed tokens: float64 `[n]`.
+
+        What `rules` rule out is not looked at. `read` tells the texts of rows.
+        """
 
     @abstractmethod
-    def log_potential(self, tokens: Tensor, masked: Tensor) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
         """Look-ahead on partly filled texts `[n, length]`, float64 `[n]` in nats: any finite guess is allowed."""
 
     @property
     @abstractmethod
     def weighs(self) -> bool:
-        """Whether complete texts that agree with the fixed tokens differ in likelihood."""
+        """Whether complete texts that agree with the fixed tokens and the rules differ in likelihood."""
+
+    @abstractmethod
+    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
+        """Hard constraints on the texts of a canvas of one row."""
 
     def __and__(self, other: Evidence) -> Evidence:
         """Both at once."""
@@ -76,19 +94,26 @@ class Observed(Evidence):
     def template(self) -> Template | None:
         return self.known if isinstance(self.known, Template) else None
 
+    @property
+    def fixes(self) -> bool:
+        return True
+
     def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
         assert not isinstance(self.known, str)
         return self.known.encode(tokenizer) if isinstance(self.known, Template) else self.known
 
-    def log_likelihood(self, tokens: Tensor) -> Tensor:
-        return _zeros(tokens)
+    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+        return nothing(tokens)
 
-    def log_potential(self, tokens: Tensor, masked: Tensor) -> Tensor:
-        return _zeros(tokens)
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+        return nothing(tokens)
 
     @property
     def weighs(self) -> bool:
         return False
+
+    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
+        return []
 
 
 @final
@@ -108,10 +133,14 @@ class Likelihood(Evidence):
     def template(self) -> Template | None:
         return None
 
+    @property
+    def fixes(self) -> bool:
+        return False
+
     def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
         return None
 
-    def log_likelihood(self, tokens: Tensor) -> Tensor:
+    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
         """As the function says.
 
         Raises:
@@ -119,19 +148,22 @@ class Likelihood(Evidence):
         """
         return self._checked(self.function(tokens), tokens, "likelihood")
 
-    def log_potential(self, tokens: Tensor, masked: Tensor) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
         """As the look-ahead says; 0 without one.
 
         Raises:
             UserError: it does not give one number below infinity for each text.
         """
         if self.look_ahead is None:
-            return _zeros(tokens)
+            return nothing(tokens)
         return self._checked(self.look_ahead(tokens, masked), tokens, "look-ahead")
 
     @property
     def weighs(self) -> bool:
         return True
+
+    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
+        return []
 
     @staticmethod
     def _checked(values: Tensor, tokens: Tensor, name: str) -> Tensor:
@@ -159,9 +191,13 @@ class Both(Evidence):
     def template(self) -> Template | None:
         """Of the one piece that has a template, if the other fixes nothing."""
         for one, other in ((self.first, self.second), (self.second, self.first)):
-            if not isinstance(other, Observed) and (not isinstance(other, Both) or other.template is None):
+            if one.template is not None and not other.fixes:
                 return one.template
         return None
+
+    @property
+    def fixes(self) -> bool:
+        return self.first.fixes or self.second.fixes
 
     def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
         """What either fixes is fixed.
@@ -174,15 +210,21 @@ class Both(Evidence):
             return other if one is None else one
         return united(one, other, tokenizer.mask_token_id)
 
-    def log_likelihood(self, tokens: Tensor) -> Tensor:
-        return self.first.log_likelihood(tokens) + self.second.log_likelihood(tokens)
+    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+        return self.first.log_likelihood(tokens, read) + self.second.log_likelihood(tokens, read)
 
-    def log_potential(self, tokens: Tensor, masked: Tensor) -> Tensor:
-        return self.first.log_potential(tokens, masked) + self.second.log_potential(tokens, masked)
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+        return self.first.log_potential(tokens, masked, read) + self.second.log_potential(tokens, masked, read)
 
     @property
     def weighs(self) -> bool:
         return self.first.weighs or self.second.weighs
+
+    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
+        return [*self.first.rules(canvas, tokenizer), *self.second.rules(canvas, tokenizer)]
+
+    def __str__(self) -> str:
+        return " and ".join(str(part) for part in (self.first, self.second) if type(part).__str__ is not object.__str__)
 
 
 def united(one: Canvas, other: Canvas, mask_id: int) -> Canvas:
@@ -210,5 +252,6 @@ def united(one: Canvas, other: Canvas, mask_id: int) -> Canvas:
     return Canvas(canvas.tokens, canvas.observed, canvas.gap, canvas.minimum, word_start)
 
 
-def _zeros(tokens: Tensor) -> Tensor:
+def nothing(tokens: Tensor) -> Tensor:
+    """A log-likelihood that tells no text from another."""
     return torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)

@@ -1,0 +1,204 @@
+"""Draws under hard constraints: their law is enumerated, their weights make them the posterior."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+
+import pytest
+import torch
+
+import textdiff as td
+from textdiff.errors import UserError
+from textdiff.evidence import Contains, Excludes, Length, Observed, Ordered, Regex
+from textdiff.priors import DiffusionPrior, table
+from textdiff.samplers import POLICIES, LogProbKind, by_name
+
+LETTERS = "abc"
+
+
+@pytest.fixture(scope="module")
+def law():
+    generator = torch.Generator().manual_seed(1)
+    fills = [*itertools.product(LETTERS, repeat=2), *itertools.product(LETTERS, repeat=3)]
+    fills += [(*fill, "x", *other) for fill in fills[:9] for other in fills[:9]]
+    return table({f"x{''.join(fill)}y": float(torch.rand(1, generator=generator)) ** 2 + 0.01 for fill in fills})
+
+
+def prior(law, policy="strided", steps=None):
+    return DiffusionPrior(law, law.tokenizer, law.vocabulary, by_name(policy, steps))
+
+
+def fills_of(template):
+    lengths = {"x[gap:3]y": [3], "x[gap:2-3]y": [2, 3]}.get(template)
+    if lengths is not None:
+        return [("".join(fill),) for n in lengths for fill in itertools.product(LETTERS, repeat=n)]
+    pairs = ["".join(fill) for fill in itertools.product(LETTERS, repeat=2)]
+    return list(itertools.product(pairs, pairs))
+
+
+def scores(posterior, fills):
+    """Log-probabilities of fills, in one batch."""
+    tokens = torch.cat([posterior._placed(fill) for fill in fills])
+    return posterior.prior.score(posterior.canvas.repeat(len(fills)), tokens).log_q.tolist()
+
+
+CASES = [
+    ("x[gap:3]y", Regex("[ab]*c[abc]"), lambda fills: re.fullmatch("[ab]*c[abc]", fills[0])),
+    ("x[gap:2-3]y", Regex("[ab]*c[abc]"), lambda fills: re.fullmatch("[ab]*c[abc]", fills[0])),
+    ("x[gap:2-3]y", Length(characters=3) & Regex(".*b.*"), lambda fills: len(fills[0]) == 3 and "b" in fills[0]),
+    (
+        "x[gap:2]x[gap:2]y",
+        Regex("xab?.*x.*[bc]y", gap=None),
+        lambda f: re.fullmatch("xab?.*x.*[bc]y", f"x{f[0]}x{f[1]}y"),
+    ),
+    ("x[gap:2]x[gap:2]y", Regex("a.", 0) & Regex("[^a]+", 1), lambda f: f[0][0] == "a" and "a" not in f[1]),
+]
+
+
+@pytest.mark.parametrize(("template", "constraint", "allowed"), CASES)
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_the_law_is_that_of_the_sampler_given_the_constraint(law, template, constraint, allowed, steps):
+    """Enumerated: q sums to 1 over what is allowed; draws times weights are the sampler's own law, restricted."""
+    free = prior(law, steps=steps)
+    posterior = free.given(Observed(template) & constraint)
+    q, target = {}, {}
+    fills = fills_of(template)
+    for fill, log_q, log_p in zip(fills, scores(posterior, fills), scores(free.given(template), fills), strict=True):
+        if allowed(fill):
+            q[fill], target[fill] = math.exp(log_q), math.exp(log_p)
+        else:
+            assert log_q == -math.inf
+    assert sum(q.values()) == pytest.approx(1)
+    evidence = sum(target.values())
+    n = 2000
+    drawn = posterior.sample(n, generator=0)
+    counts, weighted = dict.fromkeys(q, 0.0), dict.fromkeys(q, 0.0)
+    weights = drawn.log_weights.exp()
+    for sample, weight in zip(drawn, weights.tolist(), strict=True):
+        counts[sample.fills] += 1 / n
+        weighted[sample.fills] += weight / n
+    bar = 3 * sum(math.sqrt(p * (1 - p) / n) for p in q.values()) / 2  # three times what iid draws are off
+    assert sum(abs(counts[f] - q[f]) for f in q) / 2 < bar
+    assert sum(abs(weighted[f] - target[f]) for f in q) / 2 < bar * float(weights.max())
+    spread = float(weights.std() / weights.mean()) / n**0.5
+    assert math.exp(float(drawn.log_evidence)) == pytest.approx(evidence, rel=4 * spread + 1e-9)
+    again = posterior.prior.score(posterior.canvas.repeat(n), drawn.tokens)
+    assert torch.allclose(again.log_q, drawn.log_q) and torch.allclose(again.log_excess, drawn.log_weights)
+
+
+OTHERS = [n for n, p in POLICIES.items() if p.kind is not LogProbKind.NONE and n not in ("strided", "random")]
+
+
+@pytest.mark.parametrize("policy", ["strided", "random", *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)])
+def test_with_one_token_per_step_it_is_the_posterior(law, policy):
+    """A perfect denoiser's weighted draws, and particles, against brute force: total variation within noise."""
+    n, template = 2000, "x[gap:2-3]y"
+    steps = None if policy in ("entropy-bounded", "threshold", "left-to-right") else 3
+    chosen = prior(law, policy, steps)
+    posterior = chosen.given(Observed(template) & Regex("[ab]*c[abc]"))
+    fills = fills_of(template)
+    texts = {f[0]: math.exp(p) for f, p in zip(fills, scores(law.given(template), fills), strict=True)}
+    texts = {fill: p for fill, p in texts.items() if re.fullmatch("[ab]*c[abc]", fill)}
+    evidence = sum(texts.values())
+    for method in (td.Importance(), td.SMC()):
+        drawn = posterior.sample(n, method, generator=3)
+        weights = (drawn.log_weights - drawn.log_weights.logsumexp(0)).exp()
+        found = dict.fromkeys(texts, 0.0)
+        for sample, weight in zip(drawn, weights.tolist(), strict=True):
+            assert sample.fills[0] in found
+            found[sample.fills[0]] += weight
+        distance = sum(abs(found[fill] - p / evidence) for fill, p in texts.items()) / 2
+        if policy in ("entropy-bounded", "threshold"):
+            continue  # several tokens in a step: valid, and not the posterior
+        assert distance < 0.08, (policy, method)  # iid draws: 0.03
+        assert float(drawn.log_evidence) == pytest.approx(math.log(evidence), abs=0.1)
+
+
+@pytest.mark.slow
+def test_markov_chains_heed_constraints(law):
+    posterior = prior(law, steps=3).given(Observed("x[gap:3]y") & Regex(".*c.*"))
+    truth = {f[0]: math.exp(law.given("x[gap:3]y").log_prob(f).log_prob) for f in fills_of("x[gap:3]y") if "c" in f[0]}
+    evidence = sum(truth.values())
+    for method in (td.MetropolisHastings(sweeps=8), td.ParticleGibbs(particles=4, sweeps=2)):
+        drawn = posterior.sample(1500, method, generator=0)
+        found = [sample.fills[0] for sample in drawn]
+        assert all("c" in fill for fill in found)
+        assert sum(abs(found.count(f) / 1500 - p / evidence) for f, p in truth.items()) / 2 < 0.08
+
+
+def test_another_target_is_reached_through_weights(law):
+    """The exact joint as the target of a hasty proposal, given a constraint."""
+    posterior = prior(law, steps=1).given(Observed("x[gap:3]y") & Regex("[ac]+"), target=law)
+    log_z = torch.logsumexp(
+        torch.tensor([law.given("x[gap:3]y").log_prob(f).log_prob for f in fills_of("x[gap:3]y") if "b" not in f[0]]), 0
+    ) + law.log_evidence(posterior.canvas)
+    for method in (td.Importance(), td.SMC()):
+        assert float(posterior.sample(4000, method, generator=0).log_evidence) == pytest.approx(float(log_z), abs=0.1)
+
+
+def test_policies_that_look_at_their_draws_are_refused(law):
+    posterior = prior(law, "sampled-confidence").given(Observed("x[gap:3]y") & Regex(".*c.*"))
+    with pytest.raises(UserError, match="do not heed constraints"):
+        posterior.sample(2)
+
+
+def test_what_nothing_satisfies_is_said_before_any_network_is_asked(law):
+    class Deaf:
+        device, context = law.device, None
+
+        def log_probs(self, *_args, **_options):
+            raise AssertionError("asked")
+
+    deaf = DiffusionPrior(Deaf(), law.tokenizer, law.vocabulary)
+    with pytest.raises(UserError, match=r"no fill of the gaps satisfies .*the pattern 'd.*'; there is room for 2 to 3"):
+        deaf.given(Observed("x[gap:2-3]y") & Regex("d.*"))
+    with pytest.raises(UserError, match="about gap 2, but there are 1"):
+        deaf.given(Observed("x[gap:3]y") & Regex("a", gap=2))
+    with pytest.raises(UserError, match="no regular expression"):
+        deaf.given(Observed("x[gap:3]y") & Regex("(a"))
+    deaf.given(Observed("x[gap:2-3]y") & Regex("[ab]{3}"))
+
+
+def test_greedy_fills_stay_inside(law):
+    drawn = (
+        prior(law, steps=3)
+        .given(Observed("x[gap:3]y") & Regex(".*cc"))
+        .sample(3, td.Conditioning(td.Tempering(temperature=0.2)), generator=0)
+    )
+    assert all(sample.fills[0].endswith("cc") for sample in drawn)
+    with pytest.raises(UserError, match="raise top_p or top_k"):
+        prior(law, steps=3).given(Observed("x[gap:3]y") & Regex("[abc]{3}") & Regex(".*cc")).sample(
+            3, td.Conditioning(td.Tempering(top_k=1)), generator=0
+        )
+
+
+def test_words(law):
+    from textdiff.priors import grammar
+
+    world = grammar()
+    chosen = DiffusionPrior(world, world.tokenizer, world.vocabulary, by_name("left-to-right", None))
+    template = "Lily found a ball. [gap:6-24] Lily smiled."
+    for constraint, holds in (
+        (Contains(["mom", "very happy"]), lambda text: re.search(r"\bmom\b", text) and "very happy" in text),
+        (Excludes("looked"), lambda text: not re.search(r"\blooked\b", text)),
+        (Ordered(["mom", "was"]), lambda text: re.search(r"\bmom\b.*\bwas\b", text)),
+        (Length(words=(9, 10)), lambda text: 9 <= len(text.split()) <= 10),
+        (Length(tokens=10), lambda text: True),
+        (Contains("smiled", gap=None) & Excludes("dad"), lambda text: not re.search(r"\bdad\b", text)),
+    ):
+        drawn = chosen.given(Observed(template) & constraint).sample(60, td.SMC(), generator=0)
+        alive = (
+            drawn.log_weights > -math.inf
+        )  # a world rules texts out, which the product of its marginals does not see
+        assert alive.sum() >= 5
+        assert all(holds(sample.fills[0]) for sample, lives in zip(drawn, alive, strict=True) if lives), constraint
+        if isinstance(constraint, Length) and constraint.tokens:
+            assert ((drawn.tokens != world.vocabulary.null)[alive].sum(dim=1) == drawn.tokens.shape[1] - 14).all()
+    with pytest.raises(UserError, match="none of them empty"):
+        Contains([""])
+    with pytest.raises(UserError, match="needs a bound"):
+        Length()
+    with pytest.raises(UserError, match="the least and the most"):
+        Length(words=(5, 2))

@@ -1,0 +1,36 @@
+"""Evidence: what is known about a text. It fixes tokens, constrains or weighs whole texts; pieces compose with `&`."""
+
+from textdiff.evidence.constraints import Constraint, Contains, Excludes, Length, Ordered, Regex
+from textdiff.evidence.evidence import (
+    Both,
+    Evidence,
+    Likelihood,
+    LogLikelihood,
+    LookAhead,
+    Observed,
+    Read,
+    Rule,
+    united,
+)
+from textdiff.evidence.question import Question
+from textdiff.evidence.reward import Reward
+
+__all__ = [
+    "Both",
+    "Constraint",
+    "Contains",
+    "Evidence",
+    "Excludes",
+    "Length",
+    "Likelihood",
+    "LogLikelihood",
+    "LookAhead",
+    "Observed",
+    "Ordered",
+    "Question",
+    "Read",
+    "Regex",
+    "Reward",
+    "Rule",
+    "united",
+]

@@ -1,0 +1,104 @@
+"""Soft constraints: any function that says how good a text is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.errors import UserError
+from textdiff.evidence.evidence import Evidence, Read, Rule, nothing
+from textdiff.text import Canvas, Template
+
+Score = Callable[[Sequence[str]], Tensor | Sequence[float]]
+"""Texts -> a number for each, higher is better; -inf rules a text out."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Reward(Evidence):
+    """Texts are worth exp(score / temperature) times what they were: `Observed("...[gap]...") & Reward(f)`.
+
+    Draws carry the score in their weights; `SMC`, `MetropolisHastings` and `Importance` with `resample` heed them.
+
+    Args:
+        function: scores a batch of texts: a Python function, a classifier, a human's ratings.
+        temperature: above 0; the lower, the more a score counts.
+        gap: number of the gap whose fill is scored, from 0; None: the whole text.
+        name: in messages.
+
+    Raises:
+        UserError: the temperature is not above 0.
+    """
+
+    function: Score
+    temperature: float = 1.0
+    gap: int | None = None
+    name: str = "reward"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise UserError(f"temperature is {self.temperature}, expected above 0")
+
+    @property
+    def template(self) -> Template | None:
+        return None
+
+    @property
+    def fixes(self) -> bool:
+        return False
+
+    def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
+        return None
+
+    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+        """Score over temperature.
+
+        Raises:
+            UserError: the function fails, or does not give one number below infinity for each text; says for which.
+        """
+        filled = read(tokens)
+        if self.gap is not None and filled and not 0 <= self.gap < len(filled[0].fills):
+            raise UserError(f"the {self.name} is about gap {self.gap}, but there are {len(filled[0].fills)}")
+        texts = [some.text if self.gap is None else some.fills[self.gap] for some in filled]
+        scores = self._scored(texts)
+        for text, score in zip(texts, scores.tolist(), strict=True):
+            if math.isnan(score) or score == math.inf:
+                raise UserError(f"the {self.name} gave {score} for {text!r}: expected a number, or -inf to rule it out")
+        return (scores / self.temperature).to(tokens.device)
+
+    def _scored(self, texts: list[str]) -> Tensor:
+        try:
+            scores = torch.as_tensor(self.function(texts), dtype=torch.float64).detach().cpu()
+        except Exception as error:  # user's code raises what it likes
+            guilty = next((text for text in texts if self._fails(text)), None)
+            where = f"for {guilty!r}" if guilty is not None else f"for {len(texts)} texts at once"
+            raise UserError(f"the {self.name} failed {where}: {type(error).__name__}: {error}") from error
+        if scores.shape != (len(texts),):
+            raise UserError(
+                f"the {self.name} gave a result of shape {list(scores.shape)} for {len(texts)} texts: "
+                f"expected a number for each, [{len(texts)}]"
+            )
+        return scores
+
+    def _fails(self, text: str) -> bool:
+        try:
+            self.function([text])
+        except Exception:  # it is being looked for
+            return True
+        return False
+
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+        return nothing(tokens)
+
+    @property
+    def weighs(self) -> bool:
+        return True
+
+    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
+        return []

@@ -1,0 +1,203 @@
+"""Draws that stay inside a constraint: forward-backward over an automaton on the laws of the masked slots.
+
+One step of a denoiser has a law for each masked slot, and their product is a law of texts. Given that an automaton
+accepts the text, that law is a hidden Markov chain whose states are the automaton's: a backward pass gives the mass Z
+of accepted texts, a forward pass draws from it exactly. If then only the tokens of the slots U are kept and the others
+are drawn anew in later steps, the probability of what was kept is p(x_U) Z(after) / Z(before).
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from textdiff.samplers.draw import draw
+from textdiff.samplers.lengths import rank_and_size
+from textdiff.text import Canvas, Lattice, Vocabulary
+
+
+@final
+class Constrained:
+    """A lattice on some rows that are alike but for what stands in their slots.
+
+    Args:
+        lattice: what is allowed.
+        tokens: ids `[rows, length]`, anything in open slots.
+        where: bool `[rows, length]`, the open slots.
+        law: log-probabilities of the open slots, `[where.sum(), vocab]`, row-major.
+    """
+
+    def __init__(self, lattice: Lattice, tokens: Tensor, where: Tensor, law: Tensor) -> None:
+        self.lattice, self.tokens, self.where = lattice, tokens, where
+        self.law = law.double().exp()
+        inside = where.any(dim=0).nonzero()[:, 0].tolist()
+        self.span = range(inside[0], inside[-1] + 1) if inside else range(0)
+        self.kinds = lattice.kind.tolist()
+        self._read = [[j for j in part if self.kinds[j] >= 0] for part in self._around(tokens.shape[1])]
+        self._number = torch.full_like(tokens, -1).masked_scatter(where, torch.arange(len(law), device=tokens.device))
+
+    def _around(self, length: int) -> tuple[range, range]:
+        return (range(self.span.start), range(self.span.stop, length)) if self.span else (range(0), range(length))
+
+    def mass(self) -> Tensor:
+        """Log of the mass of accepted texts, float64 `[rows]`; -inf where there is none."""
+        return self._backward()[1]
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Tokens of the open slots, `[where.sum()]`: an exact draw of the product of their laws given the lattice.
+
+        Args:
+            noise: uniforms, `[rows, length]`.
+        """
+        ahead = self._backward()[0]
+        state, drawn = self._begin(), self.tokens.clone()
+        for i, j in enumerate(self.span):
+            kind, rows = self.kinds[j], self.where[:, j].nonzero()[:, 0]
+            if len(rows):
+                weights = self.law[self._number[rows, j]]
+                if kind >= 0:
+                    after = self.lattice.step[kind][state[rows]]
+                    allowed = weights * ahead[i + 1][rows].gather(1, after)[:, self.lattice.classes]
+                    lost = allowed.sum(dim=1, keepdim=True) == 0  # nothing satisfies the lattice any more: draw freely
+                    weights = torch.where(lost, weights, allowed)
+                drawn[rows, j] = draw(weights.log(), noise[rows, j])
+            if kind >= 0:
+                state = self.lattice.step[kind][state, self.lattice.classes[drawn[:, j]]]
+        return drawn[self.where]
+
+    def lengths(
+        self, gap: Tensor, minimum: Tensor, null: int, noise: Tensor, given: Tensor | None, forced: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """How many tokens each gap gets: an exact draw of that law in which nulls stand at a gap's end.
+
+        P(lengths) is the share of the accepted mass that has these lengths; the laws give null its own share.
+
+        Args:
+            gap: number of the gap of each slot, `[rows, length]`, -1 outside.
+            minimum: least number of tokens, `[rows, gaps]`.
+            null: id of the null token.
+            noise: uniforms, `[rows, length]`.
+            given, forced: lengths `[rows, gaps]` that rows which are forced, bool `[rows]`, take.
+
+        Returns:
+            Lengths `[rows, gaps]`, and their log-probability `[rows]`.
+        """
+        text, none, last = self._parts(gap, minimum, null)
+        rank, _ = rank_and_size(gap)
+        stop_at = self._open_backward(text, none, last)
+        alpha = F.one_hot(self._begin(), self.lattice.states).double()
+        lengths, log_q = torch.zeros_like(minimum), self.law.new_zeros(len(gap))
+        ended = torch.zeros_like(forced if forced is not None else last[:, 0])
+        for i, j in enumerate(self.span):
+            slot, (going, over) = self.where[:, j], stop_at[i + 1]
+            on = self._forward(alpha, text[:, i], self.kinds[j])
+            go = (on * going).sum(dim=1) * ~ended
+            halt = (alpha * torch.where(last[:, j, None], going, over)).sum(dim=1) * none[:, j].where(~ended, 1.0)
+            total = go + halt
+            goes = (noise[:, j] * total < go) | (total == 0)
+            if given is not None:
+                assert forced is not None
+                wanted = rank[:, j] < given.gather(1, gap[:, j, None].clamp(min=0))[:, 0]
+                goes = torch.where(forced, wanted, goes)
+            chance = torch.where(goes, go, halt) / total
+            log_q = log_q + torch.where(slot & ~ended, chance.nan_to_num(nan=0.0).log(), 0.0)
+            goes = goes | ~slot
+            lengths = lengths.scatter_add(1, gap[:, j, None].clamp(min=0), (goes & slot)[:, None].long())
+            alpha = torch.where(goes[:, None], on, alpha)
+            alpha = alpha / alpha.sum(dim=1, keepdim=True).clamp(min=1e-300)
+            ended = (ended | ~goes) & ~last[:, j]
+        return lengths, log_q
+
+    def any_length(self, gap: Tensor, minimum: Tensor, null: int | None) -> bool:
+        """Whether each row has accepted mass for some lengths of its gaps; arguments as for `lengths`."""
+        if null is None:
+            return bool((self.mass() > -torch.inf).all())
+        text, none, last = self._parts(gap, minimum, null)
+        first = self._open_backward(text, none, last)[0][0]
+        return bool((first.gather(1, self._begin()[:, None]) > 0).all())
+
+    def _parts(self, gap: Tensor, minimum: Tensor, null: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Mass of each class of tokens, and of null, at each position; and which slots are the last of their gaps."""
+        rank, size = rank_and_size(gap)
+        none = self.law.new_zeros(gap.shape).masked_scatter(self.where, self.law[:, null])
+        none = none * (rank >= minimum.gather(1, gap.clamp(min=0)))
+        text = self._by_class(self.law.index_fill(1, torch.tensor(null, device=gap.device), 0.0))
+        return text, none, self.where & (rank + 1 == size)
+
+    def _backward(self) -> tuple[list[Tensor], Tensor]:
+        """Mass of accepted continuations from each position of the span on in each state, up to a factor for each row
+        and position, a `[rows, states]` for each; and the log of the mass of accepted texts."""
+        by_class = self._by_class(self.law)
+        ahead, scale = [self._end()], self.law.new_zeros(len(self.tokens))
+        for i, j in reversed(list(enumerate(self.span))):
+            after = ahead[-1]
+            if (kind := self.kinds[j]) >= 0:
+                after, scale = _scaled(self._back(after, by_class[:, i], kind), scale)
+            ahead.append(after)
+        first = ahead[-1].gather(1, self._begin()[:, None])[:, 0]
+        return ahead[::-1], scale + first.log()
+
+    def _open_backward(self, text: Tensor, none: Tensor, last: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """As `_backward`, for gaps that go on at a position, and for gaps that are over."""
+        ahead = [(self._end(), self._end())]
+        for i, j in reversed(list(enumerate(self.span))):
+            going, over = ahead[-1]
+            over = torch.where(last[:, j, None], going, over)
+            slot, off = self.where[:, j, None], none[:, j, None] * over
+            on = self._back(going, text[:, i], self.kinds[j])
+            both, _ = _scaled(torch.stack((on + off * slot, torch.where(slot, over, on)), dim=1), none[:, 0])
+            ahead.append((both[:, 0], both[:, 1]))
+        return ahead[::-1]
+
+    def _back(self, ahead: Tensor, by_class: Tensor, kind: int) -> Tensor:
+        if kind < 0:
+            return ahead * by_class.sum(dim=1, keepdim=True)
+        return (ahead[:, self.lattice.step[kind]] * by_class[:, None]).sum(dim=-1)
+
+    def _forward(self, alpha: Tensor, by_class: Tensor, kind: int) -> Tensor:
+        if kind < 0:
+            return alpha * by_class.sum(dim=1, keepdim=True)
+        mass = (alpha[:, :, None] * by_class[:, None]).flatten(1)
+        return torch.zeros_like(alpha).index_add(1, self.lattice.step[kind].flatten(), mass)
+
+    def _by_class(self, law: Tensor) -> Tensor:
+        """Mass of each class of tokens at each position of the span, `[rows, span, classes]`."""
+        classes, width = self.lattice.classes, self.lattice.step.shape[2]
+        known = F.one_hot(classes[self.tokens[:, self.span.start : self.span.stop]], width).double()
+        where = self.where[:, self.span.start : self.span.stop, None]
+        return known.masked_scatter(where, law.new_zeros(len(law), width).index_add(1, classes, law))
+
+    def _begin(self) -> Tensor:
+        """State before the span, `[rows]`."""
+        state = torch.zeros_like(self.tokens[:, 0])
+        for j in self._read[0]:
+            state = self.lattice.step[self.kinds[j]][state, self.lattice.classes[self.tokens[:, j]]]
+        return state
+
+    def _end(self) -> Tensor:
+        """Whether what follows the span is accepted, from each state: `[rows, states]`, 0 or 1."""
+        ahead = self.lattice.accept.double().expand(len(self.tokens), -1)
+        for j in reversed(self._read[1]):
+            ahead = ahead.gather(1, self.lattice.step[self.kinds[j]][:, self.lattice.classes[self.tokens[:, j]]].T)
+        return ahead
+
+
+def satisfiable(canvas: Canvas, vocabulary: Vocabulary) -> bool:
+    """Whether some fill of a canvas of one row is allowed by its lattice; no network is asked."""
+    assert canvas.lattice is not None
+    word_start = canvas.word_start[canvas.slots][:, None] & ~vocabulary.starts_word
+    allowed = ~(vocabulary.forbidden | word_start)
+    if vocabulary.null is not None:
+        allowed[:, vocabulary.null] = True
+    constrained = Constrained(canvas.lattice, canvas.tokens, canvas.slots, allowed.double().log())
+    return constrained.any_length(canvas.gap, canvas.minimum, vocabulary.null)
+
+
+def _scaled(ahead: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Messages divided by the largest of their row, whose log is added to the scale; rows of zeros stay."""
+    largest = ahead.flatten(1).amax(dim=1)
+    largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return ahead / largest.view(-1, *[1] * (ahead.dim() - 1)), scale + largest.log()
