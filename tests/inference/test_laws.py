@@ -41,7 +41,7 @@ CASES = {
     "bigram": ("bigram", "a[gap:2]b[gap:1]."),
     "trigram": ("trigram", "a[gap:2]."),
     "grammar": ("grammar", "Lily found a[gap:1]. She looked at the[gap:1]. Lily smiled."),
-    "arithmetic": ("arithmetic", "1[gap:2] - 0 = ?\n1[gap:2] =[gap:1],[gap:3] = 1\nThe answer is 1."),
+    "arithmetic": ("arithmetic", "1[gap:2] - 0 = ?\n1[gap:2] =[gap:1],[gap:3] = 1\n1"),
 }
 LARGE = {"grammar": grammar, "arithmetic": lambda: arithmetic(operands=3, largest=1)}
 

@@ -6,10 +6,24 @@ import pytest
 import torch
 
 from textdiff.errors import UserError
-from textdiff.priors import Automaton, DiffusionPrior, arcs, arithmetic, grammar, hmm, ngram, table, texts, world
+from textdiff.priors import (
+    Automaton,
+    DiffusionPrior,
+    arcs,
+    arithmetic,
+    grammar,
+    hmm,
+    ngram,
+    seeded,
+    sums,
+    table,
+    texts,
+    walk,
+    world,
+)
 from textdiff.priors.automaton import symbol_tokenizer
 from textdiff.samplers import LeftToRight
-from textdiff.text import Canvas
+from textdiff.text import Canvas, encode
 
 STORIES = ["abc.", "abb.", "cab.", "ba.", "abcab.", "cc."]
 
@@ -176,11 +190,38 @@ def test_the_grammar_agrees_across_sentences() -> None:
 
 def test_arithmetic_has_a_posterior_over_chains_of_thought() -> None:
     law = arithmetic()
-    fills = law.given("6 - 0 - 4 = ?\n[gap:1-16]\nThe answer is 2.").sample(40, generator=0)
+    fills = law.given("6 - 0 - 4 = ?\n[gap:1-16]\n2").sample(40, generator=0)
     assert {fill.fills[0] for fill in fills} == {"6 - 0 = 6, 6 - 4 = 2", "6 - 4 = 2, 2 - 0 = 2"}
     assert fills.log_q.exp().allclose(torch.full((40,), 0.5, dtype=torch.float64))
-    hidden = law.given("6 - [gap:1] - 4 = ?\n[gap:1-16]\nThe answer is 2.").sample(10, generator=0)
+    hidden = law.given("6 - [gap:1] - 4 = ?\n[gap:1-16]\n2").sample(10, generator=0)
     assert {fill.fills[0] for fill in hidden} == {"0"}
+
+
+def test_sums_of_any_length_are_written_without_a_list_of_states() -> None:
+    """The same law as the world's, by the joint; digits are tokens of their own."""
+    law = world("arithmetic")
+    for text in sums(3, n=20, generator=0):
+        row = torch.tensor([[law.vocabulary.bos, *encode(law.tokenizer, text), law.vocabulary.eos]])
+        orders = len({*text.split("\n")[0].split(" = ")[0][1:].replace("- ", "-").replace("+ ", "+").split()})
+        shares = {1 / (10 * 400) / 2, 1 / (10 * 400)} if orders > 1 else {1 / (10 * 400)}
+        assert any(float(law.log_prob(row).exp()) == pytest.approx(share, rel=1e-9) for share in shares)
+    for text in sums(5, n=20, generator=0):
+        question, rationale, answer = text.split("\n")
+        assert eval(question.removesuffix(" = ?")) == int(answer) == int(rationale.rsplit(" ", 1)[1])
+        assert all(eval(step.replace("=", "==")) for step in rationale.split(", ")) and rationale.count("=") == 4
+    assert list(sums(4, n=3, generator=1)) == list(sums(4, n=3, generator=1))
+
+
+def test_a_walk_has_to_arrive() -> None:
+    """Between two sure places the steps in the middle of a gap are those of a bridge: counted by hand."""
+    law = walk(places=8, noise=0.0)
+    assert {fill.fills[0] for fill in law.given("ab[gap:1]d").sample(30, generator=0)} == {"c"}
+    fills = law.given("a[gap:3]a").sample(4000, generator=0)
+    bridges = {"bab", "bcb", "bah", "hab", "hah", "hgh"}
+    counts = {bridge: [fill.fills[0] for fill in fills].count(bridge) / 4000 for bridge in bridges}
+    assert sum(counts.values()) == 1 and max(abs(share - 1 / 6) for share in counts.values()) < 0.03
+    noisy = walk()
+    assert float(noisy.log_prob(noisy.sample(noisy.given("a[gap:4]b").canvas, seeded(0)).tokens)) > -40
 
 
 def test_rows_do_not_depend_on_their_neighbours() -> None:
@@ -205,12 +246,16 @@ def test_an_ngram_is_fitted_to_a_file(tmp_path) -> None:
     ("make", "message"),
     [
         (lambda: world("ngram@nowhere.txt"), "is no text file"),
-        (lambda: world("nowhere"), "there is no world 'nowhere': expected one of hmm, grammar, arithmetic, ngram@FILE"),
+        (
+            lambda: world("nowhere"),
+            "no world 'nowhere': expected one of hmm, walk, grammar, arithmetic, arithmetic-4, ngram@FILE",
+        ),
         (lambda: table({}), "weights above 0"),
         (lambda: hmm(symbols=1000), "expected 1 to"),
         (lambda: ngram([], symbol_tokenizer("ab.")), "and text"),
         (lambda: ngram(STORIES, symbol_tokenizer("abc."), order=20), "lower the order"),
         (lambda: arithmetic(1), "2 or more operands"),
+        (lambda: walk(2), "3 to 68 places"),
         (lambda: hmm().simulate(3), "no law of lengths"),
         (lambda: hmm().with_policy("strided"), "needs no policy"),
         (lambda: grammar().given("Lily xyzed a hat.[gap:3]").sample(1), "cannot have written"),

@@ -198,7 +198,7 @@ def test_mistakes(items):
     law = hmm(seed=0)
     with pytest.raises(UserError, match="'law' has another tokenizer than 'prior'"):
         compare([CONTESTANTS[0], Contestant("law", law)], items)
-    with pytest.raises(UserError, match="one gap of known length"):
+    with pytest.raises(UserError, match="gaps of known length"):
         compare(CONTESTANTS[:1], [opened(*items[0], 9, STORIES.vocabulary)])
 
 

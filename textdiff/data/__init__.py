@@ -1,7 +1,7 @@
 """Data: documents, tokenised corpora, packing, corruption, and the LightningDataModule."""
 
 from textdiff.data.corpus import Corpus, load_corpus
-from textdiff.data.corruption import Corruption, Example, LeftToRight, Mixture, RandomMasks, SpanGaps
+from textdiff.data.corruption import Corruption, Example, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
 from textdiff.data.documents import documents
 from textdiff.data.gaps import held_out_gaps, held_out_sentences
 from textdiff.data.middle import FillInMiddle
@@ -15,6 +15,7 @@ __all__ = [
     "FillInMiddle",
     "KeyedSampler",
     "LeftToRight",
+    "LineGaps",
     "Mixture",
     "PackedRows",
     "RandomMasks",

@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import ClassVar, final
 
 import numpy as np
@@ -120,9 +121,15 @@ class SpanGaps(Corruption):
             raise UserError(f"most_gaps {self.most_gaps} and steps {list(self.steps)} must be at least 1")
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
+        return self.cut(tokens, self.places(tokens, vocabulary, rng), vocabulary, room, rng)
+
+    def cut(
+        self, tokens: Ids, places: Sequence[tuple[int, int]], vocabulary: Vocabulary, room: int, rng: Generator
+    ) -> Example:
+        """The text with gaps at given places (starts and stops, in order), each partly filled as the law says."""
         pieces: list[Example] = []
         end = 0
-        for start, stop in self.places(tokens, vocabulary, rng):
+        for start, stop in places:
             pieces.append(_evidence(tokens[end:start]))
             gap = self._gap(tokens[start:stop], vocabulary, room, rng)
             room -= len(gap.tokens) - (stop - start)
@@ -182,17 +189,52 @@ class SpanGaps(Corruption):
 
 
 @final
+class LineGaps(Corruption):
+    """Whole lines are gaps: of a question, its rationale and its answer, any but the question may be missing.
+
+    Args:
+        given: so many lines at the beginning are always known.
+        share: of the texts that have such gaps, if one fits; the others have gaps as `gaps` says.
+        gaps: how a gap is filled partly, and its greatest length.
+
+    Raises:
+        UserError: a number out of range.
+    """
+
+    def __init__(self, given: int = 1, share: float = 0.8, gaps: SpanGaps | None = None) -> None:
+        if given < 0 or not 0 <= share <= 1:
+            raise UserError(f"given is {given} and share {share}: expected 0 or more, and a share between 0 and 1")
+        self.given, self.share, self.gaps = given, share, SpanGaps() if gaps is None else gaps
+
+    def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
+        return self.gaps.cut(tokens, self.places(tokens, vocabulary, rng), vocabulary, room, rng)
+
+    def places(self, tokens: Ids, vocabulary: Vocabulary, rng: Generator) -> list[tuple[int, int]]:
+        """Starts and stops of the gaps, in order: each line that may be missing is, with probability 1/2."""
+        breaks = np.flatnonzero(_structural(tokens, vocabulary) | vocabulary.breaks_line.numpy()[tokens])
+        edges = np.concatenate(([-1], breaks, [len(tokens)]))
+        lines = [(a + 1, b) for a, b in pairwise(edges.tolist()) if b - a > 1]
+        lines = [(start, stop) for start, stop in lines[self.given :] if stop - start <= self.gaps.longest]
+        if not lines or rng.random() >= self.share:
+            return self.gaps.places(tokens, vocabulary, rng)
+        chosen = [line for line in lines if rng.random() < 0.5]
+        return chosen or [lines[int(rng.integers(len(lines)))]]
+
+
+@final
 class Mixture(Corruption):
     """Gaps in a share of the texts, random masks in the rest.
 
     Args:
-        gaps: the law of gaps.
+        gaps: the law of gaps, such as `SpanGaps` or `LineGaps`.
         share: share of texts with gaps; chosen by the held-out log-likelihood of gaps.
         heaviest: weights above this are cut down to it. The estimate is then too low, and its gradient far less noisy
             (as with the clipped schedules of arXiv:2503.09573); infinity leaves it unbiased.
     """
 
-    def __init__(self, gaps: SpanGaps | None = None, share: float = 0.75, heaviest: float = math.inf) -> None:
+    def __init__(
+        self, gaps: SpanGaps | LineGaps | None = None, share: float = 0.75, heaviest: float = math.inf
+    ) -> None:
         if not 0 <= share <= 1:
             raise UserError(f"the share of texts with gaps is {share}, expected a number between 0 and 1")
         self.gaps, self.share, self.heaviest = gaps if gaps is not None else SpanGaps(), share, heaviest

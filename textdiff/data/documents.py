@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from textdiff.errors import UserError
-from textdiff.priors import Automaton, world
+from textdiff.evidence.question import one_line
+from textdiff.priors import sums, world
 from textdiff.priors import texts as written_by
 
 HUB = "hub:"
 WORLD = "world:"
+QUESTIONS = "questions:"
+MARK = "####"
+"""Parts the reasoning from the answer where both stand in one field, as in GSM8K (arXiv:2110.14168)."""
 SEPARATOR = "<|endoftext|>"
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
@@ -20,10 +24,13 @@ def documents(sources: Sequence[str], field: str = "text") -> Iterator[str]:
     """Yield the documents of all sources, in order, blanks at their ends removed, empty ones left out.
 
     Args:
-        sources: paths, `world:name:count[:seed]` for texts that an exact world writes (`textdiff.priors.WORLDS`), or
-            `hub:owner/name[:config][@split]` for a data set of the Hub, read as a stream; the split is "train" by
-            default. A `.txt` file (or `.txt.xz`) holds documents that end with a line `<|endoftext|>`; without such a
-            line the file is one document.
+        sources: paths, or one of these. `world:name:count[:seed]`: texts that an exact world writes
+            (`textdiff.priors.WORLDS`). `hub:owner/name[:config][@split]`: a data set of the Hub, read as a stream, the
+            split "train" by default. `questions:path`: a jsonl, csv or parquet file of questions, whose fields
+            `context`, `question`, `rationale` and `answer` become a line each, in this order; context and rationale may
+            be missing, and what stands before `####` in an answer is its rationale.
+            A `.txt` file (or `.txt.xz`) holds documents that end with a line `<|endoftext|>`; without such a line the
+            file is one document.
         field: the column of a jsonl, csv, parquet or Hub source that holds the text; or several, to be joined by
             blanks: "sentence1+sentence2".
 
@@ -52,17 +59,18 @@ def check_sources(sources: Sequence[str]) -> None:
     if not sources:
         raise UserError("no source of text was given: name .txt, .jsonl, .csv or .parquet files, or hub:owner/name")
     for source in map(str, sources):
-        path = Path(source)
+        path = Path(source.removeprefix(QUESTIONS))
         if source.startswith(WORLD):
-            _of_world(source)
+            _written(*_of_world(source))
         if source.startswith((HUB, WORLD)):
             continue
         if not path.is_file():
             raise UserError(
-                f"no text file at {source!r}: give the path of a .txt, .jsonl, .csv or .parquet file, or hub:owner/name"
+                f"no text file at {str(path)!r}: give the path of a .txt, .jsonl, .csv or .parquet file, "
+                "or hub:owner/name"
             )
-        if path.suffix not in _READERS and not _is_text(path):
-            kinds = ", ".join((".txt", ".txt.xz", *_READERS))
+        if path.suffix not in _READERS and (source.startswith(QUESTIONS) or not _is_text(path)):
+            kinds = ", ".join(_READERS if source.startswith(QUESTIONS) else (".txt", ".txt.xz", *_READERS))
             raise UserError(f"{source!r} ends in {path.suffix!r}: known are {kinds}")
 
 
@@ -73,7 +81,9 @@ def _texts(source: str, field: str, by_line: bool) -> Iterator[str]:
         if source.startswith(HUB):
             texts = _from_hub(source, field)
         elif source.startswith(WORLD):
-            texts = written_by(*_of_world(source))
+            texts = _written(*_of_world(source))
+        elif source.startswith(QUESTIONS):
+            texts = _asked(source)
         elif _is_text(path):
             texts = _separated(path, by_line)
         else:
@@ -90,14 +100,22 @@ def _is_text(path: Path) -> bool:
     return path.suffix == ".txt" or path.suffixes[-2:] == [".txt", ".xz"]
 
 
-def _of_world(source: str) -> tuple[Automaton, int, int]:
-    """The world of a source, the number of its texts, and the seed."""
+def _of_world(source: str) -> tuple[str, int, int]:
+    """The name of a source's world, the number of its texts, and the seed."""
     name, *numbers = source.removeprefix(WORLD).split(":")
     if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers) or int(numbers[0]) < 1:
         raise UserError(
             f"{source!r} is no source of a world's texts: expected world:name:count or world:name:count:seed"
         )
-    return world(name), int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
+    return name, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
+
+
+def _written(name: str, n: int, seed: int) -> Iterator[str]:
+    """Texts of a world; of worked sums without a list of its states, which from 5 operands on is too long."""
+    kind, _, operands = name.partition("-")
+    if kind == "arithmetic" and (operands.isdecimal() or name == kind):
+        return sums(int(operands or 3), n=n, generator=seed)
+    return written_by(world(name), n, seed)
 
 
 def _from_hub(source: str, field: str) -> Iterator[str]:
@@ -106,13 +124,30 @@ def _from_hub(source: str, field: str) -> Iterator[str]:
     return _column(name, field, source, name=config or None, split=split or "train")
 
 
-def _column(
-    reader: str, field: str, source: str, name: str | None = None, split: str = "train", data_files: str | None = None
-) -> Iterator[str]:
+def _asked(source: str) -> Iterator[str]:
+    """Question, rationale and answer of each row, a line each."""
+    path = Path(source.removeprefix(QUESTIONS))
+    for row in _rows(_READERS[path.suffix], None, "train", str(path)):
+        fields = {name: row.get(name) or "" for name in ("context", "question", "rationale", "answer")}
+        for name, text in fields.items():
+            if not isinstance(text, str) or (name in ("question", "answer") and not text.strip()):
+                raise UserError(f"the field {name!r} of {source!r} holds {text!r}, expected text")
+        before, mark, answer = str(fields["answer"]).rpartition(MARK)
+        fields |= {"rationale": before or fields["rationale"], "answer": answer} if mark else {}
+        yield "\n".join(line for text in fields.values() if (line := one_line(str(text))))
+
+
+def _rows(reader: str, name: str | None, split: str, data_files: str | None) -> Iterable[dict[str, object]]:
     from datasets import load_dataset
 
     rows: Iterable[dict[str, object]] = load_dataset(reader, name, data_files=data_files, split=split, streaming=True)
-    for row in rows:
+    return rows
+
+
+def _column(
+    reader: str, field: str, source: str, name: str | None = None, split: str = "train", data_files: str | None = None
+) -> Iterator[str]:
+    for row in _rows(reader, name, split, data_files):
         names = [field] if field in row else field.split("+")
         if missing := [name for name in names if name not in row]:
             raise UserError(f"{source!r} has no field {missing[0]!r}, only {', '.join(row)}: set data.field")

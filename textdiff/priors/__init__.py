@@ -8,7 +8,7 @@ from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
-from textdiff.priors.worlds import WORLDS, arithmetic, grammar, hmm, ngram, table, texts, world
+from textdiff.priors.worlds import WORLDS, arithmetic, grammar, hmm, ngram, sums, table, texts, walk, world
 
 __all__ = [
     "WORLDS",
@@ -34,7 +34,9 @@ __all__ = [
     "relative_variance",
     "seeded",
     "shipped",
+    "sums",
     "table",
     "texts",
+    "walk",
     "world",
 ]

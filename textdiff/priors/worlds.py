@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator
 from transformers import PreTrainedTokenizerBase
 
@@ -19,6 +20,9 @@ from textdiff.priors.samples import seeded
 from textdiff.text import Canvas, Vocabulary, decode, encode
 
 MOST_ARCS = 2**24
+
+CHARACTERS = string.ascii_lowercase + ".,;:!?" + string.ascii_uppercase + string.digits
+"""Symbols of the hidden Markov models."""
 
 Sentence = tuple[str, ...]
 Expansion = list[tuple[float, Sentence, Any]]
@@ -69,27 +73,55 @@ def hmm(states: int = 8, symbols: int = 32, seed: int = 0, concentration: float 
     Raises:
         UserError: more symbols than there are characters for.
     """
-    characters = string.ascii_lowercase + ".,;:!?" + string.ascii_uppercase + string.digits
-    if not 1 <= symbols <= len(characters) or states < 1:
-        raise UserError(f"hmm of {states} states and {symbols} symbols: expected 1 to {len(characters)} symbols")
+    if not 1 <= symbols <= len(CHARACTERS) or states < 1:
+        raise UserError(f"hmm of {states} states and {symbols} symbols: expected 1 to {len(CHARACTERS)} symbols")
     rng = np.random.default_rng(seed)
     transition = rng.dirichlet(np.full(states, concentration), size=states)
     emission = rng.dirichlet(np.full(symbols, concentration), size=states)
     stationary = np.linalg.matrix_power(transition, 4096).mean(axis=0)
     stationary /= stationary.sum()
-    tokenizer = symbol_tokenizer(list(dict.fromkeys([*characters[:symbols], "."])))
-    ids = np.asarray([tokenizer.get_vocab()[symbol] for symbol in characters[:symbols]])
-    steps = np.concatenate((stationary[None], transition))[:, :, None] * emission  # state 0 stands before the text
-    source, target, symbol = np.indices(steps.shape).reshape(3, -1)
+    return _chain(stationary, transition, emission, f"hmm of {states} states and {symbols} symbols")
+
+
+def walk(places: int = 16, noise: float = 0.2) -> Automaton:
+    """A random walk on a ring, seen through noise: a hidden Markov model in which evidence binds from far away.
+
+    Each step goes one place to the left or to the right; the symbol is that of the place, or with probability `noise`
+    any. A walk has to arrive where the text after a gap begins, which from before it nobody can tell.
+
+    Args:
+        places: on the ring, 3 to 68.
+        noise: share of symbols that say nothing.
+
+    Raises:
+        UserError: a number out of range.
+    """
+    if not 3 <= places <= len(CHARACTERS) or not 0 <= noise <= 1:
+        raise UserError(f"walk({places}, {noise}): expected 3 to {len(CHARACTERS)} places, and a share as noise")
+    here = np.eye(places)
+    beside = (np.roll(here, 1, axis=1) + np.roll(here, -1, axis=1)) / 2
+    emission = (1 - noise) * here + noise / places
+    return _chain(np.full(places, 1 / places), beside, emission, f"walk on a ring of {places} places")
+
+
+def _chain(
+    begin: NDArray[np.float64], transition: NDArray[np.float64], emission: NDArray[np.float64], name: str
+) -> Automaton:
+    """A hidden Markov model by its tables, `[states]`, `[states, states]` and `[states, symbols]`."""
+    states, symbols = emission.shape
+    tokenizer = symbol_tokenizer(list(dict.fromkeys([*CHARACTERS[:symbols], "."])))
+    ids = np.asarray([tokenizer.get_vocab()[symbol] for symbol in CHARACTERS[:symbols]])
+    steps = np.concatenate((begin[None], transition))[:, :, None] * emission  # state 0 stands before the text
+    source, target, symbol = np.nonzero(steps)
     return Automaton(
         tokenizer,
         Vocabulary.of(tokenizer),
         torch.from_numpy(source),
         torch.from_numpy(ids[symbol]),
         torch.from_numpy(target + 1),
-        torch.from_numpy(steps.reshape(-1)),
+        torch.from_numpy(steps[source, target, symbol]),
         torch.ones(states + 1, dtype=torch.float64),
-        f"hmm of {states} states and {symbols} symbols",
+        name,
     )
 
 
@@ -183,18 +215,36 @@ def grammar() -> Automaton:
 
 
 def arithmetic(operands: int = 3, largest: int = 9) -> Automaton:
-    """Sums worked out step by step: "6 - 0 - 4 = ?", then "6 - 4 = 2, 2 - 0 = 2", then "The answer is 2.".
+    """Sums worked out step by step: "6 - 0 - 4 = ?", then "6 - 4 = 2, 2 - 0 = 2", then "2".
 
     Numbers and signs are uniform. The terms are taken in uniformly random order, so a question has a posterior over
-    its chains of thought; each of the three parts is a line.
+    its chains of thought; question, rationale and answer are a line each. Numbers are written digit by digit.
 
     Args:
         operands: numbers in a question, 2 or more.
         largest: of the numbers, from 0.
 
     Raises:
-        UserError: a number out of range, or more than a million states.
+        UserError: a number out of range, or more than a million states (from 5 operands on: see `sums`).
     """
+    return _sentences(*_sums(operands, largest), f"arithmetic with {operands} operands", SUM_SYMBOLS)
+
+
+def sums(operands: int = 3, largest: int = 9, *, n: int, generator: Generator | int | None = None) -> Iterator[str]:
+    """`n` texts of the world `arithmetic`, of any number of operands: its states are not listed."""
+    expand, begin = _sums(operands, largest)
+    generator = seeded(generator)
+    for _ in range(n):
+        text, stage = "", begin
+        while following := expand(stage):
+            weights = torch.tensor([p for p, _, _ in following], dtype=torch.float64)
+            _, words, stage = following[int(torch.multinomial(weights, 1, generator=generator))]
+            text += "".join(words)
+        yield text
+
+
+def _sums(operands: int, largest: int) -> tuple[Callable[[Any], Expansion], Any]:
+    """What may follow in a worked sum, and its first stage."""
     if operands < 2 or not 1 <= largest <= 99:
         raise UserError(f"arithmetic({operands}, {largest}): expected 2 or more operands, and 1 to 99 as the largest")
     terms = [(sign, value) for sign in ("+", "-") for value in range(largest + 1)]
@@ -203,10 +253,14 @@ def arithmetic(operands: int = 3, largest: int = 9) -> Automaton:
         kind, total, asked = stage
         if kind == "begin":
             share = 1 / (largest + 1)
-            return [(share, (str(value),), ("ask", value, ())) for value in range(largest + 1)]
+            return [(share, _digits(value), ("ask", value, ())) for value in range(largest + 1)]
         if kind == "ask" and len(asked) < operands - 1:
             return [
-                (1 / len(terms), (f" {sign}", f" {value}"), ("ask", total, tuple(sorted((*asked, (sign, value))))))
+                (
+                    1 / len(terms),
+                    (f" {sign}", *_digits(value, " ")),
+                    ("ask", total, tuple(sorted((*asked, (sign, value))))),
+                )
                 for sign, value in terms
             ]
         if kind == "ask":
@@ -214,10 +268,20 @@ def arithmetic(operands: int = 3, largest: int = 9) -> Automaton:
         if kind == "next":
             return [(p, (",", *words), after) for p, words, after in _worked(total, asked, blank=" ")]
         if kind == "answer":
-            return [(1.0, ("\n", "The", " answer", " is", f" {total}", "."), ("end", 0, ()))]
+            return [(1.0, ("\n", *_digits(total)), ("end", 0, ()))]
         return []
 
-    return _sentences(expand, ("begin", 0, ()), f"arithmetic with {operands} operands")
+    return cache(expand), ("begin", 0, ())
+
+
+SUM_SYMBOLS = (*string.digits, *(f" {sign}" for sign in string.digits + "+-=?"), "-", ",", "\n")
+"""Tokens of worked sums, however many operands they have."""
+
+
+def _digits(value: int, blank: str = "") -> Sentence:
+    """A number as its tokens: "-12" is "-", "1", "2", the first of them with the blank before it."""
+    digits = list(str(value))
+    return (blank + digits[0], *digits[1:])
 
 
 def _worked(total: int, asked: tuple[tuple[str, int], ...], blank: str) -> Expansion:
@@ -226,15 +290,17 @@ def _worked(total: int, asked: tuple[tuple[str, int], ...], blank: str) -> Expan
     for i, (sign, value) in enumerate(asked):
         after = total + value if sign == "+" else total - value
         rest = asked[:i] + asked[i + 1 :]
-        words = (f"{blank}{total}", f" {sign}", f" {value}", " =", f" {after}")
+        words = (*_digits(total, blank), f" {sign}", *_digits(value, " "), " =", *_digits(after, " "))
         steps.append((1 / len(asked), words, ("next", after, rest) if rest else ("answer", after, ())))
     return steps
 
 
-def _sentences(expand: Callable[[Any], Expansion], begin: Any, name: str) -> Automaton:
+def _sentences(
+    expand: Callable[[Any], Expansion], begin: Any, name: str, more_symbols: Iterable[str] = ()
+) -> Automaton:
     """The world of texts that `expand` writes, sentence by sentence, from the stage `begin` on."""
     expand = cache(expand)
-    stages, known, symbols = [begin], {begin}, {"."}
+    stages, known, symbols = [begin], {begin}, {".", *more_symbols}
     for stage in stages:
         for _, words, after in expand(stage):
             symbols.update(words)
@@ -268,7 +334,7 @@ def texts(law: Automaton, n: int, generator: Generator | int | None = None, leng
         yield decode(law.tokenizer, row)
 
 
-WORLDS: dict[str, Callable[[], Automaton]] = {"hmm": hmm, "grammar": grammar, "arithmetic": arithmetic}
+WORLDS: dict[str, Callable[[], Automaton]] = {"hmm": hmm, "walk": walk, "grammar": grammar, "arithmetic": arithmetic}
 
 SEPARATOR = "<|endoftext|>"
 
@@ -277,8 +343,8 @@ def world(name: str) -> Automaton:
     """A world by its name, with its defaults.
 
     Args:
-        name: "hmm", "grammar", "arithmetic", or "ngram@FILE": trigrams of the characters of a text file whose documents
-            end with `<|endoftext|>`.
+        name: "hmm", "walk", "grammar", "arithmetic" (of 3 operands; "arithmetic-4" has 4), or "ngram@FILE": trigrams of
+            the characters of a text file whose documents end with `<|endoftext|>`.
 
     Raises:
         UserError: no such name, or no such file.
@@ -291,6 +357,9 @@ def world(name: str) -> Automaton:
             raise UserError(f"the world {name!r} cannot be fitted: {file!r} is no text file ({error})") from error
         written = [text.strip() for text in documents if text.strip()]
         return ngram(written, symbol_tokenizer(sorted({*"".join(written), "."})), order=3)
+    kind, dash, operands = name.partition("-")
+    if kind == "arithmetic" and dash and operands.isdecimal():
+        return arithmetic(int(operands))
     if name not in WORLDS:
-        raise UserError(f"there is no world {name!r}: expected one of {', '.join(WORLDS)}, ngram@FILE")
+        raise UserError(f"there is no world {name!r}: expected one of {', '.join(WORLDS)}, arithmetic-4, ngram@FILE")
     return WORLDS[name]()

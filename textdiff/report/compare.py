@@ -31,7 +31,7 @@ from textdiff.samplers import LogProbKind
 from textdiff.text import Canvas, Vocabulary
 
 Item = tuple[Canvas, Tensor]
-"""A canvas of one row with one gap of known length, and the true text `[1, length]` that it was cut from."""
+"""A canvas of one row with gaps of known length, and the true text `[1, length]` that they were cut from."""
 
 MEASURES: dict[str, tuple[str, ...]] = {
     "given": (),
@@ -127,9 +127,9 @@ def compare(
             f"{strangers[0]!r} has another tokenizer than {names[0]!r}: gaps are token ids, which it reads otherwise"
         )
     for canvas, _ in items:
-        if len(canvas) != 1 or canvas.minimum.shape[1] != 1 or not torch.equal(canvas.minimum, canvas.maximum):
-            raise UserError("an item is a canvas of one row with one gap of known length, and its true text")
-    longest = 2 * max(int(canvas.maximum) for canvas, _ in items) if longest is None else longest
+        if len(canvas) != 1 or not canvas.minimum.numel() or not torch.equal(canvas.minimum, canvas.maximum):
+            raise UserError("an item is a canvas of one row with gaps of known length, and its true text")
+    longest = 2 * max(int(canvas.maximum.max()) for canvas, _ in items) if longest is None else longest
     options = {"longest": longest, "fills": fills, "timed": timed, "seed": seed}
     data = hashlib.sha256(json.dumps([[t.tolist(), c.gap.tolist()] for c, t in items]).encode()).hexdigest()[:16]
     standings = []
@@ -224,9 +224,9 @@ def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]
         n = options["fills"] if several else 1
         found = posterior.sample(n, contestant.method, generator=options["seed"] + number)
         if several:
-            variety.append(self_bleu([" ".join(some.fills[0].split()) for some in found]))
-        fill = found.resample(1, generator=options["seed"] + number)[0].fills[0].strip() if found.alive else ""
-        truth = posterior.read(true)[0].fills[0].strip()
+            variety.append(self_bleu([" ".join(_joined(some.fills).split()) for some in found]))
+        fill = _joined(found.resample(1, generator=options["seed"] + number)[0].fills) if found.alive else ""
+        truth = _joined(posterior.read(true)[0].fills)
         fills.append(fill)
         truths.append(truth)
         values["exact"].append(float(fill == truth))
@@ -236,6 +236,11 @@ def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]
         values["chrf"].append(float(torch.as_tensor(chrf_score([fill], [[truth]]))))
     values["self_bleu"] = [score for score in variety if score == score]
     return Cell(values, {"distinct_2": distinct(fills)}, {"fills": fills, "truths": truths})
+
+
+def _joined(fills: Sequence[str]) -> str:
+    """The fills of a text's gaps one after another."""
+    return " ".join(fill.strip() for fill in fills).strip()
 
 
 def _speed(contestant: Contestant, items: Sequence[Item], fills: int, seed: int) -> Cell:
@@ -258,29 +263,31 @@ def _speed(contestant: Contestant, items: Sequence[Item], fills: int, seed: int)
 
 
 def opened(canvas: Canvas, tokens: Tensor, longest: int, vocabulary: Vocabulary) -> Item:
-    """The same gap when its length is not told: 1 to `longest` tokens; the true text with null in unused slots.
+    """The same gaps when their lengths are not told: 1 to `longest` tokens; the true text with null in unused slots.
 
     Raises:
-        UserError: the gap is longer than `longest`, or there is no null token.
+        UserError: a gap is longer than `longest`, or there is no null token.
     """
-    size, null = int(canvas.maximum), vocabulary.null
+    size, null = int(canvas.maximum.max()), vocabulary.null
     if size > longest or null is None:
         raise UserError(f"a gap of {size} tokens does not fit into {longest} slots, or the tokenizer has no null token")
-    stop = int(canvas.slots[0].nonzero()[-1]) + 1
-    more = longest - size
+    stops = [int((canvas.gap[0] == gap).nonzero()[-1]) + 1 for gap in range(canvas.maximum.shape[1])]
+    more = (longest - canvas.maximum[0]).tolist()
 
-    def widened(row: Tensor, value: float) -> Tensor:
-        return torch.cat((pad(row[:, :stop], (0, more), value=value), row[:, stop:]), dim=1)
+    def widened(row: Tensor, values: Sequence[int]) -> Tensor:
+        parts = row.tensor_split(stops, dim=1)
+        wide = [pad(part, (0, extra), value=value) for part, extra, value in zip(parts, more, values, strict=False)]
+        return torch.cat((*wide, parts[-1]), dim=1)
 
-    gap = widened(canvas.gap, 0)
+    gap = widened(canvas.gap, range(len(stops)))
     wide = Canvas(
-        widened(canvas.tokens, vocabulary.mask),
+        widened(canvas.tokens, [vocabulary.mask] * len(stops)),
         gap < 0,
         gap,
         torch.ones_like(canvas.minimum),
-        widened(canvas.word_start, False),
+        widened(canvas.word_start, [False] * len(stops)),
     )
-    return wide, widened(tokens, null)
+    return wide, widened(tokens, [null] * len(stops))
 
 
 def _weights(prior: Prior | None) -> str:

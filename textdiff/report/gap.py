@@ -44,9 +44,15 @@ SPLIT = 8
 
 
 def world_items(
-    world: Automaton, count: int, gap: int = 12, length: int = HMM_LENGTH, seed: int = 0, longest: int = 512
+    world: Automaton,
+    count: int,
+    gap: int = 12,
+    length: int = HMM_LENGTH,
+    seed: int = 0,
+    longest: int = 512,
+    places: int = 1,
 ) -> list[Item]:
-    """Texts of a world with one gap of known length cut into each, at a uniform place: evidence and an exact draw.
+    """Texts of a world with gaps of known length cut into each, at uniform places: evidence and an exact draw.
 
     Args:
         world: writes the texts.
@@ -55,9 +61,10 @@ def world_items(
         length: tokens in a text, where the world has no law of lengths; other texts that are too short are passed over.
         seed: of texts and places.
         longest: tokens that are kept of a text.
+        places: gaps in a text, with a token or more between two.
 
     Raises:
-        UserError: the world's texts are too short for such a gap.
+        UserError: the world's texts are too short for such gaps.
     """
     generator, v = seeded(seed), world.vocabulary
     assert v.bos is not None and v.eos is not None
@@ -70,11 +77,13 @@ def world_items(
             texts = world.simulate(count, generator, longest)
         for text in texts:
             text = text[text != torch.tensor(v.pad)] if v.pad is not None else text
-            if len(text) - 2 < gap or len(found) == count:
+            free = len(text) - 2 - places * (gap + 1) + 1
+            if free < 0 or len(found) == count:
                 continue
-            start = 1 + int(torch.randint(len(text) - 1 - gap, (1,), generator=generator))
             blank = text.clone()
-            blank[start : start + gap] = v.mask
+            before = torch.randint(free + 1, (places,), generator=generator).sort().values
+            for start in (1 + before + torch.arange(places) * (gap + 1)).tolist():
+                blank[start : start + gap] = v.mask
             found.append((Canvas.of(blank[None], v.mask), text[None]))
         if len(found) == count:
             return found

@@ -55,6 +55,7 @@ class Settings:
         field: column of jsonl, csv and parquet files that holds the text, or several, as in "sentence1+sentence2".
         world: or the name of a world, which writes texts and knows the truth.
         gaps, gap_length: number of gaps, and tokens in each.
+        places: gaps in each text of a world; the figures are those of all gaps of a text together.
         sentence, of: cut this one out of the first `of` sentences of each text, instead of gaps of `gap_length`;
             sentence 4 of 5 is the protocol of story infilling (arXiv:2310.04363).
         longest: tokens in a gap of unknown length, at most; null: twice `gap_length`.
@@ -71,6 +72,7 @@ class Settings:
     world: str | None = None
     gaps: int = 100
     gap_length: int = 32
+    places: int = 1
     sentence: int | None = None
     of: int = 5
     longest: int | None = None
@@ -95,6 +97,8 @@ class Settings:
                 f"gaps {self.gaps}, gap_length {self.gap_length} and timed {self.timed} must be at least 1, "
                 f"fills {self.fills} at least 2"
             )
+        if self.places < 1 or (self.places > 1 and self.world is None):
+            raise UserError(f"places is {self.places}: expected 1, or more on a world")
         truth = None if self.world is None else world(self.world)
         loaded: dict[str, NetworkPrior] = {}
 
@@ -137,7 +141,12 @@ class Settings:
             progress=progress,
         )
         source = ", ".join(Path(file).name for file in self.files) or f"the world {self.world}"
-        gaps = f"{self.gap_length} tokens each" if self.sentence is None else f"sentence {self.sentence} of {self.of}"
+        several = f"{self.places} x " if self.places > 1 else ""
+        gaps = (
+            f"{several}{self.gap_length} tokens each"
+            if self.sentence is None
+            else f"sentence {self.sentence} of {self.of}"
+        )
         found = replace(found, about={"on": source, **found.about, "cut": gaps, "threads": torch.get_num_threads()})
         (folder / "compare.md").write_text(f"{found}\n", encoding="utf-8")
         (folder / "compare.json").write_text(found.json() + "\n", encoding="utf-8")
@@ -149,7 +158,14 @@ class Settings:
         first = contestants[0].prior
         context = min(c.prior.context or 512 for c in contestants) - MARKS
         if truth is not None:
-            return world_items(truth, self.gaps, self.gap_length, seed=self.seed, longest=context - longest)
+            return world_items(
+                truth,
+                self.gaps,
+                self.gap_length,
+                seed=self.seed,
+                longest=context - self.places * (longest - self.gap_length),
+                places=self.places,
+            )
         texts = documents(self.files, self.field)
         if self.sentence is None:
             what, room = f"a gap of {self.gap_length} tokens", context - (longest - self.gap_length)
