@@ -202,3 +202,57 @@ def test_words(law):
         Length()
     with pytest.raises(UserError, match="the least and the most"):
         Length(words=(5, 2))
+
+
+WORDS = ["ball", "dog", "happy", "Lily", "boat", "red ball", "again"]
+
+
+def random_constraint(rng):
+    """A rule, and what it means in Python's own words."""
+    kind = rng.integers(6)
+    if kind == 0:
+        pattern = "".join(
+            rng.choice(["[a-z]", "[A-Z]", " ", "o", "x?", "(ab|c)*", "[^a-m]{1,3}", r"\d"], rng.integers(1, 5))
+        )
+        pattern = f"{pattern}[a-z .]*"
+        return Regex(pattern), lambda fill: re.fullmatch(pattern, fill, re.ASCII)
+    chosen = list(rng.choice(WORDS, rng.integers(1, 3), replace=False))
+    if kind == 1:
+        return Contains(chosen), lambda fill: all(re.search(rf"\b{w}\b", fill, re.ASCII) for w in chosen)
+    if kind == 2:
+        return Excludes(chosen), lambda fill: not any(re.search(rf"\b{w}\b", fill, re.ASCII) for w in chosen)
+    if kind == 3:
+        return Ordered(chosen), lambda fill: re.search(r"\b.*\b".join(chosen), fill, re.ASCII | re.DOTALL)
+    least, more = int(rng.integers(0, 4)), int(rng.integers(1, 4))
+    if kind == 4:
+        return Length(
+            words=(least, least + more)
+        ), lambda fill: least <= len(re.findall(r"[^ \t\n\r\f\v]+", fill)) <= least + more
+    return Length(characters=(4 * least, 4 * (least + more))), lambda fill: 4 * least <= len(fill) <= 4 * (least + more)
+
+
+@pytest.mark.slow
+def test_no_draw_of_ten_thousand_is_outside():
+    """500 random pairs of constraints on 1 to 2 gaps, 20 draws of an untrained network each."""
+    import numpy as np
+
+    from tests.tiny import tiny
+
+    network = tiny().with_policy("strided", 4)
+    rng, drawn, refused = np.random.default_rng(0), 0, 0
+    while drawn < 10_000:
+        (first, holds), (second, also) = random_constraint(rng), random_constraint(rng)
+        template = ["Lily saw[gap:2-12]. Tom ran.", "Tom [gap:0-16] happy. Lily lost[gap:6].", "She [gap:8]"][
+            rng.integers(3)
+        ]
+        try:
+            posterior = network.given(Observed(template) & first & second)
+        except UserError as error:
+            assert "no fill of the gaps satisfies" in str(error)
+            refused += 1
+            continue
+        for fill in posterior.sample(20, generator=drawn):
+            text = fill.fills[0]
+            assert holds(text) and also(text), (first, second, text)
+            drawn += 1
+    assert refused < 500

@@ -286,7 +286,9 @@ def _set_lengths(
             assert forced is not None
             lengths = torch.where(forced[rows, None], given, lengths)
     else:
-        constrained = Constrained(canvas.lattice, tokens[rows], where, law)
+        inside_word = canvas.word_start[rows][where][:, None] & ~vocabulary.starts_word
+        inside_word[:, null] = False
+        constrained = Constrained(canvas.lattice, tokens[rows], where, law.masked_fill(inside_word, -torch.inf))
         chosen = None if given is None or forced is None else forced[rows]
         lengths, constrained_log_q = constrained.lengths(slots, minimum, null, noise, given, chosen)
     unused = where & (rank_and_size(slots)[0] >= lengths.gather(1, slots.clamp(min=0)))

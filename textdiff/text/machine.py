@@ -19,6 +19,12 @@ from textdiff.text.vocabulary import token_bytes
 
 MOST_STATES = 4096
 
+Pending = tuple[bytes, int, int, int]
+"""A character that has begun: its bytes, if a pattern names one that begins so; how many are missing; and the bounds of
+the next."""
+
+WHOLE: Pending = (b"", 0, 0, 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Machine:
@@ -185,8 +191,8 @@ def _compiled(pattern: str, tokenizer: PreTrainedTokenizerBase) -> Machine:
 def _over_bytes(pattern: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """A regular expression as a complete automaton over UTF-8 bytes: `[states, 256]`, and where it accepts.
 
-    A state is one of the automaton over characters, and what is there of a character whose bytes have not all come:
-    its bytes, if they may become one that the pattern names, else how many are missing.
+    A state is one of the automaton over characters, and what is there of a character whose bytes have not all come,
+    see `Pending`.
     """
     import interegular
     from interegular.fsm import anything_else
@@ -199,9 +205,9 @@ def _over_bytes(pattern: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     named = {str(char).encode(): key for char, key in fsm.alphabet.items() if char is not anything_else}
     other = fsm.alphabet[anything_else]
     begun = {char[:end] for char in named for end in range(1, len(char))}
-    dead: tuple[Any, bytes | int] = (None, b"")
-    number: dict[tuple[Any, bytes | int], int] = {(fsm.initial, b""): 0, dead: 1}
-    queue: list[tuple[Any, bytes | int]] = list(number)
+    dead: tuple[Any, Pending] = (None, WHOLE)
+    number: dict[tuple[Any, Pending], int] = {(fsm.initial, WHOLE): 0, dead: 1}
+    queue: list[tuple[Any, Pending]] = list(number)
     rows = []
     for state, pending in queue:
         row = []
@@ -212,31 +218,37 @@ def _over_bytes(pattern: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
                 queue.append(after)
             row.append(number[after])
         rows.append(row)
-    accept = [pending == b"" and state in fsm.finals for state, pending in queue]
+    accept = [pending == WHOLE and state in fsm.finals for state, pending in queue]
     return np.array(rows), np.array(accept)
 
 
 def _next(
     arcs: Mapping[Any, Any],
-    pending: bytes | int,
+    pending: Pending,
     byte: int,
     named: Mapping[bytes, Any],
     other: Any,
     begun: set[bytes],
     state: Any,
-) -> tuple[Any, bytes | int]:
+) -> tuple[Any, Pending]:
     """Where a byte leads from a state over characters and the beginning of one."""
-    trailing = 0x80 <= byte < 0xC0
-    if isinstance(pending, int):
-        missing = pending - 1 if trailing else -1
-    else:
-        seen = pending + bytes([byte])
-        if seen in named:
-            return (arcs[named[seen]], b"") if named[seen] in arcs else (None, b"")
-        if seen in begun:
-            return state, seen
-        size = 1 + (seen[0] >= 0xC0) + (seen[0] >= 0xE0) + (seen[0] >= 0xF0)
-        missing = size - len(seen) if trailing == bool(pending) else -1
-    if missing > 0:
-        return state, missing
-    return (arcs[other], b"") if missing == 0 and other in arcs else (None, b"")
+    seen = pending[0] + bytes([byte])
+    if seen in named and (pending == WHOLE or pending[0]):
+        return (arcs[named[seen]], WHOLE) if named[seen] in arcs else (None, WHOLE)
+    missing, low, high = _lead(byte) if pending == WHOLE else (pending[1] - 1, 0x80, 0xBF)
+    if missing < 0 or (pending != WHOLE and not pending[2] <= byte <= pending[3]):
+        return None, WHOLE
+    if missing:
+        return state, (seen if seen in begun else b"", missing, low, high)
+    return (arcs[other], WHOLE) if other in arcs else (None, WHOLE)
+
+
+def _lead(byte: int) -> tuple[int, int, int]:
+    """How many bytes follow the first byte of a character, and the bounds of the next (RFC 3629); -1: it is none."""
+    if byte < 0x80:
+        return 0, 0, 0
+    if not 0xC2 <= byte <= 0xF4:
+        return -1, 0, 0
+    low = {0xE0: 0xA0, 0xF0: 0x90}.get(byte, 0x80)
+    high = {0xED: 0x9F, 0xF4: 0x8F}.get(byte, 0xBF)
+    return 1 + (byte >= 0xE0) + (byte >= 0xF0), low, high
