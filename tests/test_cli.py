@@ -37,6 +37,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(tiny(), folder / "stories")
     save(tiny(causal=True), folder / "stories-ar")
     save(tiny(causal=True, fill_in_middle=True), folder / "stories-fim")
+    save(tiny(), folder / "arithmetic")
     return folder
 
 
@@ -97,6 +98,7 @@ def test_json_is_what_the_library_answers(answer: Callable[..., dict[str, Any]],
         "texts": expected.texts,
         "fills": [list(sample.fills) for sample in expected],
         "kind": "exact",
+        "weights": None,
         "log_q": expected.log_q.tolist(),
         "tokens": got["steps"],  # a short gap is filled one token a step
         "steps": [nfe - 1 for nfe in got["nfe"]],  # the length takes a forward pass
@@ -523,3 +525,54 @@ def test_audit_towards_a_twin(run: Run, checkpoints: Path, tmp_path: Path) -> No
 def test_audit_complains_in_one_line(run: Run, words: list[str], complaint: str) -> None:
     out, err = run("audit", *words, status=2)
     assert complaint in err and err.count("\n") == 1 and not out
+
+
+def test_constraints_hold_in_every_fill(run: Run, answer: Callable[..., dict[str, Any]]) -> None:
+    text = "Lily saw [gap:4-12]. She was happy again."
+    found = answer(text, "--contains", "dog", "--contains", "Tom", "--excludes", "ball", "--n", "4", "--seed", "0")
+    for (fill,), share in zip(found["fills"], found["weights"], strict=True):
+        assert re.search(r"\bdog\b", fill) and re.search(r"\bTom\b", fill) and not re.search(r"\bball\b", fill)
+        assert 0 <= share <= 1
+    assert sum(found["weights"]) == pytest.approx(1) and "all fills satisfy the constraints" in found["caveats"][0]
+    times = answer("At [gap:3-8] they met.", "--regex", "[0-9]{1,2}:[0-9][0-9]", "--n", "3", "--seed", "0")
+    assert all(re.fullmatch(r"\d{1,2}:\d\d", fill) for (fill,) in times["fills"])
+    out, _ = run("infill", "At [gap:3-8] they met.", "--regex", "[0-9]:[0-9]", "--n", "2", "--seed", "0")
+    assert "weight 0." in out
+
+
+def test_questions_are_asked(
+    run: Run, answer: Callable[..., dict[str, Any]], checkpoints: Path, tmp_path: Path
+) -> None:
+    found = answer("--question", "1 + 1 = ?", "--answer", "2", "--seed", "0", "--n", "2")
+    assert all(text.startswith("1 + 1 = ?\n") and text.endswith("\n2") for text in found["texts"])
+    assert len(answer("--question", "1 + 1 = ?", "--seed", "0")["fills"][0]) == 2
+    file = tmp_path / "asked.jsonl"
+    file.write_text('{"question": "Who?", "answer": "Lily"}\n')
+    out, _ = run(
+        "questions", f"questions:{file}", "--direct", "--votes", "2", "--checkpoint", str(checkpoints / "stories")
+    )
+    assert out.startswith("| 1 questions, % right | greedy | majority of 2 |")
+    out, _ = run("questions", f"questions:{file}", "--votes", "1", "--json", "--steps", "2", "--most", "1")
+    assert json.loads(out)["questions"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["infill", "a [gap] b", "--regex", "(a"], "no regular expression"),
+        (["infill", "a [gap:2] b", "--regex", "x{80}"], "no fill of the gaps satisfies"),
+        (["infill", "a [gap] b", "--contains", " "], "none of them empty"),
+        (["infill", "a [gap] b", "--question", "Who?"], "give one of them"),
+        (["infill", "a [gap] b", "--answer", "me"], "--answer goes with --question"),
+        (["infill", TEXT, "--contains", "dog", "--checkpoint", "AR"], "do not heed constraints"),
+        (["questions"], "name a source"),
+        (["questions", "world:arithmetic-3:2", "--policy", "best"], "expected one of"),
+        (["questions", "nowhere.jsonl"], "no text file at"),
+    ],
+)
+def test_questions_and_constraints_complain_in_one_line(
+    run: Run, checkpoints: Path, words: list[str], complaint: str
+) -> None:
+    words = [str(checkpoints / "stories-ar") if word == "AR" else word for word in words]
+    out, err = run(*words, status=2)
+    assert not out and complaint in err and err.count("\n") == 1

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from tests.oracle import TableDenoiser
-from textdiff.data import Corruption, Example, LeftToRight, Mixture, RandomMasks, SpanGaps
+from textdiff.data import Corruption, Example, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
 from textdiff.diffusion import nelbo_exact_k
 from textdiff.errors import UserError
+from textdiff.priors import world
 from textdiff.samplers import Strided, path_log_prob
-from textdiff.text import Canvas, Vocabulary
+from textdiff.text import Canvas, Vocabulary, encode
 
 SIGMAS = 4.5
 
@@ -220,3 +221,25 @@ def test_wrong_shares_are_told(wrong: dict[str, float]) -> None:
 def test_wrong_share_of_a_mixture_is_told() -> None:
     with pytest.raises(UserError, match="share of texts with gaps is 2"):
         Mixture(share=2)
+
+
+def test_whole_lines_are_gaps() -> None:
+    """Of question, rationale and answer any but the question may be missing, each about as often."""
+    law = world("arithmetic")
+    text = "6 - 0 - 4 = ?\n6 - 4 = 2, 2 - 0 = 2\n2"
+    ids = np.array([law.vocabulary.bos, *encode(law.tokenizer, text), law.vocabulary.eos])
+    breaks = np.flatnonzero(law.vocabulary.breaks_line.numpy()[ids])
+    rationale, answer = (int(breaks[0]) + 1, int(breaks[1])), (int(breaks[1]) + 1, len(ids) - 1)
+    rng, lines = np.random.default_rng(0), LineGaps(share=1.0, gaps=SpanGaps(share_null=0.5))
+    seen = [tuple(lines.places(ids, law.vocabulary, rng)) for _ in range(600)]
+    assert set(seen) == {(rationale,), (answer,), (rationale, answer)}
+    assert min(seen.count(places) for places in set(seen)) > 120  # 150 to 225 are expected of each
+    example = lines(ids, law.vocabulary, 20, rng)
+    assert not (example.canvas[: breaks[0]] != ids[: breaks[0]]).any() and example.weights[: breaks[0] + 1].sum() == 0
+    short = LineGaps(share=1.0, gaps=SpanGaps(longest=4))
+    assert {tuple(short.places(ids, law.vocabulary, rng)) for _ in range(50)} == {(answer,)}
+    assert {tuple(LineGaps(given=2, share=1.0).places(ids, law.vocabulary, rng)) for _ in range(50)} == {(answer,)}
+    elsewhere = LineGaps(share=0.0)
+    assert any(tuple(elsewhere.places(ids, law.vocabulary, rng)) not in set(seen) for _ in range(20))
+    with pytest.raises(UserError, match="given is -1"):
+        LineGaps(given=-1)

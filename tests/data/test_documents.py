@@ -155,3 +155,33 @@ def test_a_world_is_a_source_of_texts() -> None:
 def test_a_malformed_world_is_refused(source: str) -> None:
     with pytest.raises(UserError, match="expected"):
         list(documents([source]))
+
+
+def test_questions_are_a_line_for_each_role(tmp_path) -> None:
+    rows = [
+        {"question": "How many?\nTell.", "answer": "Two and\ntwo are 4.\n#### 4"},
+        {"context": "A dog ran.\nFar.", "question": "Who ran?", "answer": "a dog", "story": "x"},
+        {"question": "2 + 2 = ?", "rationale": "2 + 2 = 4", "answer": "4"},
+    ]
+    for number, row in enumerate(rows):
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps(row) + "\n")
+    found = list(documents([f"questions:{tmp_path / f'{number}.jsonl'}" for number in range(3)]))
+    assert found == [
+        "How many? Tell.\nTwo and two are 4.\n4",
+        "A dog ran. Far.\nWho ran?\na dog",
+        "2 + 2 = ?\n2 + 2 = 4\n4",
+    ]
+    (tmp_path / "bad.jsonl").write_text(json.dumps({"question": "Who?"}) + "\n")
+    with pytest.raises(UserError, match=r"the field 'answer' of .* holds '', expected text"):
+        list(documents([f"questions:{tmp_path / 'bad.jsonl'}"]))
+    (tmp_path / "plain.txt").write_text("no")
+    for source, message in (("plain.txt", "ends in '.txt'"), ("none.jsonl", "no text file at")):
+        with pytest.raises(UserError, match=message):
+            list(documents([f"questions:{tmp_path / source}"]))
+
+
+def test_sums_are_a_source() -> None:
+    three, five = (list(documents([f"world:arithmetic{kind}:2:1"])) for kind in ("", "-5"))
+    assert [text.count("=") for text in three] == [3, 3] and [text.count("=") for text in five] == [5, 5]
+    with pytest.raises(UserError, match="2 or more operands"):
+        list(documents(["world:arithmetic-1:2"]))

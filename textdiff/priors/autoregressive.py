@@ -19,7 +19,7 @@ from textdiff.priors.writing import Ask, Writing, written
 from textdiff.samplers import NEUTRAL, LogProbKind, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
 from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
-from textdiff.text import Canvas, Vocabulary
+from textdiff.text import Canvas, Vocabulary, encode
 
 
 @final
@@ -137,10 +137,27 @@ class AutoregressivePrior(TractablePrior):
 
     @torch.no_grad()
     @torch.compiler.set_stance("force_eager")
-    def simulate(self, n: int, generator: Generator | int | None = None, longest: int | None = None) -> Tensor:
+    def simulate(
+        self,
+        n: int,
+        generator: Generator | int | None = None,
+        longest: int | None = None,
+        beginning: str = "",
+        tempering: Tempering = NEUTRAL,
+    ) -> Tensor:
         """Texts drawn from the law, bos and eos around each, padded: ids `[n, at most longest]`; side by side.
 
         A text longer than `longest`, by default what the network reads, is cut, and has no eos.
+
+        Args:
+            n: number of texts.
+            generator: the source of randomness, or a seed.
+            longest: tokens of a text, at most.
+            beginning: what all texts begin with.
+            tempering: sharpens each draw.
+
+        Raises:
+            UserError: the beginning is as long as a text may be.
         """
         vocabulary, longest = self.vocabulary, longest or self.network.context
         assert vocabulary.bos is not None and vocabulary.eos is not None and vocabulary.pad is not None
@@ -148,10 +165,13 @@ class AutoregressivePrior(TractablePrior):
         never[self._null], never[vocabulary.eos] = True, False
         never, alive = never.to(self.device), torch.arange(n, device=self.device)
         tokens = torch.full((n, longest), vocabulary.pad, device=self.device)
-        tokens[:, 0] = last = torch.full_like(alive, vocabulary.bos)
+        begin = torch.tensor([vocabulary.bos, *encode(self.tokenizer, beginning)], device=self.device)
+        if len(begin) >= longest:
+            raise UserError(f"the beginning has {len(begin)} tokens, a text at most {longest}: shorten it")
+        tokens[:, : len(begin)] = last = begin.expand(n, -1)
         noise, cache = seeded(generator), KeyValueCache()
-        for column in range(1, longest):
-            law = subs(self.network(last[:, None], cache=cache)[:, 0], never)
+        for column in range(len(begin), longest):
+            law = tempering(subs(self.network(last.view(len(alive), -1), cache=cache)[:, -1], never))
             last = draw(law, torch.rand(len(last), generator=noise, dtype=torch.float64).to(self.device))
             tokens[alive, column] = last
             if bool((ended := last == vocabulary.eos).any()):

@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 
 from textdiff.errors import UserError
 from textdiff.evidence import Question
-from textdiff.priors import Conditioning, Prior
+from textdiff.priors import AutoregressivePrior, Conditioning, Prior
 from textdiff.report.contest import Interval, mean
 from textdiff.samplers import Tempering
+from textdiff.text import decode, encode
 
-GREEDY = Conditioning(Tempering(temperature=0))
+GREEDY = Tempering(temperature=0)
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ def answer_questions(
         if len(lines) < 2:
             raise UserError(f"text {number + 1} has one line, expected question, rationale and answer: {text[:60]!r}")
         question, right = lines[0], lines[-1].strip()
-        posterior = prior.given(Question(question, rationale=None if rationale else ""))
-        first = posterior.sample(1, GREEDY, generator=seed + number)[0].fills[-1].strip()
-        counts = Counter(found.fills[-1].strip() for found in posterior.sample(votes, generator=seed + number))
+        asked = Question(question, rationale=None if rationale else "")
+        first = _answers(prior, asked, 1, GREEDY, seed + number)[0]
+        counts = Counter(_answers(prior, asked, votes, Tempering(), seed + number))
         chosen = counts.most_common(1)[0][0]
         greedy.append(float(first == right))
         majority.append(float(chosen == right))
@@ -89,3 +90,14 @@ def answer_questions(
         if (number + 1) % 10 == 0:
             progress(f"{number + 1} of {len(texts)} questions")
     return Answered(len(texts), votes, mean(greedy), mean(majority), mean(sample), tuple(wrong[:20]))
+
+
+def _answers(prior: Prior, question: Question, n: int, tempering: Tempering, seed: int) -> list[str]:
+    """Answers to a question; an autoregressive prior writes on from it to the end, as long as it likes."""
+    if isinstance(prior, AutoregressivePrior):
+        asked = str(question.template.parts[0])
+        room = len(encode(prior.tokenizer, asked)) + sum(gap.maximum for gap in question.template.gaps) + 4
+        rows = prior.simulate(n, seed, room, asked, tempering)
+        return [decode(prior.tokenizer, row.tolist()).removeprefix(asked).split("\n")[-1].strip() for row in rows]
+    drawn = prior.given(question).sample(n, Conditioning(tempering), generator=seed)
+    return [found.fills[-1].strip() for found in drawn]

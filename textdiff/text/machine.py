@@ -201,7 +201,9 @@ def _over_bytes(pattern: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         fsm = interegular.parse_pattern(pattern).to_fsm()
     except Exception as error:  # its parser raises what it likes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{pattern!r} is no regular expression that can be used here: {reason}") from error
+        raise UserError(
+            f"{pattern!r} is no regular expression that can be used here ({reason}): check brackets and escapes"
+        ) from error
     named = {str(char).encode(): key for char, key in fsm.alphabet.items() if char is not anything_else}
     other = fsm.alphabet[anything_else]
     begun = {char[:end] for char in named for end in range(1, len(char))}
