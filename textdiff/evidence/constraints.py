@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.evidence.evidence import Evidence, Read, Rule, nothing
-from textdiff.text import Canvas, Machine, Template
+from textdiff.evidence.evidence import Read, Rule, Unfixed, nothing
+from textdiff.text import Canvas, Machine
 from textdiff.text.machine import literal
 
 ANY = r"[\s\S]*"
@@ -20,7 +20,7 @@ OUTSIDE = "[^A-Za-z0-9_]"
 """What may stand beside a word."""
 
 
-class Constraint(Evidence):
+class Constraint(Unfixed):
     """A rule that the fill of one gap, or the whole text, satisfies or not.
 
     Attributes:
@@ -38,17 +38,6 @@ class Constraint(Evidence):
             before: a blank that begins what is read and is not part of the fill, or nothing.
             empty: whether the gap may be empty.
         """
-
-    @property
-    def template(self) -> Template | None:
-        return None
-
-    @property
-    def fixes(self) -> bool:
-        return False
-
-    def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
-        return None
 
     def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
         return nothing(tokens)

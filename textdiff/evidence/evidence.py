@@ -70,9 +70,56 @@ class Evidence(ABC):
         return Both(self, other)
 
 
+class Fixing(Evidence):
+    """Evidence that fixes tokens and does nothing else."""
+
+    @property
+    def fixes(self) -> bool:
+        return True
+
+    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+        return nothing(tokens)
+
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+        return nothing(tokens)
+
+    @property
+    def weighs(self) -> bool:
+        return False
+
+    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
+        return []
+
+
+class Unfixed(Evidence):
+    """Evidence that fixes no token."""
+
+    @property
+    def template(self) -> Template | None:
+        return None
+
+    @property
+    def fixes(self) -> bool:
+        return False
+
+    def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
+        return None
+
+
+class Weighing(Unfixed):
+    """Evidence that weighs complete texts."""
+
+    @property
+    def weighs(self) -> bool:
+        return True
+
+    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
+        return []
+
+
 @final
 @dataclass(frozen=True, eq=False)
-class Observed(Evidence):
+class Observed(Fixing):
     """Tokens that are known, and gaps between them.
 
     Args:
@@ -94,31 +141,14 @@ class Observed(Evidence):
     def template(self) -> Template | None:
         return self.known if isinstance(self.known, Template) else None
 
-    @property
-    def fixes(self) -> bool:
-        return True
-
     def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
         assert not isinstance(self.known, str)
         return self.known.encode(tokenizer) if isinstance(self.known, Template) else self.known
 
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
-        return nothing(tokens)
-
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
-        return nothing(tokens)
-
-    @property
-    def weighs(self) -> bool:
-        return False
-
-    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
-        return []
-
 
 @final
 @dataclass(frozen=True, eq=False)
-class Likelihood(Evidence):
+class Likelihood(Weighing):
     """Any likelihood of complete texts, such as a classifier's: `Observed("...[gap]...") & Likelihood(f)`.
 
     Args:
@@ -128,17 +158,6 @@ class Likelihood(Evidence):
 
     function: LogLikelihood
     look_ahead: LookAhead | None = None
-
-    @property
-    def template(self) -> Template | None:
-        return None
-
-    @property
-    def fixes(self) -> bool:
-        return False
-
-    def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
-        return None
 
     def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
         """As the function says.
@@ -157,13 +176,6 @@ class Likelihood(Evidence):
         if self.look_ahead is None:
             return nothing(tokens)
         return self._checked(self.look_ahead(tokens, masked), tokens, "look-ahead")
-
-    @property
-    def weighs(self) -> bool:
-        return True
-
-    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
-        return []
 
     @staticmethod
     def _checked(values: Tensor, tokens: Tensor, name: str) -> Tensor:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.evidence.evidence import Evidence, Read, Rule, nothing
+from textdiff.evidence.evidence import Fixing
 from textdiff.text import Canvas, Gap, Template
 
 RATIONALE, ANSWER = Gap(1, 32), Gap(1, 8)
@@ -17,7 +16,7 @@ RATIONALE, ANSWER = Gap(1, 32), Gap(1, 8)
 
 @final
 @dataclass(frozen=True)
-class Question(Evidence):
+class Question(Fixing):
     """A question, a rationale and an answer, a line each; what is not given is a gap.
 
     `Question("6 - 0 - 4 = ?")` asks for both, with an `answer` for the rationales that lead to it.
@@ -57,25 +56,8 @@ class Question(Evidence):
         last = str(parts.pop()).removesuffix("\n")
         return Template((*parts, last) if last else tuple(parts))
 
-    @property
-    def fixes(self) -> bool:
-        return True
-
     def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
         return self.template.encode(tokenizer)
-
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
-        return nothing(tokens)
-
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
-        return nothing(tokens)
-
-    @property
-    def weighs(self) -> bool:
-        return False
-
-    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
-        return []
 
 
 def one_line(text: str) -> str:

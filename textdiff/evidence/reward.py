@@ -9,11 +9,9 @@ from typing import final
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.evidence.evidence import Evidence, Read, Rule, nothing
-from textdiff.text import Canvas, Template
+from textdiff.evidence.evidence import Read, Weighing, nothing
 
 Score = Callable[[Sequence[str]], Tensor | Sequence[float]]
 """Texts -> a number for each, higher is better; -inf rules a text out."""
@@ -21,7 +19,7 @@ Score = Callable[[Sequence[str]], Tensor | Sequence[float]]
 
 @final
 @dataclass(frozen=True, eq=False)
-class Reward(Evidence):
+class Reward(Weighing):
     """Texts are worth exp(score / temperature) times what they were: `Observed("...[gap]...") & Reward(f)`.
 
     Draws carry the score in their weights; `SMC`, `MetropolisHastings` and `Importance` with `resample` heed them.
@@ -44,17 +42,6 @@ class Reward(Evidence):
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise UserError(f"temperature is {self.temperature}, expected above 0")
-
-    @property
-    def template(self) -> Template | None:
-        return None
-
-    @property
-    def fixes(self) -> bool:
-        return False
-
-    def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
-        return None
 
     def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
         """Score over temperature.
@@ -95,10 +82,3 @@ class Reward(Evidence):
 
     def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
         return nothing(tokens)
-
-    @property
-    def weighs(self) -> bool:
-        return True
-
-    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
-        return []
