@@ -165,7 +165,8 @@ class AutoregressivePrior(TractablePrior):
         never[self._null], never[vocabulary.eos] = True, False
         never, alive = never.to(self.device), torch.arange(n, device=self.device)
         tokens = torch.full((n, longest), vocabulary.pad, device=self.device)
-        begin = torch.tensor([vocabulary.bos, *encode(self.tokenizer, beginning)], device=self.device)
+        known = encode(self.tokenizer, beginning) if beginning else []
+        begin = torch.tensor([vocabulary.bos, *known], device=self.device)
         if len(begin) >= longest:
             raise UserError(f"the beginning has {len(begin)} tokens, a text at most {longest}: shorten it")
         tokens[:, : len(begin)] = last = begin.expand(n, -1)
