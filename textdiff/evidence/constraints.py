@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.evidence.evidence import Read, Rule, Unfixed, nothing
+from textdiff.evidence.evidence import Rule, Unfixed, Weightless
 from textdiff.text import Canvas, Machine
 from textdiff.text.machine import literal
 
@@ -20,7 +19,7 @@ OUTSIDE = "[^A-Za-z0-9_]"
 """What may stand beside a word."""
 
 
-class Constraint(Unfixed):
+class Constraint(Weightless, Unfixed):
     """A rule that the fill of one gap, or the whole text, satisfies or not.
 
     Attributes:
@@ -38,16 +37,6 @@ class Constraint(Unfixed):
             before: a blank that begins what is read and is not part of the fill, or nothing.
             empty: whether the gap may be empty.
         """
-
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
-        return nothing(tokens)
-
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
-        return nothing(tokens)
-
-    @property
-    def weighs(self) -> bool:
-        return False
 
     def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
         """What is read of a canvas of one row, and by which automata.

@@ -70,12 +70,8 @@ class Evidence(ABC):
         return Both(self, other)
 
 
-class Fixing(Evidence):
-    """Evidence that fixes tokens and does nothing else."""
-
-    @property
-    def fixes(self) -> bool:
-        return True
+class Weightless(Evidence):
+    """Evidence for which all texts that it allows are alike."""
 
     def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
         return nothing(tokens)
@@ -86,6 +82,14 @@ class Fixing(Evidence):
     @property
     def weighs(self) -> bool:
         return False
+
+
+class Fixing(Weightless):
+    """Evidence that fixes tokens and does nothing else."""
+
+    @property
+    def fixes(self) -> bool:
+        return True
 
     def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
         return []

@@ -70,14 +70,6 @@ class Machine:
         """How many states."""
         return len(self.accept)
 
-    def accepts(self, tokens: Tensor, read: Tensor | None = None) -> Tensor:
-        """Whether texts `[n, length]` are allowed, bool `[n]`; `read`, bool alike, leaves positions out."""
-        state = tokens.new_zeros(len(tokens))
-        for j in range(tokens.shape[1]):
-            after = self.step[state, self.classes[tokens[:, j]]]
-            state = after if read is None else torch.where(read[:, j], after, state)
-        return self.accept[state]
-
     def minimal(self) -> Machine:
         """The smallest machine that allows the same texts: states and tokens that act alike become one."""
         block = self.accept.long()
