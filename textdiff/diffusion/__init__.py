@@ -1,6 +1,6 @@
 """Masked discrete diffusion: noise schedules, the masking process, the NELBO, any-order likelihood; no network."""
 
-from textdiff.diffusion.denoiser import Denoiser, token_log_probs
+from textdiff.diffusion.denoiser import Denoiser, EvidenceReader, Reading, token_log_probs
 from textdiff.diffusion.likelihood import any_order_bound, subset_log_prob
 from textdiff.diffusion.nelbo import nelbo, nelbo_exact_k
 from textdiff.diffusion.process import MaskedDiffusion, low_discrepancy_times, mask_exactly, random_order
@@ -10,11 +10,13 @@ from textdiff.diffusion.subs import subs
 __all__ = [
     "Cosine",
     "Denoiser",
+    "EvidenceReader",
     "Geometric",
     "Linear",
     "MaskedDiffusion",
     "NoiseSchedule",
     "Polynomial",
+    "Reading",
     "any_order_bound",
     "low_discrepancy_times",
     "mask_exactly",

@@ -1,6 +1,8 @@
 """What the diffusion asks of a network, and the one way in which its bounds ask it."""
 
-from typing import Protocol
+from __future__ import annotations
+
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -23,6 +25,35 @@ class Denoiser(Protocol):
             `[batch, length, vocab]`, or with `where` only the rows asked for, row-major, `[where.sum(), vocab]`.
         """
         ...
+
+
+@runtime_checkable
+class EvidenceReader(Protocol):
+    """A denoiser that can read evidence ahead of the gaps, because what it makes of it does not depend on them."""
+
+    def read_evidence(self, canvas: Tensor, observed: Tensor) -> Any:
+        """What `log_probs` takes as `evidence`, with a method `select(rows)`; None if there is nothing to gain."""
+        ...
+
+
+@final
+class Reading:
+    """A denoiser before a batch of canvases whose evidence stands still: it is read once for all steps and rows.
+
+    Args:
+        denoiser: asked; an `EvidenceReader` saves its passes over the evidence, the answers are the same to rounding.
+        canvas: ids `[batch, length]`; only the evidence matters.
+        observed: bool `[batch, length]`.
+    """
+
+    def __init__(self, denoiser: Denoiser, canvas: Tensor, observed: Tensor) -> None:
+        self._denoiser, self._observed = denoiser, observed
+        self._evidence = denoiser.read_evidence(canvas, observed) if isinstance(denoiser, EvidenceReader) else None
+
+    def log_probs(self, rows: Tensor, canvas: Tensor, where: Tensor, null: bool = False) -> Tensor:
+        """See `Denoiser.log_probs`, of canvases `[len(rows), length]` whose evidence is that of these rows."""
+        known = {} if self._evidence is None else {"evidence": self._evidence.select(rows)}
+        return self._denoiser.log_probs(canvas, self._observed[rows], where, null, **known)
 
 
 def token_log_probs(
@@ -51,10 +82,11 @@ def token_log_probs(
         Float64 `[where.sum()]` in nats, row-major.
     """
     size = max(1, chunk // tokens.shape[1])
+    reading = Reading(denoiser, tokens, observed)
     parts = [torch.zeros(0, dtype=torch.float64, device=tokens.device)]
     for start in range(0, len(row), size):
         r, hidden, asked = (x[start : start + size] for x in (row, masked, where))
         truth = tokens[r]
-        log_probs = denoiser.log_probs(truth.masked_fill(hidden, mask_id), observed[r], asked)
+        log_probs = reading.log_probs(r, truth.masked_fill(hidden, mask_id), asked)
         parts.append(log_probs.gather(-1, truth[asked][:, None])[:, 0].double())
     return torch.cat(parts)

@@ -6,231 +6,22 @@ and torch's scaled dot-product attention. Both uses share every parameter, so th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
-
-Attention = Literal["isolated", "full"]
+from textdiff.models.attention import Rotary, attend, compact, denoising_visibility, rotate
+from textdiff.models.cache import EvidenceCache, KeyValueCache
+from textdiff.models.config import TransformerConfig
 
 RIGHT_NEIGHBOURS = 4
 """How many tokens to its right a masked slot reads directly, beside what attention brings."""
 
-SHORT = 256
-"""Rows with fewer tokens are short, see `attend`."""
-
-_SIZES = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-    "max_position_embeddings",
-)  # fmt: skip
-_SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
-_LOADING = ("attn_implementation", "experts_implementation")  # what transformers hands to every config that it reads
-
-
-class TransformerConfig(PreTrainedConfig):
-    """Shape and special tokens of a `Transformer`.
-
-    Args:
-        vocab_size: number of token ids, special tokens included.
-        hidden_size: width of the residual stream; a multiple of `2 * num_attention_heads`.
-        num_hidden_layers: number of blocks.
-        num_attention_heads: heads per block.
-        intermediate_size: width of the SwiGLU; by default 8/3 of `hidden_size`, rounded up to a multiple of 16.
-        max_position_embeddings: longest text, in tokens.
-        causal: True for the autoregressive twin (output i predicts token i + 1), False for a denoiser (output i
-            predicts token i).
-        attention: who looks at whom in a denoiser. "isolated": observed tokens look only at observed tokens, gap tokens
-            at everything, so the evidence's keys and values do not depend on the gap. "full": everyone at everyone.
-        fill_in_middle: a causal network was trained to fill gaps at the end of the text, `textdiff.text.middle`.
-        dropout: on the output of each attention and feed-forward branch, in training.
-        rope_theta: base of the rotary wavelengths.
-        tie_word_embeddings: share the matrix of input embeddings and output head.
-        pad_token_id, bos_token_id, eos_token_id, mask_token_id, null_token_id: ids of the special tokens; a denoiser
-            needs the mask.
-
-    Raises:
-        UserError: sizes that make no network, ids outside the vocabulary, or an argument that there is not.
-    """
-
-    model_type = "textdiff"
-
-    def __init__(
-        self,
-        vocab_size: int = 2048,
-        hidden_size: int = 256,
-        num_hidden_layers: int = 8,
-        num_attention_heads: int = 4,
-        intermediate_size: int | None = None,
-        max_position_embeddings: int = 512,
-        causal: bool = False,
-        attention: Attention = "isolated",
-        fill_in_middle: bool = False,
-        dropout: float = 0.0,
-        rope_theta: float = 10_000.0,
-        tie_word_embeddings: bool = True,
-        pad_token_id: int | None = None,
-        bos_token_id: int | None = None,
-        eos_token_id: int | None = None,
-        mask_token_id: int | None = None,
-        null_token_id: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        base = PreTrainedConfig()
-        if unknown := [name for name in kwargs if name not in _LOADING and not hasattr(base, name)]:
-            raise UserError(f"a textdiff model has no setting {unknown[0]!r}: see textdiff.TransformerConfig")
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = -(-hidden_size * 8 // 3 // 16) * 16 if intermediate_size is None else intermediate_size
-        self.max_position_embeddings = max_position_embeddings
-        self.causal = causal
-        self.attention = attention
-        self.fill_in_middle = fill_in_middle
-        self.dropout = dropout
-        self.rope_theta = rope_theta
-        super().__init__(**kwargs)
-        self.tie_word_embeddings = tie_word_embeddings
-        self.pad_token_id = pad_token_id
-        self.bos_token_id = bos_token_id
-        self.eos_token_id = eos_token_id
-        self.mask_token_id = mask_token_id
-        self.null_token_id = null_token_id
-        self._check()
-
-    def _check(self) -> None:
-        for name in _SIZES:
-            if not isinstance(size := getattr(self, name), int) or size < 1:
-                raise UserError(f"{name} is {size!r}, expected a whole number, 1 or more")
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise UserError(
-                f"hidden_size {self.hidden_size} is not a multiple of 2 x num_attention_heads = "
-                f"{2 * self.num_attention_heads}: rotary positions turn pairs of channels in each head"
-            )
-        if self.attention not in get_args(Attention):
-            raise UserError(f"attention is {self.attention!r}, expected one of {', '.join(get_args(Attention))}")
-        if self.fill_in_middle and not self.causal:
-            raise UserError("fill_in_middle is for causal networks: a denoiser sees both sides of a gap as it is")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is {self.dropout}, expected in [0, 1)")
-        if not self.rope_theta > 0:
-            raise UserError(f"rope_theta is {self.rope_theta}, expected above 0")
-        for name in _SPECIAL:
-            if (token := getattr(self, name)) is not None and not 0 <= token < self.vocab_size:
-                raise UserError(f"{name} is {token}, outside a vocabulary of {self.vocab_size} tokens")
-
-    @property
-    def forbidden(self) -> list[int]:
-        """Ids that are never predicted; but the twin may end a text, and the denoiser may leave a slot unused."""
-        never = [self.pad_token_id, self.mask_token_id, self.bos_token_id]
-        never.append(self.null_token_id if self.causal else self.eos_token_id)
-        return [token for token in never if token is not None]
-
-
-@dataclass
-class KeyValueCache:
-    """Keys and values of the tokens seen so far, one pair `[batch, heads, room, head_dim]` a layer.
-
-    Args:
-        room: tokens that memory is set aside for; it doubles when they are more.
-    """
-
-    room: int = 64
-    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    seen: list[int] = field(default_factory=list)
-
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the keys and values of new tokens to a layer and return all of them."""
-        if layer == len(self.layers):
-            self.layers.append((key[:, :, :0], value[:, :, :0]))
-            self.seen.append(0)
-        start, stop = self.seen[layer], self.seen[layer] + key.shape[2]
-        if stop > self.layers[layer][0].shape[2]:
-            self.room = max(self.room, 2 * start, stop)
-            self.layers[layer] = (
-                _roomier(self.layers[layer][0], self.room),
-                _roomier(self.layers[layer][1], self.room),
-            )
-        keys, values = self.layers[layer]
-        keys[:, :, start:stop], values[:, :, start:stop] = key, value
-        self.seen[layer] = stop
-        return keys[:, :, :stop], values[:, :, :stop]
-
-    def select(self, rows: Tensor) -> KeyValueCache:
-        """The cache of some rows, in that order; a row may be taken several times."""
-        return KeyValueCache(self.room, [(key[rows], value[rows]) for key, value in self.layers], list(self.seen))
-
-    def __len__(self) -> int:
-        return self.seen[0] if self.seen else 0
-
-
-def _roomier(some: Tensor, room: int) -> Tensor:
-    """The same keys or values `[batch, heads, seen, head_dim]` with room for more."""
-    larger = some.new_empty(*some.shape[:2], room, some.shape[3])
-    larger[:, :, : some.shape[2]] = some
-    return larger
-
-
-def causal_visibility(segments: Tensor) -> Tensor:
-    """Who may look at whom, left to right: `[batch, length]` document numbers (0 = padding) -> bool `[batch, L, L]`.
-
-    A token sees itself and the earlier tokens of its own document.
-    """
-    length = segments.shape[1]
-    earlier = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    return (segments[:, :, None] == segments[:, None, :]) & earlier
-
-
-def denoising_visibility(segments: Tensor, observed: Tensor, attention: Attention) -> Tensor:
-    """Who may look at whom in a denoiser: bool `[batch, length, length]`, row looks at column.
-
-    Never across documents (`segments [batch, length]`, 0 = padding). With "isolated" attention observed tokens
-    (`observed [batch, length]`) see only observed tokens; a gap token sees all.
-    """
-    visible = segments[:, :, None] == segments[:, None, :]
-    if attention == "isolated":
-        visible = visible & (observed[:, None, :] | ~observed[:, :, None])
-    return visible
-
-
-class Rotary(nn.Module):
-    """Rotary positions: turns pairs of channels by an angle proportional to the position."""
-
-    def __init__(self, head_dim: int, theta: float) -> None:
-        super().__init__()
-        self.head_dim, self.theta = head_dim, theta
-
-    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions `[batch, length]` -> cosines and sines `[batch, 1, length, head_dim / 2]` in float32."""
-        exponents = torch.arange(0, self.head_dim, 2, device=positions.device, dtype=torch.float32) / self.head_dim
-        angles = positions[:, None, :, None].float() * self.theta**-exponents
-        return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the two halves of the channels of `x [batch, heads, length, head_dim]` against each other."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """Scaled dot-product attention `[batch, heads, length, head_dim]`; `bias [batch, 1, length, seen]` is 0 or -inf.
-
-    Written out where a CPU has to learn from short rows: the backward pass of torch's own takes six times as long on 66
-    tokens in bfloat16, twice as long on 128, as long on 256 and less on 512 (`tests/benchmarks/test_attention.py`).
-    """
-    if bias is None or query.device.type != "cpu" or query.shape[2] >= SHORT or not torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + bias
-    scores = scores.clamp(min=torch.finfo(scores.dtype).min)  # a row that sees nothing is no NaN
-    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype) @ value
+NEIGHBOURS = (-1, *range(1, RIGHT_NEIGHBOURS + 1))
 
 
 class Block(nn.Module):
@@ -250,15 +41,17 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], bias: Tensor | None, cache: KeyValueCache | None
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        bias: Tensor | None,
+        cache: KeyValueCache | EvidenceCache | None,
     ) -> Tensor:
         """Residual stream `[batch, length, width]` -> the same shape."""
         qkv = rearrange(self.qkv(self.attention_norm(x)), "b l (three h d) -> three b h l d", three=3, h=self.heads)
         query, key, value = rotate(self.query_norm(qkv[0]), *rotary), rotate(self.key_norm(qkv[1]), *rotary), qkv[2]
-        if cache is not None:
-            key, value = cache.extend(self.layer, key, value)
         query, key = query.to(value.dtype), key.to(value.dtype)
-        mixed = attend(query, key, value, bias)
+        mixed = attend(query, key, value, bias) if cache is None else cache.attend(self.layer, query, key, value, bias)
         x = x + self.dropout(self.out(rearrange(mixed, "b h l d -> b l (h d)")))
         gate, up = self.gate_up(self.feed_norm(x)).chunk(2, dim=-1)
         return x + self.dropout(self.down(F.silu(gate) * up))
@@ -335,7 +128,7 @@ class Transformer(PreTrainedModel):
             positions: rotary positions `[batch, length]`; by default counted from what the cache holds.
             cache: keys and values of earlier tokens, extended in place; of a causal model only.
         """
-        assert cache is None or self.config.causal, "what a denoiser has seen depends on what is still to come"
+        assert cache is None or self.config.causal, "a denoiser's evidence is read by read_evidence"
         if positions is None:
             start = len(cache) if cache is not None else 0
             positions = torch.arange(start, start + tokens.shape[1], device=tokens.device).expand_as(tokens)
@@ -346,16 +139,60 @@ class Transformer(PreTrainedModel):
                 visible = torch.ones(1, seen, seen, dtype=torch.bool, device=x.device).tril()[:, -tokens.shape[1] :]
         else:
             masked = tokens == self.config.mask_token_id
-            left = self._neighbour(x, visible, -1)[masked]
-            right = [self._neighbour(x, visible, distance)[masked] for distance in range(1, RIGHT_NEIGHBOURS + 1)]
-            x = x.masked_scatter(
-                masked[..., None], (x[masked] + left + self.following(torch.cat(right, dim=-1))).to(x.dtype)
-            )
-            positions = positions - masked.long()
+            near = torch.stack([self._neighbour(x, visible, distance)[masked] for distance in NEIGHBOURS], dim=1)
+            x, positions = self._asking(x, masked, near), positions - masked.long()
         rotary, bias = self.rotary(positions), None if visible is None else self._bias(visible, x)
         for block in self.blocks:
             x = block(x, rotary, bias, cache)
         return self.norm(x)
+
+    def _asking(self, x: Tensor, masked: Tensor, near: Tensor) -> Tensor:
+        """Inputs `[batch, length, width]` with what masked slots hear from their `NEIGHBOURS`, `[masked, 5, width]`."""
+        told = x[masked] + near[:, 0] + self.following(near[:, 1:].flatten(1))
+        return x.masked_scatter(masked[..., None], told.to(x.dtype))
+
+    def read_evidence(self, canvas: Tensor, observed: Tensor) -> EvidenceCache | None:
+        """Read what is observed, once for all rows that have the same evidence and whatever stands in their gaps.
+
+        Args:
+            canvas, observed: see `log_probs`.
+
+        Returns:
+            For `log_probs`; None where evidence looks at gaps, too, or there is none.
+        """
+        shown = observed & self._real(canvas)
+        if self.config.causal or self.config.attention != "isolated" or not shown.any():
+            return None
+        evidence, text = canvas.masked_fill(~shown, -1).unique(dim=0, return_inverse=True)
+        at, inside = compact(evidence >= 0)
+        x, store = self.embedding(evidence.gather(1, at).clamp(min=0)), KeyValueCache(at.shape[1])
+        rotary, bias = self.rotary(at), self._bias(inside[:, None], x)
+        finite = bias.clamp(min=torch.finfo(bias.dtype).min)  # a text without evidence is no NaN
+        for block in self.blocks:
+            x = block.forward(x, rotary, finite, store)  # not compiled: the sizes change all the time
+        return EvidenceCache.of(store.layers, bias, text)
+
+    def _gap_states(self, canvas: Tensor, observed: Tensor, where: Tensor, evidence: EvidenceCache) -> Tensor:
+        """Final hidden states `[where.sum(), width]` of positions outside the evidence, which has been read."""
+        real = self._real(canvas)
+        at, inside = compact(~observed & real)
+        around = at[..., None] + torch.tensor(NEIGHBOURS, device=at.device)
+        tokens, x = canvas.gather(1, at), self.embedding(canvas.gather(1, at))
+        masked = (tokens == self.config.mask_token_id) & inside
+        row, column = masked.nonzero()[:, :1], around[masked]
+        inner = column.clamp(0, canvas.shape[1] - 1)
+        near = self.embedding(canvas[row, inner]) * ((inner == column) & real[row, inner])[..., None]
+        x = self._asking(x, masked, near)
+        rotary = self.rotary(at - masked.long())
+        bias = None if inside.all() else self._bias(inside[:, None], x)
+        for block in self.blocks:
+            x = block.forward(x, rotary, bias, evidence)
+        return self.norm(x[where.gather(1, at) & inside])
+
+    def _real(self, tokens: Tensor) -> Tensor:
+        """Which tokens are no padding."""
+        pad = self.config.pad_token_id
+        return torch.ones_like(tokens, dtype=torch.bool) if pad is None else tokens != pad
 
     def compile_blocks(self) -> None:
         """Run each block through `torch.compile`: one compilation serves all; embedding and head stay as they are.
@@ -394,7 +231,14 @@ class Transformer(PreTrainedModel):
         states = self.hidden(tokens, visible, positions, cache)
         return self.head(states if where is None else states[where])
 
-    def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None, null: bool = False) -> Tensor:
+    def log_probs(
+        self,
+        canvas: Tensor,
+        observed: Tensor,
+        where: Tensor | None = None,
+        null: bool = False,
+        evidence: EvidenceCache | None = None,
+    ) -> Tensor:
         """Normalised log-probabilities of the clean tokens, float32, no mass on mask, pad, bos or eos.
 
         Args:
@@ -402,6 +246,7 @@ class Transformer(PreTrainedModel):
             observed: bool `[batch, length]`, evidence and padding.
             where: bool `[batch, length]`, positions to answer for.
             null: whether a position may be an unused slot, too; no mass on null otherwise.
+            evidence: what `read_evidence` has read of these rows; only the gaps are computed then.
 
         Returns:
             `[batch, length, vocab]`, or `[where.sum(), vocab]`, row-major.
@@ -411,10 +256,12 @@ class Transformer(PreTrainedModel):
         """
         if self.config.causal:
             raise ValueError("a causal network is no denoiser: score and sample with an AutoregressivePrior")
-        pad = self.config.pad_token_id
-        segments = torch.ones_like(canvas) if pad is None else (canvas != pad).long()
-        visible = denoising_visibility(segments, observed, self.config.attention)
-        logits = self.forward(canvas, visible, where=where)
+        if evidence is not None and where is not None:
+            logits = self.head(self._gap_states(canvas, observed, where, evidence))
+        else:
+            segments = self._real(canvas).long()
+            visible = denoising_visibility(segments, observed, self.config.attention)
+            logits = self.forward(canvas, visible, where=where)
         return subs(logits, self.forbidden_mask(logits.device, null))
 
     def forbidden_mask(self, device: torch.device, null: bool = True) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from textdiff.diffusion import Denoiser
+from textdiff.diffusion import Denoiser, Reading
 from textdiff.errors import UserError
 from textdiff.samplers.constrained import Constrained
 from textdiff.samplers.draw import NEUTRAL, Streams, Tempering, draw
@@ -167,7 +167,8 @@ def _denoise(
     """Draw the fills; rows that are `forced` walk the same way with the tokens of the `target`."""
     vocabulary = vocabulary.to(canvas.tokens.device)
     streams = Streams.of(generator, canvas.slots)
-    tokens, gap, length_log_q, excess, nfe = _set_lengths(denoiser, canvas, vocabulary, streams, target, forced)
+    reading = Reading(denoiser, canvas.tokens, canvas.observed)
+    tokens, gap, length_log_q, excess, nfe = _set_lengths(reading, canvas, vocabulary, streams, target, forced)
     ahead = -excess
     if watch is not None and nfe.any():
         watch(tokens.clone(), canvas.slots & (gap < 0))
@@ -188,7 +189,7 @@ def _denoise(
         rank, size = rank_and_size(gap)
         where = masked[rows]
         inside_word = canvas.word_start[rows][where][:, None] & ~vocabulary.starts_word
-        law = denoiser.log_probs(tokens[rows], canvas.observed[rows], where)
+        law = reading.log_probs(rows, tokens[rows], where)
         law = _normalised(law, vocabulary.forbidden | inside_word)
         noise, order_noise = streams.uniforms(rows, turn[rows])
         drawn, before = None, None
@@ -248,7 +249,7 @@ def _denoise(
 
 
 def _set_lengths(
-    denoiser: Denoiser,
+    reading: Reading,
     canvas: Canvas,
     vocabulary: Vocabulary,
     streams: Streams,
@@ -274,7 +275,7 @@ def _set_lengths(
         raise UserError("the vocabulary has no null token for a gap of unknown length: give exact lengths")
 
     minimum, slots, where = canvas.minimum[rows], gap[rows], canvas.slots[rows]
-    law = denoiser.log_probs(tokens[rows], canvas.observed[rows], where, null=True)
+    law = reading.log_probs(rows, tokens[rows], where, null=True)
     law = _normalised(law, vocabulary.forbidden)
     of_lengths = length_log_probs(law, null, slots, minimum)
     noise, _ = streams.uniforms(rows, nfe[rows])

@@ -1,0 +1,99 @@
+"""The evidence cache: what a denoiser answers does not depend on whether it read the evidence ahead."""
+
+import pytest
+import torch
+
+from tests.models.networks import CONTENT, MASK, NULL, PAD, network, tokens, vocabulary
+from textdiff.diffusion import Reading
+from textdiff.samplers import Margin, RandomOrder, Strided, path_log_prob, sample
+from textdiff.text import Canvas
+
+
+class Forgetful:
+    """The same network, which reads everything anew in each pass."""
+
+    def __init__(self, net):
+        self.log_probs = net.log_probs
+
+
+def ragged(seed):
+    """Rows of several gaps, partly filled and with unused slots, padding, and evidence that rows share."""
+    dice = torch.Generator().manual_seed(seed)
+    texts = torch.randint(CONTENT, (3, 24), generator=dice)
+    observed = torch.rand(3, 24, generator=dice) < 0.6
+    texts[1, 17:], observed[1, 17:] = PAD, True
+    of = torch.tensor([0, 2, 1, 0, 0, 2])
+    canvas, observed = texts[of].clone(), observed[of]
+    filled = torch.randint(CONTENT, canvas.shape, generator=dice)
+    canvas = torch.where(observed, canvas, filled)
+    asked = ~observed & (torch.rand(canvas.shape, generator=dice) < 0.6)
+    unused = ~observed & ~asked & (torch.rand(canvas.shape, generator=dice) < 0.3)
+    return canvas.masked_fill(asked, MASK).masked_fill(unused, NULL), observed, asked
+
+
+@pytest.mark.parametrize("null", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_cached_and_uncached_agree(seed, null):
+    net = network()
+    canvas, observed, asked = ragged(seed)
+    cache = net.read_evidence(canvas, observed)
+    assert (len(cache.bias), cache.most) == (3, 3)  # read and held once for each different text
+    torch.testing.assert_close(
+        net.log_probs(canvas, observed, asked, null, cache), net.log_probs(canvas, observed, asked, null)
+    )
+    for rows in (
+        torch.tensor([4, 2, 0, 5]),
+        torch.tensor([5, 4, 3, 2, 1, 0]),
+        torch.tensor([1]),
+        torch.tensor([3, 3, 3, 3, 3, 3, 3, 3]),
+    ):
+        torch.testing.assert_close(
+            net.log_probs(canvas[rows], observed[rows], asked[rows], null, cache.select(rows)),
+            net.log_probs(canvas[rows], observed[rows], asked[rows], null),
+        )
+
+
+def test_a_row_may_be_all_gap():
+    net = network()
+    canvas, observed = torch.full((2, 5), MASK), torch.zeros(2, 5, dtype=torch.bool)
+    assert net.read_evidence(canvas, observed) is None
+    canvas[1, 2], observed[1, 2] = 3, True
+    cache = net.read_evidence(canvas, observed)
+    torch.testing.assert_close(
+        net.log_probs(canvas, observed, ~observed, False, cache), net.log_probs(canvas, observed, ~observed)
+    )
+
+
+def test_evidence_that_looks_at_gaps_is_not_read_ahead():
+    canvas, observed, _ = ragged(0)
+    assert network(attention="full").read_evidence(canvas, observed) is None
+    assert network(causal=True).read_evidence(canvas, observed) is None
+
+
+def test_gradients_pass_through_it():
+    net = network()
+    canvas, observed, asked = ragged(1)
+    gradients = []
+    for denoiser in (net, Forgetful(net)):
+        reading = Reading(denoiser, canvas, observed)
+        law = reading.log_probs(torch.arange(len(canvas)), canvas, asked)
+        net.zero_grad()
+        law[:, :CONTENT].sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in net.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("policy", [Strided(3), Margin(4), RandomOrder(2)], ids=str)
+def test_samplers_draw_and_score_the_same(policy):
+    net, v = network(), vocabulary()
+    text = tokens(1, 20)
+    text[:, 3:8] = text[:, 12:16] = MASK
+    canvas = Canvas.of(text, MASK).repeat(6)
+    canvas.minimum[:, 0] = 2  # the first gap's length is open
+    found = [
+        sample(denoiser, canvas, v, policy, torch.Generator().manual_seed(5)) for denoiser in (net, Forgetful(net))
+    ]
+    torch.testing.assert_close(found[0].tokens, found[1].tokens)
+    torch.testing.assert_close(found[0].log_q, found[1].log_q)
+    scored = path_log_prob(net, canvas, v, policy, found[0].tokens, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(scored.log_q, found[0].log_q)

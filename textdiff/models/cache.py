@@ -1,0 +1,122 @@
+"""What a network has read already: a causal one the tokens so far, a denoiser the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from textdiff.models.attention import attend
+
+
+@dataclass
+class KeyValueCache:
+    """Keys and values of the tokens seen so far, one pair `[batch, heads, room, head_dim]` a layer.
+
+    Args:
+        room: tokens that memory is set aside for; it doubles when they are more.
+    """
+
+    room: int = 64
+    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the keys and values of new tokens to a layer and return all of them."""
+        if layer == len(self.layers):
+            self.layers.append((key[:, :, :0], value[:, :, :0]))
+            self.seen.append(0)
+        start, stop = self.seen[layer], self.seen[layer] + key.shape[2]
+        if stop > self.layers[layer][0].shape[2]:
+            self.room = max(self.room, 2 * start, stop)
+            self.layers[layer] = (
+                _roomier(self.layers[layer][0], self.room),
+                _roomier(self.layers[layer][1], self.room),
+            )
+        keys, values = self.layers[layer]
+        keys[:, :, start:stop], values[:, :, start:stop] = key, value
+        self.seen[layer] = stop
+        return keys[:, :, :stop], values[:, :, :stop]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Attention of new tokens `[batch, heads, length, head_dim]` to all so far, themselves included."""
+        keys, values = self.extend(layer, key, value)
+        return attend(query, keys, values, bias)
+
+    def select(self, rows: Tensor) -> KeyValueCache:
+        """The cache of some rows, in that order; a row may be taken several times."""
+        return KeyValueCache(self.room, [(key[rows], value[rows]) for key, value in self.layers], list(self.seen))
+
+    def __len__(self) -> int:
+        return self.seen[0] if self.seen else 0
+
+
+def _roomier(some: Tensor, room: int) -> Tensor:
+    """The same keys or values `[batch, heads, seen, head_dim]` with room for more."""
+    larger = some.new_empty(*some.shape[:2], room, some.shape[3])
+    larger[:, :, : some.shape[2]] = some
+    return larger
+
+
+@dataclass(frozen=True, eq=False)
+class EvidenceCache:
+    """Keys and values of observed tokens, held once for all rows whose evidence is the same.
+
+    Exact where evidence looks at evidence only (`attention="isolated"`): no gap can change them.
+
+    Args:
+        layers: keys and values `[texts, heads, observed, head_dim]` of each layer; `texts` are the different ones.
+        bias: `[texts, 1, 1, observed]`, -inf at padding, 0 elsewhere.
+        text: `[rows]`, which text each row of the batch has as its evidence.
+        place: `[rows]`, number of the row among those with the same evidence.
+        most: rows that have the same evidence, at most.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    bias: Tensor
+    text: Tensor
+    place: Tensor
+    most: int
+
+    @classmethod
+    def of(cls, layers: list[tuple[Tensor, Tensor]], bias: Tensor, text: Tensor) -> EvidenceCache:
+        """Hold what was read for rows that have these texts, `[rows]`, as their evidence."""
+        place = F.one_hot(text, len(bias)).cumsum(dim=0).gather(1, text[:, None])[:, 0] - 1
+        return cls(layers, bias, text, place, int(place.max()) + 1)
+
+    def select(self, rows: Tensor) -> EvidenceCache:
+        """What some of the rows have read, in that order; keys and values are shared, not copied."""
+        text = self.text[rows]
+        return self if torch.equal(text, self.text) else EvidenceCache.of(self.layers, self.bias, text)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Attention of gap tokens `[rows, heads, gap, head_dim]` to the evidence and to each other.
+
+        Queries of all rows with the same evidence are laid end to end, so that its keys are read once for all of them.
+        `bias [rows, 1, 1, gap]` is -inf at padding.
+        """
+        keys, values = (x.to(value.dtype) for x in self.layers[layer])
+        if self.most == 1:  # nothing is shared
+            keys, values, of_evidence = keys[self.text], values[self.text], self.bias[self.text].to(value.dtype)
+            of_gap = of_evidence.new_zeros(len(key), 1, 1, key.shape[2]) if bias is None else bias
+            both = torch.cat((of_evidence, of_gap), dim=-1)
+            return attend(query, torch.cat((keys, key), dim=2), torch.cat((values, value), dim=2), both)
+        scale = query.shape[-1] ** -0.5
+        far = self._of_rows(self._by_text(query * scale) @ keys.mT + self.bias, query)
+        near = (query * scale) @ key.mT
+        scores = torch.cat((far, near if bias is None else near + bias), dim=-1)
+        weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
+        seen = keys.shape[2]
+        return self._of_rows(self._by_text(weights[..., :seen]) @ values, query) + weights[..., seen:] @ value
+
+    def _by_text(self, x: Tensor) -> Tensor:
+        """Rows `[rows, heads, gap, any]` laid end to end by text, `[texts, heads, rows of a text x gap, any]`."""
+        laid = x.new_zeros(len(self.bias), self.most, *x.shape[1:])
+        return rearrange(laid.index_put((self.text, self.place), x), "t n h g x -> t h (n g) x")
+
+    def _of_rows(self, x: Tensor, query: Tensor) -> Tensor:
+        """Back from what `_by_text` makes."""
+        return rearrange(x, "t h (n g) x -> t n h g x", g=query.shape[2])[self.text, self.place]

@@ -1,0 +1,118 @@
+"""Shape and special tokens of the network."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from transformers import PreTrainedConfig
+
+from textdiff.errors import UserError
+
+Attention = Literal["isolated", "full"]
+
+_SIZES = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings",
+)  # fmt: skip
+_SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
+_LOADING = ("attn_implementation", "experts_implementation")  # what transformers hands to every config that it reads
+
+
+class TransformerConfig(PreTrainedConfig):
+    """Shape and special tokens of a `Transformer`.
+
+    Args:
+        vocab_size: number of token ids, special tokens included.
+        hidden_size: width of the residual stream; a multiple of `2 * num_attention_heads`.
+        num_hidden_layers: number of blocks.
+        num_attention_heads: heads per block.
+        intermediate_size: width of the SwiGLU; by default 8/3 of `hidden_size`, rounded up to a multiple of 16.
+        max_position_embeddings: longest text, in tokens.
+        causal: True for the autoregressive twin (output i predicts token i + 1), False for a denoiser (output i
+            predicts token i).
+        attention: who looks at whom in a denoiser. "isolated": observed tokens look only at observed tokens, gap tokens
+            at everything, so the evidence's keys and values do not depend on the gap. "full": everyone at everyone.
+        fill_in_middle: a causal network was trained to fill gaps at the end of the text, `textdiff.text.middle`.
+        dropout: on the output of each attention and feed-forward branch, in training.
+        rope_theta: base of the rotary wavelengths.
+        tie_word_embeddings: share the matrix of input embeddings and output head.
+        pad_token_id, bos_token_id, eos_token_id, mask_token_id, null_token_id: ids of the special tokens; a denoiser
+            needs the mask.
+
+    Raises:
+        UserError: sizes that make no network, ids outside the vocabulary, or an argument that there is not.
+    """
+
+    model_type = "textdiff"
+
+    def __init__(
+        self,
+        vocab_size: int = 2048,
+        hidden_size: int = 256,
+        num_hidden_layers: int = 8,
+        num_attention_heads: int = 4,
+        intermediate_size: int | None = None,
+        max_position_embeddings: int = 512,
+        causal: bool = False,
+        attention: Attention = "isolated",
+        fill_in_middle: bool = False,
+        dropout: float = 0.0,
+        rope_theta: float = 10_000.0,
+        tie_word_embeddings: bool = True,
+        pad_token_id: int | None = None,
+        bos_token_id: int | None = None,
+        eos_token_id: int | None = None,
+        mask_token_id: int | None = None,
+        null_token_id: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        base = PreTrainedConfig()
+        if unknown := [name for name in kwargs if name not in _LOADING and not hasattr(base, name)]:
+            raise UserError(f"a textdiff model has no setting {unknown[0]!r}: see textdiff.TransformerConfig")
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = -(-hidden_size * 8 // 3 // 16) * 16 if intermediate_size is None else intermediate_size
+        self.max_position_embeddings = max_position_embeddings
+        self.causal = causal
+        self.attention = attention
+        self.fill_in_middle = fill_in_middle
+        self.dropout = dropout
+        self.rope_theta = rope_theta
+        super().__init__(**kwargs)
+        self.tie_word_embeddings = tie_word_embeddings
+        self.pad_token_id = pad_token_id
+        self.bos_token_id = bos_token_id
+        self.eos_token_id = eos_token_id
+        self.mask_token_id = mask_token_id
+        self.null_token_id = null_token_id
+        self._check()
+
+    def _check(self) -> None:
+        for name in _SIZES:
+            if not isinstance(size := getattr(self, name), int) or size < 1:
+                raise UserError(f"{name} is {size!r}, expected a whole number, 1 or more")
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise UserError(
+                f"hidden_size {self.hidden_size} is not a multiple of 2 x num_attention_heads = "
+                f"{2 * self.num_attention_heads}: rotary positions turn pairs of channels in each head"
+            )
+        if self.attention not in get_args(Attention):
+            raise UserError(f"attention is {self.attention!r}, expected one of {', '.join(get_args(Attention))}")
+        if self.fill_in_middle and not self.causal:
+            raise UserError("fill_in_middle is for causal networks: a denoiser sees both sides of a gap as it is")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout is {self.dropout}, expected in [0, 1)")
+        if not self.rope_theta > 0:
+            raise UserError(f"rope_theta is {self.rope_theta}, expected above 0")
+        for name in _SPECIAL:
+            if (token := getattr(self, name)) is not None and not 0 <= token < self.vocab_size:
+                raise UserError(f"{name} is {token}, outside a vocabulary of {self.vocab_size} tokens")
+
+    @property
+    def forbidden(self) -> list[int]:
+        """Ids that are never predicted; but the twin may end a text, and the denoiser may leave a slot unused."""
+        never = [self.pad_token_id, self.mask_token_id, self.bos_token_id]
+        never.append(self.null_token_id if self.causal else self.eos_token_id)
+        return [token for token in never if token is not None]
