@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The command line prints the message as one line and exits with status 2; Python code may catch a `ValueError`.
     """
+
+
+class Impossible(UserError):
+    """No text agrees with the evidence."""

@@ -7,6 +7,7 @@ from textdiff.data.gaps import held_out_gaps, held_out_sentences
 from textdiff.data.middle import FillInMiddle
 from textdiff.data.module import TextDataModule
 from textdiff.data.rows import KeyedSampler, PackedRows
+from textdiff.data.stretched import Stretched
 
 __all__ = [
     "Corpus",
@@ -20,6 +21,7 @@ __all__ = [
     "PackedRows",
     "RandomMasks",
     "SpanGaps",
+    "Stretched",
     "TextDataModule",
     "documents",
     "held_out_gaps",

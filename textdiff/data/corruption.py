@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from numpy.random import Generator
@@ -50,7 +50,7 @@ class Example:
 class Corruption(ABC):
     """A law over examples, given a clean text. It is for causal networks, or for denoisers."""
 
-    causal: ClassVar[bool] = False
+    causal: bool = False
 
     @abstractmethod
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
@@ -249,7 +249,7 @@ class Mixture(Corruption):
 class LeftToRight(Corruption):
     """Nothing is hidden: the causal twin predicts each token of a piece but the first from those before it."""
 
-    causal: ClassVar[bool] = True
+    causal = True
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         first = np.arange(len(tokens)) == 0

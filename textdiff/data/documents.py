@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import lzma
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from textdiff.errors import UserError
 from textdiff.evidence.question import one_line
 from textdiff.priors import sums, world
 from textdiff.priors import texts as written_by
+from textdiff.priors.worlds import Part
 
 HUB = "hub:"
 WORLD = "world:"
@@ -25,10 +28,11 @@ def documents(sources: Sequence[str], field: str = "text") -> Iterator[str]:
 
     Args:
         sources: paths, or one of these. `world:name:count[:seed]`: texts that an exact world writes
-            (`textdiff.priors.WORLDS`). `hub:owner/name[:config][@split]`: a data set of the Hub, read as a stream, the
-            split "train" by default. `questions:path`: a jsonl, csv or parquet file of questions, whose fields
-            `context`, `question`, `rationale` and `answer` become a line each, in this order; context and rationale may
-            be missing, and what stands before `####` in an answer is its rationale.
+            (`textdiff.priors.WORLDS`); `world:arithmetic-4-test:count` writes sums of the tenth of all questions that
+            `world:arithmetic-4-train:count` never asks. `hub:owner/name[:config][@split]`: a data set of the Hub, read
+            as a stream, the split "train" by default. `questions:path`: a jsonl, csv or parquet file of questions,
+            whose fields `context`, `question`, `rationale` and `answer` become a line each, in this order; context and
+            rationale may be missing, and what stands before `####` in an answer is its rationale.
             A `.txt` file (or `.txt.xz`) holds documents that end with a line `<|endoftext|>`; without such a line the
             file is one document.
         field: the column of a jsonl, csv, parquet or Hub source that holds the text; or several, to be joined by
@@ -112,9 +116,8 @@ def _of_world(source: str) -> tuple[str, int, int]:
 
 def _written(name: str, n: int, seed: int) -> Iterator[str]:
     """Texts of a world; of worked sums without a list of its states, which from 5 operands on is too long."""
-    kind, _, operands = name.partition("-")
-    if kind == "arithmetic" and (operands.isdecimal() or name == kind):
-        return sums(int(operands or 3), n=n, generator=seed)
+    if sum_of := re.fullmatch(r"arithmetic(?:-(\d+))?(?:-(train|test))?", name):
+        return sums(int(sum_of[1] or 3), n=n, generator=seed, part=cast(Part | None, sum_of[2]))
     return written_by(world(name), n, seed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 from numpy.random import Generator
@@ -34,7 +34,7 @@ class FillInMiddle(Corruption):
         UserError: a share or the weight is out of range.
     """
 
-    causal: ClassVar[bool] = True
+    causal = True
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """Posterior inference: ways to draw from p(x | y), each stating its target and in what sense it is exact."""
 
 from textdiff.inference.beam import Beam, BestOf
+from textdiff.inference.by_length import ByLength
 from textdiff.inference.diagnostics import Sandwich, log_evidence_sandwich, rank_uniformity
 from textdiff.inference.exact import Exact
 from textdiff.inference.importance import Importance, pareto_k
@@ -17,6 +18,7 @@ __all__ = [
     "Beam",
     "BestOf",
     "BlockGibbs",
+    "ByLength",
     "Conditioning",
     "Exact",
     "Importance",

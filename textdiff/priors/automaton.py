@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.errors import UserError
+from textdiff.errors import Impossible, UserError
 from textdiff.priors.arcs import Arcs, Moves
 from textdiff.priors.prior import TractablePrior
 from textdiff.priors.samples import seeded
@@ -295,7 +295,7 @@ class Automaton(TractablePrior):
         beta, evidence = self._backward(canvas.select(rows.new_zeros(1)) if alike else canvas, inner)
         beta = beta.expand(len(rows), -1, -1, -1)
         if bool((evidence == -torch.inf).any()):
-            raise UserError(
+            raise Impossible(
                 f"the world {self.name} cannot have written this text: its probability is 0 whatever fills the gaps"
             )
         tokens, log_q = canvas.tokens.clone(), torch.zeros(len(rows), dtype=torch.float64)

@@ -23,6 +23,7 @@ from textdiff.samplers import (
     UnmaskingPolicy,
     Watch,
     by_name,
+    null_length_law,
     path_log_prob,
     sample,
     steered,
@@ -113,6 +114,10 @@ class DiffusionPrior(Prior):
     def log_partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
         """Nothing: the law of a sampler is that of whole trajectories."""
         return None
+
+    def length_log_probs(self, canvas: Canvas, gap: int = 0) -> Tensor:
+        """The law of a gap's length as `sample` draws it, from `null` marginals: float64 `[batch, slots + 1]`, nats."""
+        return null_length_law(self.network, canvas, self.vocabulary)[:, gap]
 
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> DiffusionPrior:
         """The same denoiser under another policy, or under its own with another number of steps."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import torch
 from torch import Generator, Tensor
 
-from textdiff.errors import UserError
+from textdiff.errors import Impossible, UserError
 from textdiff.evidence import Evidence
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, seeded
 from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, Watch, satisfiable
@@ -70,7 +70,7 @@ class Posterior:
             lattice = Lattice.of(rules, str(self.evidence))
             canvas = replace(canvas, lattice=lattice)
             if not satisfiable(canvas, self.prior.vocabulary):
-                raise UserError(f"no fill of the gaps satisfies what is asked for: {lattice.words}; {_room(canvas)}")
+                raise Impossible(f"no fill of the gaps satisfies what is asked for: {lattice.words}; {_room(canvas)}")
         object.__setattr__(self, "canvas", canvas.to(self.prior.device))
 
     @property

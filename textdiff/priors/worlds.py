@@ -6,7 +6,8 @@ import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ CHARACTERS = string.ascii_lowercase + ".,;:!?" + string.ascii_uppercase + string
 Sentence = tuple[str, ...]
 Expansion = list[tuple[float, Sentence, Any]]
 """What may follow: probability, the words (tokens with their blanks), and what comes after them."""
+
+Part = Literal["train", "test"]
+"""Of all questions that sums can ask: those to train on, and a tenth that is held out."""
 
 
 def table(texts: Mapping[str, float], tokenizer: PreTrainedTokenizerBase | None = None) -> Automaton:
@@ -230,17 +234,40 @@ def arithmetic(operands: int = 3, largest: int = 9) -> Automaton:
     return _sentences(*_sums(operands, largest), f"arithmetic with {operands} operands", SUM_SYMBOLS)
 
 
-def sums(operands: int = 3, largest: int = 9, *, n: int, generator: Generator | int | None = None) -> Iterator[str]:
-    """`n` texts of the world `arithmetic`, of any number of operands: its states are not listed."""
+def sums(
+    operands: int = 3,
+    largest: int = 9,
+    *,
+    n: int,
+    generator: Generator | int | None = None,
+    part: Part | None = None,
+) -> Iterator[str]:
+    """`n` texts of the world `arithmetic`, of any number of operands: its states are not listed.
+
+    Args:
+        operands, largest: see `arithmetic`.
+        n: number of texts.
+        generator: a generator or a seed.
+        part: "test": only questions of the tenth that is held out, "train": only the others; None: all.
+    """
     expand, begin = _sums(operands, largest)
     generator = seeded(generator)
-    for _ in range(n):
+    while n > 0:
         text, stage = "", begin
         while following := expand(stage):
             weights = torch.tensor([p for p, _, _ in following], dtype=torch.float64)
             _, words, stage = following[int(torch.multinomial(weights, 1, generator=generator))]
             text += "".join(words)
-        yield text
+        if part is None or part == ("test" if _held_out(text.partition("\n")[0]) else "train"):
+            n -= 1
+            yield text
+
+
+def _held_out(question: str) -> bool:
+    """Whether a question, in whatever order of its terms, is of the tenth that training never sees."""
+    first, *rest = question.removesuffix(" = ?").split()
+    terms = sorted(zip(rest[::2], rest[1::2], strict=True))
+    return crc32(repr((first, terms)).encode()) % 10 == 0
 
 
 def _sums(operands: int, largest: int) -> tuple[Callable[[Any], Expansion], Any]:

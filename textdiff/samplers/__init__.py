@@ -6,7 +6,16 @@ from textdiff.errors import UserError
 from textdiff.samplers.adaptive import EntropyBounded, Threshold
 from textdiff.samplers.confidence import Entropy, Margin, SampledConfidence, TopProbability
 from textdiff.samplers.constrained import satisfiable
-from textdiff.samplers.denoise import Progress, Steer, Trajectory, Watch, path_log_prob, sample, steered
+from textdiff.samplers.denoise import (
+    Progress,
+    Steer,
+    Trajectory,
+    Watch,
+    null_length_law,
+    path_log_prob,
+    sample,
+    steered,
+)
 from textdiff.samplers.draw import NEUTRAL, Tempering, draw
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
@@ -37,6 +46,7 @@ __all__ = [
     "by_name",
     "draw",
     "length_log_probs",
+    "null_length_law",
     "path_log_prob",
     "sample",
     "satisfiable",

@@ -16,6 +16,8 @@ from textdiff.samplers.lengths import by_gap, count_tokens, length_log_probs, ra
 from textdiff.samplers.policy import LogProbKind, State, UnmaskingPolicy
 from textdiff.text import Canvas, Vocabulary
 
+NO_NULL = "the vocabulary has no null token for a gap of unknown length: give exact lengths, or draw with ByLength()"
+
 Watch = Callable[[Tensor, Tensor], None]
 
 
@@ -272,7 +274,7 @@ def _set_lengths(
         return tokens, gap, log_q, log_q, nfe
     null = vocabulary.null
     if null is None:
-        raise UserError("the vocabulary has no null token for a gap of unknown length: give exact lengths")
+        raise UserError(NO_NULL)
 
     minimum, slots, where = canvas.minimum[rows], gap[rows], canvas.slots[rows]
     law = reading.log_probs(rows, tokens[rows], where, null=True)
@@ -301,6 +303,20 @@ def _set_lengths(
         possible = constrained_log_q > -torch.inf
         excess = excess.index_add(0, rows, (length_log_q - constrained_log_q).where(possible, -torch.inf))
     return tokens, gap, log_q.index_add(0, rows, length_log_q), excess, nfe
+
+
+@torch.no_grad()
+def null_length_law(denoiser: Denoiser, canvas: Canvas, vocabulary: Vocabulary) -> Tensor:
+    """Law of the number of tokens in each gap as `sample` draws it: float64 `[batch, gaps, longest gap + 1]`.
+
+    Raises:
+        UserError: there is no `null` in the vocabulary.
+    """
+    if (null := vocabulary.null) is None:
+        raise UserError(NO_NULL)
+    law = denoiser.log_probs(canvas.tokens, canvas.observed, canvas.slots, null=True)
+    forbidden = vocabulary.to(canvas.tokens.device).forbidden
+    return length_log_probs(_normalised(law, forbidden), null, canvas.gap, canvas.minimum)
 
 
 def _normalised(log_probs: Tensor, never: Tensor) -> Tensor:

@@ -1,0 +1,221 @@
+"""The length of a gap as a latent variable, whose posterior is estimated by the evidence at each length of a grid."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import torch
+from torch import Generator, Tensor
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.errors import Impossible, UserError
+from textdiff.evidence import Evidence
+from textdiff.evidence.evidence import Read, Rule
+from textdiff.inference.importance import Importance
+from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.samplers import LogProbKind
+from textdiff.text import Canvas, Template
+
+GRID = 16
+"""Lengths in a grid, at most, unless they are given."""
+
+
+@final
+@dataclass(frozen=True)
+class ByLength(PosteriorSampler):
+    """Weighted samples of several lengths: p(n | y) is proportional to p(n) p(y | n), with an estimate of p(y | n).
+
+    It needs no `null` token. Where the target is a joint, such as that of an autoregressive prior or a world, p(y | n)
+    is the evidence that `method` estimates from the draws of that length. The law of a denoiser's own sampler gives
+    every length the evidence 1; there the evidence is that of the tokens nearest to the gap: `window` of them on either
+    side are taken for unknown, and the sampler's law of fill and window together, over that of the fill alone, is the
+    weight of a draw.
+
+    `diagnostics["length 5"]` is the posterior of 5 tokens; `law` gives all of it.
+
+    Args:
+        lengths: the grid; None: all that the gap may have, or 16 of them, evenly spaced.
+        method: how to draw fills of a length and estimate their evidence; None: `Importance()`.
+        log_prior: log p(n) in nats, up to a constant; None: all lengths are alike.
+        window: see above; only for a denoiser's own law.
+    """
+
+    exactness: ClassVar[str] = "self-normalised over the lengths of the grid: exact as n grows"
+    lengths: Sequence[int] | None = None
+    method: PosteriorSampler | None = None
+    log_prior: Callable[[int], float] | None = None
+    window: int = 16
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` weighted samples, as many of each length as of any other, or one more.
+
+        Raises:
+            UserError: not exactly one gap has an open length, fewer samples than lengths, a length that the gap cannot
+                have, or a method that does not estimate the evidence.
+        """
+        started = time.perf_counter()
+        gap, lengths = self._grid(posterior)
+        if n < len(lengths):
+            raise UserError(f"n is {n} for {len(lengths)} lengths: ask for a sample of each, or give fewer lengths")
+        shares = [n // len(lengths) + (i < n % len(lengths)) for i in range(len(lengths))]
+        parts, tokens, weights, log_q = [], [], [], []
+        for length, share in zip(lengths, shares, strict=True):
+            evidence = _OfLength(posterior, gap, length)
+            try:
+                part = self._of_length(evidence, share, generator)
+            except Impossible:
+                if len(lengths) == 1:
+                    raise
+                return replace(self, lengths=[other for other in lengths if other != length]).sample(
+                    posterior, n, generator
+                )
+            prior = 0.0 if self.log_prior is None else float(self.log_prior(length))
+            parts.append(part)
+            tokens.append(evidence.laid(part.tokens))
+            weights.append(part.log_weights + prior + math.log(n / share))
+            if part.log_q is not None:
+                log_q.append(part.log_q + math.log(share / n))
+        log_weights = torch.cat(weights)
+        if (log_weights > -math.inf).any():
+            mass = log_weights.softmax(0).split(shares)
+        else:
+            mass = tuple(torch.zeros(share) for share in shares)
+        return posterior.samples(
+            torch.cat(tokens),
+            log_weights,
+            torch.cat(log_q) if len(log_q) == len(parts) else None,
+            torch.cat([part.nfe for part in parts]),
+            started=started,
+            label=f"{len(lengths)} lengths by their evidence, {parts[0].label}",
+            exactness=self.exactness,
+            kind=parts[0].kind,
+            diagnostics={f"length {length}": float(m.sum()) for length, m in zip(lengths, mass, strict=True)},
+        )
+
+    def law(self, posterior: Posterior, n: int, generator: Generator) -> Tensor:
+        """log p(length | y) in nats, from `n` samples: float64 `[slots + 1]` for 0, 1, ...; -inf off the grid."""
+        _, lengths = self._grid(posterior)
+        found = self.sample(posterior, n, generator).diagnostics
+        law = torch.zeros(int(posterior.canvas.maximum.max()) + 1, dtype=torch.float64)
+        shares = [found.get(f"length {length}", 0.0) for length in lengths]
+        law[lengths] = torch.tensor(shares, dtype=torch.float64)
+        return law.log()
+
+    def _grid(self, posterior: Posterior) -> tuple[int, list[int]]:
+        """The gap whose length is open, and the lengths to try."""
+        least, most = posterior.canvas.minimum[0].tolist(), posterior.canvas.maximum[0].tolist()
+        open_ = [gap for gap, (low, high) in enumerate(zip(least, most, strict=True)) if low < high]
+        if len(open_) != 1:
+            raise UserError(f"{len(open_)} gaps have an open length, expected one: give the others exact lengths")
+        low, high = least[open_[0]], most[open_[0]]
+        if self.lengths is None:
+            return open_[0], torch.linspace(low, high, min(GRID, high - low + 1)).round().long().unique().tolist()
+        lengths = sorted(set(self.lengths))
+        if not lengths or not low <= lengths[0] <= lengths[-1] <= high:
+            raise UserError(f"the lengths are {list(self.lengths)}: expected some of {low} to {high}")
+        return open_[0], lengths
+
+    def _of_length(self, evidence: _OfLength, n: int, generator: Generator) -> WeightedSamples:
+        """Weighted samples of one length."""
+        whole = evidence.whole
+        some = Posterior(whole.prior, evidence, whole.target)
+        if not whole.own_law:
+            drawn = some.sample(n, self.method or Importance(), generator=generator)
+            if not drawn.has_evidence:
+                raise UserError(f"{drawn.label} does not estimate the evidence: choose Importance() or SMC()")
+            return drawn
+        if whole.prior.kind is not LogProbKind.EXACT or self.method is not None:
+            raise UserError(
+                f"the evidence of a length under the law of {whole.prior.label} itself needs an order that is a "
+                "function of the canvas, such as 'strided', and no other method: or give target=, whose joint weighs"
+            )
+        started = time.perf_counter()
+        fills = some.propose(n, generator)
+        both = whole.prior.score(self._wider(some.canvas, evidence).repeat(n), fills.tokens)
+        assert both.log_q is not None and fills.log_q is not None
+        weights = both.log_q - fills.log_q + some.log_likelihood(fills.tokens)
+        return some.samples(
+            fills.tokens,
+            weights.masked_fill(weights.isnan(), -math.inf),
+            fills.log_q,
+            fills.nfe + both.nfe,
+            started=started,
+            label=whole.prior.label,
+            exactness=self.exactness,
+        )
+
+    def _wider(self, canvas: Canvas, evidence: _OfLength) -> Canvas:
+        """A canvas of one row whose gap takes in up to `window` observed tokens on either side, but bos and eos."""
+        whole, gap = evidence.whole.canvas, evidence.gap
+        start = int((whole.gap[0] == gap).nonzero()[0])
+        stop = start + evidence.length
+        free = canvas.observed[0].clone()
+        free[[0, -1]] = False
+        before = min(self.window, int((~free[:start].flip(0)).long().argmax()))
+        after = min(self.window, int((~free[stop:]).long().argmax()))
+        inside = slice(start - before, stop + after)
+        tokens, observed, of, minimum = (
+            x.clone() for x in (canvas.tokens, canvas.observed, canvas.gap, canvas.minimum)
+        )
+        tokens[0, inside], observed[0, inside], of[0, inside] = evidence.whole.prior.tokenizer.mask_token_id, False, gap
+        minimum[0, gap] = inside.stop - inside.start
+        return Canvas(tokens, observed, of, minimum, canvas.word_start)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _OfLength(Evidence):
+    """The evidence of a posterior on texts in which one gap has so many tokens, and no slot besides."""
+
+    whole: Posterior
+    gap: int
+    length: int
+
+    def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
+        canvas = self.whole.canvas.to("cpu")
+        tokens, observed, gap, word_start = (
+            x[:, self.columns(canvas)] for x in (canvas.tokens, canvas.observed, canvas.gap, canvas.word_start)
+        )
+        minimum = canvas.minimum.clone()
+        minimum[0, self.gap] = self.length
+        return Canvas(tokens, observed, gap, minimum, word_start)
+
+    @property
+    def template(self) -> Template | None:
+        return None
+
+    @property
+    def fixes(self) -> bool:
+        return True
+
+    @property
+    def weighs(self) -> bool:
+        return self.whole.evidence.weighs
+
+    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
+        return self.whole.evidence.rules(canvas, tokenizer)
+
+    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+        return self.whole.evidence.log_likelihood(self.laid(tokens), self.whole.read)
+
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+        still = self.laid(masked.long(), unused=0).bool()
+        return self.whole.evidence.log_potential(self.laid(tokens), still, self.whole.read)
+
+    def columns(self, canvas: Canvas) -> Tensor:
+        """The columns of the whole canvas that texts of this length have, `[kept]`."""
+        inside = canvas.gap[0] == self.gap
+        return (~inside | (inside.cumsum(0) <= self.length)).nonzero()[:, 0]
+
+    def laid(self, rows: Tensor, unused: int | None = None) -> Tensor:
+        """Rows of this length laid into the whole canvas; slots that they lack hold null, or padding, or `unused`."""
+        v, canvas = self.whole.prior.vocabulary, self.whole.canvas.to(rows.device)
+        fill = (v.null if v.null is not None else v.pad) if unused is None else unused
+        assert fill is not None
+        laid = torch.full_like(canvas.tokens, fill).repeat(len(rows), 1)
+        laid[:, self.columns(canvas)] = rows
+        return laid
