@@ -1,9 +1,10 @@
 """The boundary law of gaps of unknown length."""
 
+import pytest
 import torch
 
 from tests.samplers.laws import seeded
-from textdiff.samplers.lengths import by_gap, count_tokens, length_log_probs, rank_and_size
+from textdiff.samplers.lengths import by_gap, chances_to_end, count_tokens, length_log_probs, rank_and_size
 
 GAP = torch.tensor([[-1, 0, 0, 0, -1, 1, 1, -1], [0, 1, 1, 1, -1, -1, 2, -1]])
 MINIMUM = torch.tensor([[1, 2, 0], [0, 2, 1]])
@@ -25,19 +26,49 @@ def test_regrouping_by_gap():
     assert table.tolist() == [[[1, 2, 3], [4, 5, 0], [0, 0, 0]], [[6, 0, 0], [7, 8, 9], [10, 0, 0]]]
 
 
-def test_the_law_is_the_product_of_null_marginals_under_the_rule():
-    log_probs = law_of_slots()
-    law = length_log_probs(log_probs, NULL, GAP, MINIMUM).exp()
-    null = by_gap(log_probs[:, NULL].exp(), GAP, 3)
-    slots = by_gap(torch.ones(10, dtype=torch.long), GAP, 3).sum(-1)
+def marginals_of(*laws):
+    """Log-marginals `[slots, 5]` of slots that hold a token or null, given laws of the number of tokens."""
+    null = torch.cat([torch.tensor(law, dtype=torch.float64)[:-1].cumsum(0) for law in laws])
+    rest = torch.full((len(null), 4), 0.25, dtype=torch.float64) * (1 - null[:, None])
+    return torch.cat((rest[:, :3], null[:, None], rest[:, 3:]), dim=1).log()
+
+
+def test_the_law_whose_marginals_are_given_comes_back():
+    laws = [[0.1, 0.2, 0.4, 0.3], [0.2, 0.0, 0.8]], [[0.3, 0.7], [0.25, 0.25, 0.25, 0.25], [0.5, 0.5]]
+    law = length_log_probs(marginals_of(*laws[0], *laws[1]), NULL, GAP, torch.zeros_like(MINIMUM)).exp()
     for row in range(2):
-        for gap in range(3):
-            lengths = range(int(MINIMUM[row, gap]), int(slots[row, gap]) + 1)
-            weights = torch.zeros(4, dtype=torch.float64)
-            for n in lengths:
-                weights[n] = (1 - null[row, gap, :n]).prod() * null[row, gap, n : slots[row, gap]].prod()
-            assert torch.allclose(law[row, gap], weights / weights.sum())
-    assert law[0, 1, 2] == law[1, 2, 1] == law[0, 2, 0] == 1
+        for number, wanted in enumerate(laws[row]):
+            wanted = torch.tensor(wanted, dtype=torch.float64)
+            torch.testing.assert_close(law[row, number, : len(wanted)], wanted)
+            assert not law[row, number, len(wanted) :].any()
+
+
+def test_a_minimum_conditions():
+    law = length_log_probs(marginals_of([0.1, 0.2, 0.4, 0.3]), NULL, GAP[:1, :4], torch.tensor([[2]])).exp()
+    torch.testing.assert_close(law[0, 0], torch.tensor([0, 0, 4 / 7, 3 / 7], dtype=torch.float64))
+
+
+def test_marginals_that_fall_are_spread_over_all_lengths():
+    # null at 0.2, 0.5, 0.4 and 1 behind: rises 0.2, 0.3, 0, 0.6, and a fall of 0.1
+    null = torch.tensor([0.2, 0.5, 0.4], dtype=torch.float64)
+    log_probs = torch.stack((1 - null, null), dim=1).log()
+    law = length_log_probs(log_probs, 1, torch.zeros(1, 3, dtype=torch.long), torch.tensor([[0]])).exp()
+    wanted = 0.9 * torch.tensor([0.2, 0.3, 0.0, 0.6], dtype=torch.float64) / 1.1 + 0.1 / 4
+    torch.testing.assert_close(law[0, 0], wanted)
+
+
+def test_any_marginals_make_a_law():
+    log_law = length_log_probs(law_of_slots(), NULL, GAP, MINIMUM)
+    law = log_law.exp()
+    slots = by_gap(torch.ones(10, dtype=torch.long), GAP, 3).sum(-1)
+    torch.testing.assert_close(law.sum(-1), torch.ones(2, 3, dtype=torch.float64))
+    n = torch.arange(4)
+    assert not law[(n < MINIMUM[..., None]) | (n > slots[..., None])].any()
+    chance = chances_to_end(log_law, GAP)  # step by step it is the same law
+    for row, slot in (GAP >= 0).nonzero().tolist():
+        number, rank = int(GAP[row, slot]), int(rank_and_size(GAP)[0][row, slot])
+        assert chance[row, slot] * law[row, number, rank:].sum() == pytest.approx(float(law[row, number, rank]))
+    assert not chance[GAP < 0].any()
 
 
 def test_null_marginals_of_zero_and_one():
@@ -45,7 +76,7 @@ def test_null_marginals_of_zero_and_one():
     certain[:2, 0] = certain[2:, 2] = 0.0  # two tokens, two nulls, without a doubt
     gap = torch.zeros(1, 4, dtype=torch.long)
     assert length_log_probs(certain, 2, gap, torch.tensor([[0]])).exp().tolist() == [[[0, 0, 1, 0, 0]]]
-    assert length_log_probs(certain, 2, gap, torch.tensor([[3]])).exp().tolist() == [[[0, 0, 0, 1, 0]]]
+    assert length_log_probs(certain, 2, gap, torch.tensor([[3]])).exp().tolist() == [[[0, 0, 0, 0.5, 0.5]]]
     assert length_log_probs(certain, 2, gap, torch.tensor([[4]])).exp().tolist() == [[[0, 0, 0, 0, 1]]]
 
 

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
-from textdiff.cli import audit, compare, evaluate, export, infill, questions
+from textdiff.cli import audit, compare, evaluate, export, infill, lengths, questions
 from textdiff.cli.parser import nearest
 from textdiff.cli.terminal import write
 from textdiff.errors import UserError
@@ -24,6 +24,7 @@ Commands:
   evaluate    compare a prior with its autoregressive twin on held-out text
   compare     compare any samplers on the same gaps, as a YAML file says
   audit       measure how far a prior's fills are from an exact posterior
+  lengths     see what a prior believes about the lengths of gaps
   questions   ask questions, and count the right answers
 
 Examples:
@@ -88,6 +89,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate.run,
     "compare": compare.run,
     "audit": audit.run,
+    "lengths": lengths.run,
     "questions": questions.run,
 }
 

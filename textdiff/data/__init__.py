@@ -3,7 +3,7 @@
 from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption import Corruption, Example, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
 from textdiff.data.documents import documents
-from textdiff.data.gaps import held_out_gaps, held_out_sentences
+from textdiff.data.gaps import held_out_gaps, held_out_lengths, held_out_sentences
 from textdiff.data.middle import FillInMiddle
 from textdiff.data.module import TextDataModule
 from textdiff.data.rows import KeyedSampler, PackedRows
@@ -25,6 +25,7 @@ __all__ = [
     "TextDataModule",
     "documents",
     "held_out_gaps",
+    "held_out_lengths",
     "held_out_sentences",
     "load_corpus",
 ]

@@ -55,6 +55,23 @@ def held_out_gaps(
     return found
 
 
+def held_out_lengths(
+    corpus: Corpus,
+    vocabulary: Vocabulary,
+    count: int,
+    most: int,
+    margin: int = 16,
+    longest: int = 512,
+    seed: int = 0,
+) -> list[tuple[Canvas, Tensor]]:
+    """`held_out_gaps` of lengths that are uniform from 1 to `most`, one for each document in turn."""
+    lengths = np.random.default_rng((seed, most)).integers(1, most + 1, count).tolist()
+    by_length = {
+        gap: held_out_gaps(corpus, vocabulary, count, gap, margin + most - gap, longest, seed) for gap in set(lengths)
+    }
+    return [by_length[gap][number] for number, gap in enumerate(lengths) if by_length[gap]]
+
+
 def held_out_sentences(
     texts: Iterable[str],
     tokenizer: PreTrainedTokenizerBase,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
@@ -97,13 +98,21 @@ class ByLength(PosteriorSampler):
         )
 
     def law(self, posterior: Posterior, n: int, generator: Generator) -> Tensor:
-        """log p(length | y) in nats, from `n` samples: float64 `[slots + 1]` for 0, 1, ...; -inf off the grid."""
-        _, lengths = self._grid(posterior)
+        """log p(length | y) in nats, from `n` samples: float64 `[slots + 1]` for 0, 1, ...; -inf out of bounds.
+
+        Between the possible lengths of a grid the logarithm is interpolated, each length standing for itself.
+        """
+        gap, lengths = self._grid(posterior)
         found = self.sample(posterior, n, generator).diagnostics
-        law = torch.zeros(int(posterior.canvas.maximum.max()) + 1, dtype=torch.float64)
-        shares = [found.get(f"length {length}", 0.0) for length in lengths]
-        law[lengths] = torch.tensor(shares, dtype=torch.float64)
-        return law.log()
+        shares = np.array([found.get(f"length {length}", 0.0) for length in lengths])
+        every, possible = np.arange(int(posterior.canvas.maximum[0, gap]) + 1), shares > 0
+        if not possible.any():
+            raise Impossible("no draw of any length agrees with the evidence: draw more")
+        law = np.full(len(every), -np.inf)
+        if self.lengths is None and lengths[-1] - lengths[0] >= len(lengths):
+            law = np.interp(every, np.array(lengths)[possible], np.log(shares[possible]), -np.inf, -np.inf)
+        law[lengths] = np.log(shares, where=possible, out=np.full(len(lengths), -np.inf))
+        return torch.from_numpy(law).log_softmax(0)
 
     def _grid(self, posterior: Posterior) -> tuple[int, list[int]]:
         """The gap whose length is open, and the lengths to try."""

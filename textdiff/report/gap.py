@@ -92,6 +92,29 @@ def world_items(
     raise UserError(f"the texts of {world.name} are too short for gaps of {gap} tokens: ask for shorter gaps")
 
 
+def world_lengths(world: Automaton, count: int, most: int, beside: int = 24, seed: int = 0) -> list[Item]:
+    """Texts of a world that gives no law of lengths, with one gap of 1 to `most` tokens, all lengths alike.
+
+    Text before and after the gap has `beside` tokens at most, their number drawn apart from that of the gap: so the
+    posterior of a gap's length, all lengths being alike before, is what `Automaton.length_log_probs` says.
+
+    Raises:
+        UserError: the world has a law of lengths.
+    """
+    if not world.any_length:
+        raise UserError(f"the world {world.name} has a law of lengths: choose one that has none, such as hmm")
+    generator, v, found = seeded(seed), world.vocabulary, []
+    for _ in range(count):
+        before, after = torch.randint(1, beside + 1, (2,), generator=generator).tolist()
+        gap = int(torch.randint(1, most + 1, (1,), generator=generator))
+        row = torch.tensor([[v.bos, *[v.mask] * (before + gap + after), v.eos]])
+        text = world.sample(Canvas.of(row, v.mask), generator).tokens
+        blank = text.clone()
+        blank[:, 1 + before : 1 + before + gap] = v.mask
+        found.append((Canvas.of(blank, v.mask), text))
+    return found
+
+
 @torch.no_grad()
 def audit(
     prior: DiffusionPrior | None,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from textdiff.samplers.draw import draw
-from textdiff.samplers.lengths import rank_and_size
+from textdiff.samplers.lengths import chances_to_end, rank_and_size
 from textdiff.text import Canvas, Lattice, Vocabulary
 
 
@@ -69,15 +69,13 @@ class Constrained:
         return drawn[self.where]
 
     def lengths(
-        self, gap: Tensor, minimum: Tensor, null: int, noise: Tensor, given: Tensor | None, forced: Tensor | None
+        self, gap: Tensor, log_law: Tensor, null: int, noise: Tensor, given: Tensor | None, forced: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """How many tokens each gap gets: an exact draw of that law in which nulls stand at a gap's end.
-
-        P(lengths) is the share of the accepted mass that has these lengths; the laws give null its own share.
+        """How many tokens each gap gets: an exact draw of their law given that the lattice accepts.
 
         Args:
             gap: number of the gap of each slot, `[rows, length]`, -1 outside.
-            minimum: least number of tokens, `[rows, gaps]`.
+            log_law: of the lengths without the lattice, `[rows, gaps, longest gap + 1]`.
             null: id of the null token.
             noise: uniforms, `[rows, length]`.
             given, forced: lengths `[rows, gaps]` that rows which are forced, bool `[rows]`, take.
@@ -85,17 +83,18 @@ class Constrained:
         Returns:
             Lengths `[rows, gaps]`, and their log-probability `[rows]`.
         """
-        text, none, last = self._parts(gap, minimum, null)
+        text, last = self._parts(gap, ends := chances_to_end(log_law, gap), null)
         rank, _ = rank_and_size(gap)
-        stop_at = self._open_backward(text, none, last)
+        stop_at = self._open_backward(text, ends, last)
         alpha = F.one_hot(self._begin(), self.lattice.states).double()
-        lengths, log_q = torch.zeros_like(minimum), self.law.new_zeros(len(gap))
+        lengths = gap.new_zeros(log_law.shape[:2])
+        log_q = self.law.new_zeros(len(gap))
         ended = torch.zeros_like(forced if forced is not None else last[:, 0])
         for i, j in enumerate(self.span):
             slot, (going, over) = self.where[:, j], stop_at[i + 1]
             on = self._forward(alpha, text[:, i], self.kinds[j])
             go = (on * going).sum(dim=1) * ~ended
-            halt = (alpha * torch.where(last[:, j, None], going, over)).sum(dim=1) * none[:, j].where(~ended, 1.0)
+            halt = (alpha * torch.where(last[:, j, None], going, over)).sum(dim=1) * ends[:, j].where(~ended, 1.0)
             total = go + halt
             goes = (noise[:, j] * total < go) | (total == 0)
             if given is not None:
@@ -112,20 +111,21 @@ class Constrained:
         return lengths, log_q
 
     def any_length(self, gap: Tensor, minimum: Tensor, null: int | None) -> bool:
-        """Whether each row has accepted mass for some lengths of its gaps; arguments as for `lengths`."""
+        """Whether each row has accepted mass for some lengths of its gaps, from `minimum [rows, gaps]` on."""
         if null is None:
             return bool((self.mass() > -torch.inf).all())
-        text, none, last = self._parts(gap, minimum, null)
-        first = self._open_backward(text, none, last)[0][0]
+        rank, _ = rank_and_size(gap)
+        ends = 0.5 * ((gap >= 0) & (rank >= minimum.gather(1, gap.clamp(min=0))))
+        text, last = self._parts(gap, ends.double(), null)
+        first = self._open_backward(text, ends.double(), last)[0][0]
         return bool((first.gather(1, self._begin()[:, None]) > 0).all())
 
-    def _parts(self, gap: Tensor, minimum: Tensor, null: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Mass of each class of tokens, and of null, at each position; and which slots are the last of their gaps."""
+    def _parts(self, gap: Tensor, ends: Tensor, null: int) -> tuple[Tensor, Tensor]:
+        """Mass of each class of tokens at each position if the gap goes on, and which slots are the last of theirs."""
         rank, size = rank_and_size(gap)
-        none = self.law.new_zeros(gap.shape).masked_scatter(self.where, self.law[:, null])
-        none = none * (rank >= minimum.gather(1, gap.clamp(min=0)))
-        text = self._by_class(self.law.index_fill(1, torch.tensor(null, device=gap.device), 0.0))
-        return text, none, self.where & (rank + 1 == size)
+        law = self.law.index_fill(1, torch.tensor(null, device=gap.device), 0.0)
+        law = law / law.sum(dim=1, keepdim=True) * (1 - ends[self.where])[:, None]
+        return self._by_class(law), self.where & (rank + 1 == size)
 
     def _backward(self) -> tuple[list[Tensor], Tensor]:
         """Mass of accepted continuations from each position of the span on in each state, up to a factor for each row
@@ -140,15 +140,15 @@ class Constrained:
         first = ahead[-1].gather(1, self._begin()[:, None])[:, 0]
         return ahead[::-1], scale + first.log()
 
-    def _open_backward(self, text: Tensor, none: Tensor, last: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _open_backward(self, text: Tensor, ends: Tensor, last: Tensor) -> list[tuple[Tensor, Tensor]]:
         """As `_backward`, for gaps that go on at a position, and for gaps that are over."""
         ahead = [(self._end(), self._end())]
         for i, j in reversed(list(enumerate(self.span))):
             going, over = ahead[-1]
             over = torch.where(last[:, j, None], going, over)
-            slot, off = self.where[:, j, None], none[:, j, None] * over
+            slot, off = self.where[:, j, None], ends[:, j, None] * over
             on = self._back(going, text[:, i], self.kinds[j])
-            both, _ = _scaled(torch.stack((on + off * slot, torch.where(slot, over, on)), dim=1), none[:, 0])
+            both, _ = _scaled(torch.stack((on + off * slot, torch.where(slot, over, on)), dim=1), ends[:, 0])
             ahead.append((both[:, 0], both[:, 1]))
         return ahead[::-1]
 

@@ -293,7 +293,7 @@ def _set_lengths(
         inside_word[:, null] = False
         constrained = Constrained(canvas.lattice, tokens[rows], where, law.masked_fill(inside_word, -torch.inf))
         chosen = None if given is None or forced is None else forced[rows]
-        lengths, constrained_log_q = constrained.lengths(slots, minimum, null, noise, given, chosen)
+        lengths, constrained_log_q = constrained.lengths(slots, of_lengths, null, noise, given, chosen)
     unused = where & (rank_and_size(slots)[0] >= lengths.gather(1, slots.clamp(min=0)))
     tokens[rows], gap[rows] = tokens[rows].masked_fill(unused, null), slots.masked_fill(unused, -1)
     nfe[rows] = 1

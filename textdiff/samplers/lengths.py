@@ -28,9 +28,10 @@ def by_gap(values: Tensor, gap: Tensor, gaps: int) -> Tensor:
 def length_log_probs(log_probs: Tensor, null: int, gap: Tensor, minimum: Tensor) -> Tensor:
     """Law of the number of tokens n in each gap, given that its nulls stand at its end.
 
-    P(n) is proportional to prod_{i<n} (1 - p_i(null)) prod_{i>=n} p_i(null) for n from the minimum to the number of
-    slots: the product of the slots' null marginals under that rule. Slots below the minimum hold a token for every n
-    and cancel, so a gap of known length has P = 1 whatever the marginals.
+    Under that rule slot i is null just if n <= i: the null marginals *are* the distribution function of n, and
+    P(n) = p_n(null) - p_{n-1}(null), with 1 behind the last slot. Marginals that fall from one slot to the next
+    contradict the rule; as much of P as they fall by, in sum, is spread evenly over all n, so a perfect network loses
+    nothing. Given that n is at least the minimum.
 
     Args:
         log_probs: marginals of the slots, `[slots, vocab]`, row-major.
@@ -41,17 +42,32 @@ def length_log_probs(log_probs: Tensor, null: int, gap: Tensor, minimum: Tensor)
     Returns:
         Normalised log-probabilities `[batch, gaps, longest gap + 1]` of n = 0, 1, ...; -inf where n is out of bounds.
     """
-    log_token = log_probs.index_fill(1, torch.tensor(null, device=gap.device), -torch.inf).logsumexp(dim=1)
-    token, unused, slots = (
-        by_gap(values, gap, minimum.shape[1])
-        for values in (log_token.double(), log_probs[:, null].double(), torch.ones_like(gap[gap >= 0]))
+    unused, slots = (
+        by_gap(values, gap, minimum.shape[1]) for values in (log_probs[:, null].double().exp(), (gap >= 0)[gap >= 0])
     )
     n = torch.arange(slots.shape[2] + 1, device=gap.device)
-    free = n[:-1] >= minimum[..., None]
-    before = F.pad(token.where(free, 0.0).cumsum(dim=2), (1, 0))
-    after = F.pad(unused.where(free, 0.0).flip(2).cumsum(dim=2).flip(2), (0, 1))
-    allowed = (n >= minimum[..., None]) & (n <= slots.sum(dim=2, keepdim=True))
-    return (before + after).masked_fill(~allowed, -torch.inf).log_softmax(dim=2)
+    most = slots.sum(dim=2, keepdim=True)
+    below = F.pad(unused, (0, 1)).where(n < most, 1.0)
+    rise = below - F.pad(below, (1, 0))[..., :-1]
+    allowed = (n >= minimum[..., None]) & (n <= most)
+    rising = rise.clamp(min=0) * allowed
+    total = rising.sum(dim=2, keepdim=True)
+    noise = torch.where(total > 0, ((-rise).clamp(min=0) * allowed).sum(dim=2, keepdim=True).clamp(max=1), 1.0)
+    law = (1 - noise) * rising / total.where(total > 0, 1.0) + noise * allowed / allowed.sum(dim=2, keepdim=True)
+    return law.where(law > 0, 1.0).log().masked_fill(law <= 0, -torch.inf)
+
+
+def chances_to_end(log_law: Tensor, gap: Tensor) -> Tensor:
+    """For each slot, `[batch, length]`, how likely its gap ends before it if it has come so far; 0 outside gaps.
+
+    Args:
+        log_law: of the number of tokens, as `length_log_probs` gives it.
+        gap: number of the gap of each slot, `[batch, length]`, -1 outside.
+    """
+    law = log_law.exp()
+    chance = (law / law.flip(2).cumsum(dim=2).flip(2)).nan_to_num(nan=0.0)
+    row = torch.arange(len(gap), device=gap.device)[:, None]
+    return chance[row, gap.clamp(min=0), rank_and_size(gap)[0]] * (gap >= 0)
 
 
 def count_tokens(tokens: Tensor, null: int, gap: Tensor, gaps: int) -> Tensor:
