@@ -556,6 +556,18 @@ def test_questions_are_asked(
     assert json.loads(out)["questions"] == 1
 
 
+def test_lengths_are_calibrated(run: Run, tmp_path: Path) -> None:
+    out, _ = run("lengths", "--world", "hmm", "--gaps", "2", "--slots", "3", "--draws", "16", "--to", str(tmp_path))
+    assert out.startswith("| 2 gaps of 1 to 3 tokens |") and "| truth |" in out
+    assert (tmp_path / "lengths.md").read_text() == out
+    text = tmp_path / "text.txt"
+    text.write_text("Lily lost her red ball. She was very sad. She was happy again. " * 4)
+    out, _ = run(
+        "lengths", str(text), "--gaps", "2", "--slots", "3", "--draws", "16", "--policy", "strided:2", "--json"
+    )
+    assert [way["name"] for way in json.loads(out)["ways"]] == ["null marginals", "evidence beside the gap"]
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -568,6 +580,9 @@ def test_questions_are_asked(
         (["questions"], "name a source"),
         (["questions", "world:arithmetic-3:2", "--policy", "best"], "expected one of"),
         (["questions", "nowhere.jsonl"], "no text file at"),
+        (["lengths"], "name files of held-out text, or a world"),
+        (["lengths", "--world", "grammar"], "has a law of lengths"),
+        (["lengths", "nowhere.txt"], "no text file at"),
     ],
 )
 def test_questions_and_constraints_complain_in_one_line(

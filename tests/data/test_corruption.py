@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from tests.oracle import TableDenoiser
-from textdiff.data import Corruption, Example, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
+from textdiff.data import (
+    Corruption,
+    Example,
+    FillInMiddle,
+    LeftToRight,
+    LineGaps,
+    Mixture,
+    RandomMasks,
+    SpanGaps,
+    Stretched,
+)
 from textdiff.diffusion import nelbo_exact_k
 from textdiff.errors import UserError
 from textdiff.priors import world
@@ -243,3 +253,20 @@ def test_whole_lines_are_gaps() -> None:
     assert any(tuple(elsewhere.places(ids, law.vocabulary, rng)) not in set(seen) for _ in range(20))
     with pytest.raises(UserError, match="given is -1"):
         LineGaps(given=-1)
+
+
+def test_positions_jump_in_a_few_places() -> None:
+    """Tokens are as they were; positions rise by 1, or by up to 1 + longest at no more than `jumps` places."""
+    text, rng, vocabulary = np.arange(40) % 30, np.random.default_rng(0), world("hmm").vocabulary
+    stretched, seen = Stretched(LeftToRight(), jumps=2, longest=6), []
+    for _ in range(200):
+        example = stretched(text, vocabulary, 0, rng)
+        assert example.positions is not None and (example.tokens == text).all()
+        steps = np.diff(example.positions)
+        assert steps.min() == 1 and (steps > 1).sum() <= 2 and (steps - 1).sum() + example.positions[0] <= 12
+        seen.append(int((steps > 1).sum()))
+    assert set(seen) == {0, 1, 2} and stretched.causal and not Stretched(RandomMasks()).causal
+    middle = Stretched(FillInMiddle(rate=1.0), jumps=1, longest=6)(text, vocabulary, 20, rng)
+    assert middle.positions is not None and len(middle.positions) == len(middle.tokens)
+    with pytest.raises(UserError, match="jumps is 0"):
+        Stretched(LeftToRight(), jumps=0)

@@ -185,3 +185,21 @@ def test_sums_are_a_source() -> None:
     assert [text.count("=") for text in three] == [3, 3] and [text.count("=") for text in five] == [5, 5]
     with pytest.raises(UserError, match="2 or more operands"):
         list(documents(["world:arithmetic-1:2"]))
+
+
+def test_a_tenth_of_the_questions_is_held_out() -> None:
+    """However seeded, and in whatever order of its terms, a question is on one side only."""
+
+    def asked(part: str, count: int, seed: int) -> set[tuple[str, ...]]:
+        texts = documents([f"world:arithmetic-3-{part}:{count}:{seed}"])
+        first_and_terms = (text.split(" = ?")[0].split() for text in texts)
+        return {(w[0], *sorted(a + b for a, b in zip(w[1::2], w[2::2], strict=True))) for w in first_and_terms}
+
+    train, test = asked("train", 600, 1) | asked("train", 600, 2), asked("test", 200, 1) | asked("test", 200, 3)
+    assert len(train) > 600 and len(test) > 100 and not train & test
+    every = list(documents(["world:arithmetic-3:2000:5"]))
+    held = set(documents(["world:arithmetic-3-test:2000:5"]))
+    share = sum(text in held for text in every) / len(every)
+    assert 0.06 < share < 0.14  # 0.1 of the questions
+    with pytest.raises(UserError, match="no world 'arithmetic-3-valid'"):
+        list(documents(["world:arithmetic-3-valid:2"]))

@@ -37,9 +37,8 @@ class Stretched(Corruption):
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         example = self.corruption(tokens, vocabulary, room, rng)
-        n = len(example.tokens)
-        positions = np.arange(n) if example.positions is None else example.positions
+        positions = np.arange(len(example.tokens)) if example.positions is None else example.positions
+        ahead = np.zeros(int(positions.max(initial=0)) + 1, dtype=np.int64)
         jumps = int(rng.integers(self.jumps + 1))
-        ahead = np.zeros(n + 1, dtype=np.int64)
-        np.add.at(ahead, rng.integers(n, size=jumps), rng.integers(1, self.longest + 1, size=jumps))
+        np.add.at(ahead, rng.integers(len(ahead), size=jumps), rng.integers(1, self.longest + 1, size=jumps))
         return replace(example, positions=positions + ahead.cumsum()[positions])
