@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.samplers.laws import seeded
-from textdiff.samplers.lengths import by_gap, chances_to_end, count_tokens, length_log_probs, rank_and_size
+from textdiff.samplers.lengths import DOUBT, by_gap, chances_to_end, count_tokens, length_log_probs, rank_and_size
 
 GAP = torch.tensor([[-1, 0, 0, 0, -1, 1, 1, -1], [0, 1, 1, 1, -1, -1, 2, -1]])
 MINIMUM = torch.tensor([[1, 2, 0], [0, 2, 1]])
@@ -48,12 +48,12 @@ def test_a_minimum_conditions():
     torch.testing.assert_close(law[0, 0], torch.tensor([0, 0, 4 / 7, 3 / 7], dtype=torch.float64))
 
 
-def test_marginals_that_fall_are_spread_over_all_lengths():
-    # null at 0.2, 0.5, 0.4 and 1 behind: rises 0.2, 0.3, 0, 0.6, and a fall of 0.1
+def test_marginals_that_fall_are_made_to_rise():
+    # null at 0.2, 0.5, 0.4 and 1 behind: maxima 0.2, 0.5, 0.5, 1, minima 0.2, 0.4, 0.4, 1, midway 0.2, 0.45, 0.45, 1
     null = torch.tensor([0.2, 0.5, 0.4], dtype=torch.float64)
     log_probs = torch.stack((1 - null, null), dim=1).log()
     law = length_log_probs(log_probs, 1, torch.zeros(1, 3, dtype=torch.long), torch.tensor([[0]])).exp()
-    wanted = 0.9 * torch.tensor([0.2, 0.3, 0.0, 0.6], dtype=torch.float64) / 1.1 + 0.1 / 4
+    wanted = (1 - DOUBT) * torch.tensor([0.2, 0.25, 0.0, 0.55], dtype=torch.float64) + DOUBT / 4
     torch.testing.assert_close(law[0, 0], wanted)
 
 

@@ -11,7 +11,7 @@ from textdiff.errors import UserError
 from textdiff.evidence.evidence import Fixing
 from textdiff.text import Canvas, Gap, Template
 
-RATIONALE, ANSWER = Gap(1, 48), Gap(1, 8)
+RATIONALE, ANSWER = Gap(1, 32), Gap(1, 8)
 
 
 @final

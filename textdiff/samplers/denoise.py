@@ -92,7 +92,7 @@ def sample(
         vocabulary: says which tokens may stand where.
         policy: which slots are filled next.
         generator: the source of all randomness.
-        tempering: sharpens the law of the tokens, not that of the lengths.
+        tempering: sharpens the law of the tokens; of the lengths only by its temperature.
         watch: called after each step with the canvas `[batch, length]` and the slots just filled, bool likewise.
 
     Raises:
@@ -170,7 +170,9 @@ def _denoise(
     vocabulary = vocabulary.to(canvas.tokens.device)
     streams = Streams.of(generator, canvas.slots)
     reading = Reading(denoiser, canvas.tokens, canvas.observed)
-    tokens, gap, length_log_q, excess, nfe = _set_lengths(reading, canvas, vocabulary, streams, target, forced)
+    tokens, gap, length_log_q, excess, nfe = _set_lengths(
+        reading, canvas, vocabulary, streams, target, forced, Tempering(tempering.temperature)
+    )
     ahead = -excess
     if watch is not None and nfe.any():
         watch(tokens.clone(), canvas.slots & (gap < 0))
@@ -257,6 +259,7 @@ def _set_lengths(
     streams: Streams,
     target: Tensor | None,
     forced: Tensor | None,
+    tempering: Tempering,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Decide how many tokens each gap of unknown length gets, all gaps of a row from one forward pass.
 
@@ -279,7 +282,7 @@ def _set_lengths(
     minimum, slots, where = canvas.minimum[rows], gap[rows], canvas.slots[rows]
     law = reading.log_probs(rows, tokens[rows], where, null=True)
     law = _normalised(law, vocabulary.forbidden)
-    of_lengths = length_log_probs(law, null, slots, minimum)
+    of_lengths = tempering(length_log_probs(law, null, slots, minimum))
     noise, _ = streams.uniforms(rows, nfe[rows])
     given = None if target is None else count_tokens(target[rows][where], null, slots, minimum.shape[1])
     if canvas.lattice is None:

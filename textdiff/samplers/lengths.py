@@ -6,6 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+DOUBT = 0.02
+"""Share of a law of lengths that is spread over all of them, at most. More costs sums their answers, less costs stories
+nats."""
+
 
 def rank_and_size(gap: Tensor) -> tuple[Tensor, Tensor]:
     """Number of each slot within its gap, and number of slots of that gap, from `gap [batch, length]`; 0 outside."""
@@ -30,8 +34,9 @@ def length_log_probs(log_probs: Tensor, null: int, gap: Tensor, minimum: Tensor)
 
     Under that rule slot i is null just if n <= i: the null marginals *are* the distribution function of n, and
     P(n) = p_n(null) - p_{n-1}(null), with 1 behind the last slot. Marginals that fall from one slot to the next
-    contradict the rule; as much of P as they fall by, in sum, is spread evenly over all n, so a perfect network loses
-    nothing. Given that n is at least the minimum.
+    contradict the rule. They are made to rise (midway between their running maximum from the left and minimum from the
+    right), and as much of P as they fall by, but no more than `DOUBT`, is spread evenly over all n; so a perfect
+    network loses nothing. Given that n is at least the minimum.
 
     Args:
         log_probs: marginals of the slots, `[slots, vocab]`, row-major.
@@ -48,12 +53,13 @@ def length_log_probs(log_probs: Tensor, null: int, gap: Tensor, minimum: Tensor)
     n = torch.arange(slots.shape[2] + 1, device=gap.device)
     most = slots.sum(dim=2, keepdim=True)
     below = F.pad(unused, (0, 1)).where(n < most, 1.0)
-    rise = below - F.pad(below, (1, 0))[..., :-1]
     allowed = (n >= minimum[..., None]) & (n <= most)
-    rising = rise.clamp(min=0) * allowed
-    total = rising.sum(dim=2, keepdim=True)
-    noise = torch.where(total > 0, ((-rise).clamp(min=0) * allowed).sum(dim=2, keepdim=True).clamp(max=1), 1.0)
-    law = (1 - noise) * rising / total.where(total > 0, 1.0) + noise * allowed / allowed.sum(dim=2, keepdim=True)
+    falls = ((F.pad(below, (1, 0))[..., :-1] - below).clamp(min=0) * allowed).sum(dim=2, keepdim=True)
+    rising = (below.cummax(dim=2).values + below.flip(2).cummin(dim=2).values.flip(2)) / 2
+    rise = (rising - F.pad(rising, (1, 0))[..., :-1]) * allowed
+    total = rise.sum(dim=2, keepdim=True)
+    doubt = torch.where(total > 0, falls.clamp(max=DOUBT), 1.0)
+    law = (1 - doubt) * rise / total.where(total > 0, 1.0) + doubt * allowed / allowed.sum(dim=2, keepdim=True)
     return law.where(law > 0, 1.0).log().masked_fill(law <= 0, -torch.inf)
 
 

@@ -1,0 +1,58 @@
+"""What reading the evidence once is worth: 16 fills of 32 tokens in 8 strided steps, with the cache and without it.
+
+The network has the shape of `stories` and random weights, for seconds do not depend on them; one CPU thread, the two
+in turn. Run with `pytest -m benchmark -s tests/benchmarks/test_evidence_cache.py`.
+"""
+
+import statistics
+import time
+
+import pytest
+import torch
+
+from textdiff.models import Transformer, TransformerConfig
+from textdiff.samplers import Strided, sample
+from textdiff.text import Canvas, Vocabulary
+
+pytestmark = pytest.mark.benchmark
+ROUNDS, FILLS, GAP = 3, 16, 32
+
+
+class Forgetful:
+    """The same network, which reads everything anew in each pass."""
+
+    def __init__(self, network: Transformer) -> None:
+        self.log_probs = network.log_probs
+
+
+def test_lengths_of_text(stories_vocabulary: Vocabulary) -> None:
+    v = stories_vocabulary
+    config = TransformerConfig(
+        vocab_size=v.size, hidden_size=256, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=2048,
+        pad_token_id=v.pad, bos_token_id=v.bos, eos_token_id=v.eos, mask_token_id=v.mask, null_token_id=v.null,
+    )  # fmt: skip
+    network = Transformer(config).eval()
+    dice = torch.Generator().manual_seed(0)
+    first = None
+    for length in (256, 1024, 2048):
+        tokens = torch.randint(300, 1500, (1, length), generator=dice)
+        tokens[:, length // 2 : length // 2 + GAP] = v.mask
+        canvas = Canvas.of(tokens, v.mask).repeat(FILLS)
+        ways = {"cached": network} | ({"anew": Forgetful(network)} if length < 2048 else {})
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(ROUNDS):
+            for name, denoiser in ways.items():
+                start = time.perf_counter()
+                sample(denoiser, canvas, v, Strided(8), torch.Generator().manual_seed(turn))
+                seconds[name].append(time.perf_counter() - start)
+        cached = statistics.median(seconds["cached"])
+        first = cached if first is None else first
+        told = f"\n{length} tokens: {1000 * cached / FILLS:.0f} ms a fill, {cached / first:.2f} times that of 256"
+        print(told + (f"; {statistics.median(seconds['anew']) / cached:.1f} times faster" if "anew" in seconds else ""))
+
+
+@pytest.fixture
+def stories_vocabulary() -> Vocabulary:
+    import textdiff as td
+
+    return td.load("stories").vocabulary
