@@ -15,7 +15,7 @@ from textdiff.samplers import Strided, sample
 from textdiff.text import Canvas, Vocabulary
 
 pytestmark = pytest.mark.benchmark
-ROUNDS, FILLS, GAP = 3, 16, 32
+ROUNDS, FILLS, GAP = 2, 16, 32
 
 
 class Forgetful:
