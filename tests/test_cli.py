@@ -583,6 +583,7 @@ def test_lengths_are_calibrated(run: Run, tmp_path: Path) -> None:
         (["lengths"], "name files of held-out text, or a world"),
         (["lengths", "--world", "grammar"], "has a law of lengths"),
         (["lengths", "nowhere.txt"], "no text file at"),
+        (["lengths", "--world", "hmm", "--checkpoint", "AR", "--gaps", "2"], "another tokenizer than hmm"),
     ],
 )
 def test_questions_and_constraints_complain_in_one_line(

@@ -102,8 +102,10 @@ def length_calibration(
         progress: told how far it is.
 
     Raises:
-        UserError: no item, or nothing to compare.
+        UserError: no item, nothing to compare, or a prior that was not trained on the world.
     """
+    if truth is not None and truth.tokenizer.get_vocab() != prior.tokenizer.get_vocab():
+        raise UserError(f"the prior has another tokenizer than {truth.name}: give one that was trained on its texts")
     ways: dict[str, Callable[[Canvas, Generator], Tensor]] = {}
     if isinstance(prior, DiffusionPrior):
         if prior.vocabulary.null is not None:
