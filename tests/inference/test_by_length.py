@@ -10,7 +10,7 @@ from textdiff.evidence import Contains, Observed, Reward
 from textdiff.inference import SMC, ByLength, Conditioning, Exact, Importance
 from textdiff.priors import DiffusionPrior, hmm, table
 from textdiff.samplers import RandomOrder, Strided
-from textdiff.text import Gap, Template
+from textdiff.text import Canvas, Gap, Template
 
 WORDS = {"ab.": 4.0, "abab.": 2.0, "acab.": 1.0, "aab.": 3.0, "acccab.": 2.0, "b.": 1.0, "acb.": 5.0}
 
@@ -61,6 +61,17 @@ def test_a_denoiser_weighs_lengths_by_what_stands_beside_the_gap(chain, before):
     torch.testing.assert_close(found.exp(), truth(chain, evidence))
     short = ByLength(window=1).law(one_by_one(chain).given(evidence), 6, torch.Generator().manual_seed(0))
     assert bool((short - found).abs().max() > 1e-4) is (before == "ab")  # with "a" nothing is left before the window
+
+
+def test_a_gap_may_stand_at_the_end_of_a_canvas(chain):
+    # No bos, no eos: the first and the last token stay evidence, and a window that is empty on one side is no mistake.
+    mask_id = chain.tokenizer.mask_token_id
+    ids = chain.tokenizer.convert_tokens_to_ids(list("abc"))
+    for row in ([mask_id] * 3 + ids, ids + [mask_id] * 3):
+        canvas = Canvas.of(torch.tensor([row]), mask_id)
+        canvas.minimum[:] = 1
+        found = ByLength().law(one_by_one(chain).given(canvas), 3, torch.Generator().manual_seed(0))
+        assert float(found.exp().sum()) == pytest.approx(1)
 
 
 def test_samples_are_of_the_posterior(law):

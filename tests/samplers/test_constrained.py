@@ -256,3 +256,14 @@ def test_no_draw_of_ten_thousand_is_outside():
             assert holds(text) and also(text), (first, second, text)
             drawn += 1
     assert refused < 500
+
+
+def test_slots_that_are_surely_unused():
+    """A null marginal of 1 leaves no token; the lengths that remain are drawn as if the slot were not there."""
+    law = table({"xay": 1.0, "xby": 2.0, "xy": 3.0})
+    posterior = prior(law).given(Observed("x[gap:0-3]y") & Regex("a?"))
+    drawn = posterior.sample(400, generator=0)
+    assert {sample.fills[0] for sample in drawn} == {"", "a"}
+    assert torch.isfinite(drawn.log_q).all() and torch.isfinite(drawn.log_weights).all()
+    share = float(drawn.weights[[sample.fills[0] == "a" for sample in drawn]].sum())
+    assert share == pytest.approx(0.25, abs=0.09)  # four standard errors of 400 draws

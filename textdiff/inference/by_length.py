@@ -164,8 +164,8 @@ class ByLength(PosteriorSampler):
         stop = start + evidence.length
         free = canvas.observed[0].clone()
         free[[0, -1]] = False
-        before = min(self.window, int((~free[:start].flip(0)).long().argmax()))
-        after = min(self.window, int((~free[stop:]).long().argmax()))
+        before = min(self.window, int(free[:start].flip(0).long().cumprod(dim=0).sum()))
+        after = min(self.window, int(free[stop:].long().cumprod(dim=0).sum()))
         inside = slice(start - before, stop + after)
         tokens, observed, of, minimum = (
             x.clone() for x in (canvas.tokens, canvas.observed, canvas.gap, canvas.minimum)

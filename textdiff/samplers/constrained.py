@@ -124,7 +124,8 @@ class Constrained:
         """Mass of each class of tokens at each position if the gap goes on, and which slots are the last of theirs."""
         rank, size = rank_and_size(gap)
         law = self.law.index_fill(1, torch.tensor(null, device=gap.device), 0.0)
-        law = law / law.sum(dim=1, keepdim=True) * (1 - ends[self.where])[:, None]
+        total = law.sum(dim=1, keepdim=True)
+        law = law / total.where(total > 0, 1.0) * (1 - ends[self.where])[:, None]
         return self._by_class(law), self.where & (rank + 1 == size)
 
     def _backward(self) -> tuple[list[Tensor], Tensor]:
