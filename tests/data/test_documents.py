@@ -11,7 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from textdiff.data.documents import documents, templates
+from tests.tiny import save, tiny
+from textdiff.data.documents import check_sources, documents, templates
 from textdiff.errors import UserError
 
 TEXTS = ["One dog.\nIt ran.", "日本語 🙂", "The end."]
@@ -203,3 +204,14 @@ def test_a_tenth_of_the_questions_is_held_out() -> None:
     assert 0.06 < share < 0.14  # 0.1 of the questions
     with pytest.raises(UserError, match="no world 'arithmetic-3-valid'"):
         list(documents(["world:arithmetic-3-valid:2"]))
+
+
+def test_dreams_of_a_prior(tmp_path: Path) -> None:
+    folder = save(tiny(causal=True, max_position_embeddings=64), tmp_path / "twin")
+    first, again, other = (list(documents([f"prior:{folder}:3:{seed}"])) for seed in (1, 1, 2))
+    assert len(first) == 3 and first == again != other
+    with pytest.raises(UserError, match="no source of texts"):
+        check_sources([f"prior:{folder}"])
+    diffusion = save(tiny(), tmp_path / "diffusion")
+    with pytest.raises(UserError, match="writes no texts from left to right"):
+        list(documents([f"prior:{diffusion}:3"]))

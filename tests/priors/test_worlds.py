@@ -1,9 +1,11 @@
 """Exact worlds against brute force: every fill enumerated, every text's probability summed path by path."""
 
+import math
 from itertools import product
 
 import pytest
 import torch
+from torch import Tensor
 
 from textdiff.errors import UserError
 from textdiff.priors import (
@@ -22,6 +24,7 @@ from textdiff.priors import (
     world,
 )
 from textdiff.priors.automaton import symbol_tokenizer
+from textdiff.priors.worlds import modes
 from textdiff.samplers import LeftToRight
 from textdiff.text import Canvas, encode
 
@@ -248,7 +251,7 @@ def test_an_ngram_is_fitted_to_a_file(tmp_path) -> None:
         (lambda: world("ngram@nowhere.txt"), "is no text file"),
         (
             lambda: world("nowhere"),
-            "no world 'nowhere': expected one of hmm, walk, grammar, arithmetic, arithmetic-4, ngram@FILE",
+            "no world 'nowhere': expected one of hmm, walk, .*, arithmetic-4, ngram@FILE",
         ),
         (lambda: table({}), "weights above 0"),
         (lambda: hmm(symbols=1000), "expected 1 to"),
@@ -265,3 +268,33 @@ def test_mistakes_get_one_clear_line(make, message) -> None:
     with pytest.raises(UserError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_a_tilted_world_by_its_name() -> None:
+    found = world("hmm^mx=0.5")
+    assert not found.normalised and found.name == "hmm of 8 states and 32 symbols, tilted"
+    for name, message in (("hmm^=1", "tilts no world"), ("hmm^mx", "tilts no world"), ("hmm^é=1", "has no token 'é'")):
+        with pytest.raises(UserError, match=message):
+            world(name)
+
+
+def test_the_toys() -> None:
+    numbers = world("integers-alike")
+    assert float(numbers.log_prob(_ids(numbers, "#100."))) == pytest.approx(-math.log(101))
+    skewed = world("integers")
+    ratio = skewed.log_prob(_ids(skewed, "#7.")) - skewed.log_prob(_ids(skewed, "#6."))
+    assert float(ratio) == pytest.approx(math.log(0.9))
+    few, all_ = world("modes-9"), world("modes")
+    assert few.tokenizer.get_vocab() == all_.tokenizer.get_vocab()
+    laws = [
+        torch.cat([w.log_prob(_ids(w, f"#{3 * (a + b)}.")) for a in "abcde" for b in "abcde"]).exp()
+        for w in (few, all_)
+    ]
+    assert (laws[0] > 0).sum() == 9 and float(laws[0].max() / laws[0][laws[0] > 0].min()) == pytest.approx(9)
+    assert torch.allclose(laws[1], torch.full((25,), 0.04, dtype=torch.float64))
+    with pytest.raises(UserError, match="expected 1 to 25"):
+        modes(0)
+
+
+def _ids(law: Automaton, text: str) -> Tensor:
+    return torch.tensor([[law.vocabulary.bos, *encode(law.tokenizer, text), law.vocabulary.eos]])

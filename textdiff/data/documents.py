@@ -1,4 +1,4 @@
-"""Where text comes from: text, jsonl, csv and parquet files, a data set of the Hugging Face Hub, or a world."""
+"""Where text comes from: files, a data set of the Hugging Face Hub, a world, or the dreams of a prior."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import cast
 
 from textdiff.errors import UserError
 from textdiff.evidence.question import one_line
-from textdiff.priors import sums, world
+from textdiff.priors import AutoregressivePrior, load, seeded, sums, world
 from textdiff.priors import texts as written_by
 from textdiff.priors.worlds import Part
+from textdiff.text import decode
 
 HUB = "hub:"
 WORLD = "world:"
+PRIOR = "prior:"
 QUESTIONS = "questions:"
 MARK = "####"
 """Parts the reasoning from the answer where both stand in one field, as in GSM8K (arXiv:2110.14168)."""
@@ -29,10 +31,12 @@ def documents(sources: Sequence[str], field: str = "text") -> Iterator[str]:
     Args:
         sources: paths, or one of these. `world:name:count[:seed]`: texts that an exact world writes
             (`textdiff.priors.WORLDS`); `world:arithmetic-4-test:count` writes sums of the tenth of all questions that
-            `world:arithmetic-4-train:count` never asks. `hub:owner/name[:config][@split]`: a data set of the Hub, read
-            as a stream, the split "train" by default. `questions:path`: a jsonl, csv or parquet file of questions,
-            whose fields `context`, `question`, `rationale` and `answer` become a line each, in this order; context and
-            rationale may be missing, and what stands before `####` in an answer is its rationale.
+            `world:arithmetic-4-train:count` never asks. `prior:folder:count[:seed]`: texts that an autoregressive
+            checkpoint dreams, the shipped `stories-ar` for instance; those too long for it are left out.
+            `hub:owner/name[:config][@split]`: a data set of the Hub, read as a stream, the split "train" by default.
+            `questions:path`: a jsonl, csv or parquet file of questions, whose fields `context`, `question`, `rationale`
+            and `answer` become a line each, in this order; context and rationale may be missing, and what stands before
+            `####` in an answer is its rationale.
             A `.txt` file (or `.txt.xz`) holds documents that end with a line `<|endoftext|>`; without such a line the
             file is one document.
         field: the column of a jsonl, csv, parquet or Hub source that holds the text; or several, to be joined by
@@ -65,8 +69,10 @@ def check_sources(sources: Sequence[str]) -> None:
     for source in map(str, sources):
         path = Path(source.removeprefix(QUESTIONS))
         if source.startswith(WORLD):
-            _written(*_of_world(source))
-        if source.startswith((HUB, WORLD)):
+            _written(*numbered(source, WORLD))
+        if source.startswith(PRIOR):
+            numbered(source, PRIOR)
+        if source.startswith((HUB, WORLD, PRIOR)):
             continue
         if not path.is_file():
             raise UserError(
@@ -85,7 +91,9 @@ def _texts(source: str, field: str, by_line: bool) -> Iterator[str]:
         if source.startswith(HUB):
             texts = _from_hub(source, field)
         elif source.startswith(WORLD):
-            texts = _written(*_of_world(source))
+            texts = _written(*numbered(source, WORLD))
+        elif source.startswith(PRIOR):
+            texts = _dreamt(*numbered(source, PRIOR))
         elif source.startswith(QUESTIONS):
             texts = _asked(source)
         elif _is_text(path):
@@ -104,14 +112,29 @@ def _is_text(path: Path) -> bool:
     return path.suffix == ".txt" or path.suffixes[-2:] == [".txt", ".xz"]
 
 
-def _of_world(source: str) -> tuple[str, int, int]:
-    """The name of a source's world, the number of its texts, and the seed."""
-    name, *numbers = source.removeprefix(WORLD).split(":")
+def numbered(source: str, kind: str) -> tuple[str, int, int]:
+    """Of a source `kind` + "name:count[:seed]": who writes, the number of texts, and the seed.
+
+    Raises:
+        UserError: it is none.
+    """
+    name, *numbers = source.removeprefix(kind).split(":")
     if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers) or int(numbers[0]) < 1:
-        raise UserError(
-            f"{source!r} is no source of a world's texts: expected world:name:count or world:name:count:seed"
-        )
+        raise UserError(f"{source!r} is no source of texts: expected {kind}name:count or {kind}name:count:seed")
     return name, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0
+
+
+def _dreamt(folder: str, n: int, seed: int, at_once: int = 64) -> Iterator[str]:
+    """Whole texts that an autoregressive prior draws, side by side."""
+    prior = load(folder)
+    if not isinstance(prior, AutoregressivePrior):
+        raise UserError(f"{folder!r} writes no texts from left to right: name an autoregressive checkpoint")
+    generator = seeded(seed)
+    while n > 0:
+        rows = prior.simulate(at_once, generator).tolist()
+        whole = [row for row in rows if prior.vocabulary.eos in row]
+        yield from (decode(prior.tokenizer, row) for row in whole[:n])
+        n -= len(whole)
 
 
 def _written(name: str, n: int, seed: int) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 class Denoiser(Protocol):
@@ -53,7 +54,10 @@ class Reading:
     def log_probs(self, rows: Tensor, canvas: Tensor, where: Tensor, null: bool = False) -> Tensor:
         """See `Denoiser.log_probs`, of canvases `[len(rows), length]` whose evidence is that of these rows."""
         known = {} if self._evidence is None else {"evidence": self._evidence.select(rows)}
-        return self._denoiser.log_probs(canvas, self._observed[rows], where, null, **known)
+        ask = self._denoiser.log_probs
+        if torch.is_grad_enabled():  # keeps what goes in and what comes out; the rest is computed again, step by step
+            return checkpoint(ask, canvas, self._observed[rows], where, null, use_reentrant=False, **known)
+        return ask(canvas, self._observed[rows], where, null, **known)
 
 
 def token_log_probs(

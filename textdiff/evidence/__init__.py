@@ -13,12 +13,13 @@ from textdiff.evidence.evidence import (
     united,
 )
 from textdiff.evidence.question import Question
-from textdiff.evidence.reward import Reward
+from textdiff.evidence.reward import Counts, Reward
 
 __all__ = [
     "Both",
     "Constraint",
     "Contains",
+    "Counts",
     "Evidence",
     "Excludes",
     "Length",

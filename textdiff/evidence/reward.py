@@ -1,11 +1,12 @@
-"""Soft constraints: any function that says how good a text is."""
+"""Soft constraints: any function that says how good a text is, and one that counts words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor
@@ -13,8 +14,39 @@ from torch import Tensor
 from textdiff.errors import UserError
 from textdiff.evidence.evidence import Read, Weighing, nothing
 
-Score = Callable[[Sequence[str]], Tensor | Sequence[float]]
-"""Texts -> a number for each, higher is better; -inf rules a text out."""
+
+class Score(Protocol):
+    """Texts -> a number for each, higher is better; -inf rules a text out."""
+
+    def __call__(self, texts: Sequence[str], /) -> Tensor | Sequence[float]: ...
+
+
+@final
+@dataclass(frozen=True)
+class Counts:
+    """How often any of some words, or pieces of text, occurs in a text: a score.
+
+    Args:
+        words: what is counted. One that begins and ends with a letter or digit counts as a whole word only.
+        most: what more than so many count for; 1 asks whether one of them occurs. None: no limit.
+        pieces: count inside of words, too.
+    """
+
+    words: Sequence[str]
+    most: int | None = None
+    pieces: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.words or "" in self.words:
+            raise UserError(f"there is nothing to count in {list(self.words)}: name words that are not empty")
+
+    def __call__(self, texts: Sequence[str], /) -> Tensor | Sequence[float]:
+        alternatives = "|".join(
+            re.escape(word) if self.pieces else rf"(?<!\w){re.escape(word)}(?!\w)"
+            for word in sorted(self.words, key=len, reverse=True)
+        )
+        counts = (len(re.findall(alternatives, text)) for text in texts)
+        return [float(count if self.most is None else min(count, self.most)) for count in counts]
 
 
 @final

@@ -1,5 +1,6 @@
-"""The network: one transformer, bidirectional or causal."""
+"""The network: one transformer, bidirectional or causal, and low-rank adapters of it."""
 
+from textdiff.models.adapters import LoRA, load_adapter, merge_adapter, save_adapter, use_adapter
 from textdiff.models.attention import causal_visibility, denoising_visibility
 from textdiff.models.cache import EvidenceCache, KeyValueCache
 from textdiff.models.config import Attention, TransformerConfig
@@ -9,8 +10,13 @@ __all__ = [
     "Attention",
     "EvidenceCache",
     "KeyValueCache",
+    "LoRA",
     "Transformer",
     "TransformerConfig",
     "causal_visibility",
     "denoising_visibility",
+    "load_adapter",
+    "merge_adapter",
+    "save_adapter",
+    "use_adapter",
 ]

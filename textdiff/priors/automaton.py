@@ -8,7 +8,7 @@ about them: the posterior of several gaps at once, evidence, marginals, and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -50,6 +50,8 @@ class Automaton(TractablePrior):
         stop: `[states]` float64, probability that a text ends in a state; with the weights of the state's arcs it sums
             to 1, or it is 1 everywhere, if the length of a text is given and not part of the law.
         name: in words.
+        normalised: whether `weight` and `stop` must be probabilities; if they are not, joints and evidences are known
+            up to a factor, and posteriors as exactly as ever.
 
     The first state is where a text begins.
 
@@ -65,11 +67,13 @@ class Automaton(TractablePrior):
     weight: Tensor
     stop: Tensor
     name: str = "automaton"
+    normalised: bool = True
 
     def __post_init__(self) -> None:
         out = torch.zeros_like(self.stop).index_add(0, self.source, self.weight)
         total = out if bool((self.stop == 1).all()) else out + self.stop
-        if not bool((self.weight >= 0).all()) or not torch.allclose(total, torch.ones_like(total)):
+        proper = not self.normalised or torch.allclose(total, torch.ones_like(total))
+        if not bool((self.weight >= 0).all()) or not proper:
             worst = int((total - 1).abs().argmax())
             raise UserError(f"the probabilities out of state {worst} sum to {float(total[worst]):.6g}, expected 1")
         order = self.source.argsort(stable=True)
@@ -121,6 +125,26 @@ class Automaton(TractablePrior):
             torch.tensor(stop, dtype=torch.float64),
             name,
         )
+
+    def tilted(self, worth: Mapping[str, float]) -> Automaton:
+        """The law in which a text is exp(sum of what its tokens are worth) times as likely, normalised or not.
+
+        Its posterior given fixed tokens is this world's posterior under a reward of so much for each token of a gap:
+        what the fixed tokens are worth changes the evidence alone.
+
+        Args:
+            worth: nats by the literal text of a token; others are worth nothing.
+
+        Raises:
+            UserError: a text that is no token.
+        """
+        nats, ids = torch.zeros(self.vocabulary.size, dtype=torch.float64), self.tokenizer.get_vocab()
+        for text, value in worth.items():
+            if text not in ids:
+                raise UserError(f"the world {self.name} has no token {text!r}: expected tokens that it writes")
+            nats[ids[text]] = value
+        weight, name = self.weight * nats[self.token].exp(), f"{self.name}, tilted"
+        return replace(self, weight=weight, name=name, normalised=False)
 
     @property
     def device(self) -> torch.device:

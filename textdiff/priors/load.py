@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.models import Transformer, TransformerConfig
+from textdiff.models import Transformer, TransformerConfig, load_adapter
+from textdiff.models.adapters import ADAPTER_CONFIG, base_of
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
 from textdiff.priors.middle import FillInMiddlePrior
@@ -31,13 +32,13 @@ SPECIAL = ("pad", "mask", "bos", "eos", "null")
 def load(
     folder: str | Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> NetworkPrior:
-    """Read a checkpoint: a folder with `config.json`, `model.safetensors` and a tokenizer.
+    """Read a checkpoint: a folder with `config.json`, `model.safetensors` and a tokenizer; or an adapter of one.
 
     Nothing but data is read: no code, no pickle, nothing from the network.
 
     Args:
         folder: what `textdiff.training.export` wrote, or the name of a shipped checkpoint if there is no such folder;
-            by default the shipped `stories`.
+            by default the shipped `stories`. The folder of an adapter names the checkpoint that it adapts.
         device: where the network shall live.
         dtype: of its weights in memory, whatever it is on disk.
 
@@ -49,6 +50,12 @@ def load(
         UserError: no such folder, a file missing or damaged, another kind of model, a tokenizer that does not fit.
     """
     path = shipped(DEFAULT_CHECKPOINT) if folder is None else _find(folder)
+    if (path / ADAPTER_CONFIG).is_file():
+        prior = load(base_of(path), device, dtype)
+        assert isinstance(prior.network, Transformer)
+        load_adapter(prior.network, path)
+        prior.network.type(dtype).eval()
+        return prior
     config = _config(path)
     network = _network(path, config, device, dtype)
     _json(path, TOKENIZER)

@@ -16,7 +16,7 @@ from textdiff.errors import Impossible, UserError
 from textdiff.evidence import Evidence
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, seeded
 from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, Watch, satisfiable
-from textdiff.text import Canvas, Filled, Lattice, Template, decode, encode
+from textdiff.text import Canvas, Filled, Lattice, Template, encode, read_rows
 
 if TYPE_CHECKING:
     from textdiff.priors.prior import Prior
@@ -214,15 +214,7 @@ class Posterior:
         tokenizer, template = self.prior.tokenizer, self.template
         if template is not None:
             return tuple(template.decode(tokenizer, row) for row in tokens.cpu())
-        gap = self.canvas.gap[0].cpu()
-        numbers = range(self.canvas.minimum.shape[1])
-        return tuple(
-            Filled(
-                decode(tokenizer, row.tolist()),
-                tuple(decode(tokenizer, row[gap == number].tolist(), continues=True) for number in numbers),
-            )
-            for row in tokens.cpu()
-        )
+        return read_rows(tokenizer, self.canvas.repeat(len(tokens)), tokens)
 
     def samples(
         self,

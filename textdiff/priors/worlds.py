@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
@@ -345,6 +346,29 @@ def _sentences(
     return Automaton.build(symbol_tokenizer(sorted(symbols)), ((), begin), moves, name)
 
 
+def integers(skew: float = 0.9) -> Automaton:
+    """The numbers from 0 to 100 between a hash and a full stop: "#42." is `skew`^42 times as likely as "#0."."""
+    return table({f"#{number}.": skew**number for number in range(101)})
+
+
+def modes(kept: int = 25) -> Automaton:
+    """Texts of six letters from a to e with 25 modes: a pair of letters three times over, as in "#ababab.".
+
+    Args:
+        kept: modes that are left, 1 to 25. Fewer than 25: those furthest apart in the order of a stride of 7, the first
+            of them `kept` times as likely as the last.
+
+    Raises:
+        UserError: a number out of range.
+    """
+    if not 1 <= kept <= 25:
+        raise UserError(f"modes({kept}): expected 1 to 25")
+    pairs = ["abcde"[i // 5] + "abcde"[i % 5] for i in range(25)]
+    if kept == 25:
+        return table({f"#{3 * pair}.": 1.0 for pair in pairs})
+    return table({f"#{3 * pairs[7 * i % 25]}.": 1.0 * (kept - i) for i in range(kept)}, modes().tokenizer)
+
+
 HMM_LENGTH = 64
 """Symbols in a text of `texts`, where a world does not say how long its texts are."""
 
@@ -361,7 +385,16 @@ def texts(law: Automaton, n: int, generator: Generator | int | None = None, leng
         yield decode(law.tokenizer, row)
 
 
-WORLDS: dict[str, Callable[[], Automaton]] = {"hmm": hmm, "walk": walk, "grammar": grammar, "arithmetic": arithmetic}
+WORLDS: dict[str, Callable[[], Automaton]] = {
+    "hmm": hmm,
+    "walk": walk,
+    "grammar": grammar,
+    "arithmetic": arithmetic,
+    "integers": integers,
+    "integers-alike": partial(integers, skew=1.0),
+    "modes": modes,
+    "modes-9": partial(modes, kept=9),
+}
 
 SEPARATOR = "<|endoftext|>"
 
@@ -371,11 +404,20 @@ def world(name: str) -> Automaton:
 
     Args:
         name: "hmm", "walk", "grammar", "arithmetic" (of 3 operands; "arithmetic-4" has 4), or "ngram@FILE": trigrams of
-            the characters of a text file whose documents end with `<|endoftext|>`.
+            the characters of a text file whose documents end with `<|endoftext|>`. "hmm^aeiou=0.5" is the world "hmm"
+            in which each of these symbols is worth 0.5 nats, see `Automaton.tilted`.
 
     Raises:
         UserError: no such name, or no such file.
     """
+    name, tilt, worth = name.partition("^")
+    if tilt:
+        symbols, _, nats = worth.rpartition("=")
+        if not symbols or not re.fullmatch(r"-?\d+(\.\d+)?", nats):
+            raise UserError(
+                f"{worth!r} tilts no world: expected symbols and what each is worth in nats, as in hmm^abc=1"
+            )
+        return world(name).tilted(dict.fromkeys(symbols, float(nats)))
     kind, at, file = name.partition("@")
     if kind == "ngram" and at:
         try:

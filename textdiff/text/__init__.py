@@ -2,7 +2,7 @@
 
 from textdiff.text.canvas import Canvas
 from textdiff.text.machine import Lattice, Machine
-from textdiff.text.template import DEFAULT_GAP, Filled, Gap, Template
+from textdiff.text.template import DEFAULT_GAP, Filled, Gap, Template, read_rows
 from textdiff.text.tokenizer import (
     SPECIAL_TOKENS,
     decode,
@@ -26,6 +26,7 @@ __all__ = [
     "decode",
     "encode",
     "load_tokenizer",
+    "read_rows",
     "train_tokenizer",
     "with_special_tokens",
 ]

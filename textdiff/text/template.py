@@ -175,6 +175,21 @@ class Template:
                 yield part.removesuffix(" ") if isinstance(after, Gap) else part, False
 
 
+def read_rows(tokenizer: PreTrainedTokenizerBase, canvas: Canvas, tokens: Tensor) -> tuple[Filled, ...]:
+    """The texts of complete rows `[batch, length]` of a canvas, whole and per gap, as the tokens read."""
+    rows = zip(tokens.tolist(), canvas.gap.tolist(), canvas.minimum.shape[1:] * len(tokens), strict=True)
+    return tuple(
+        Filled(
+            decode(tokenizer, row),
+            tuple(
+                decode(tokenizer, [token for token, g in zip(row, gap, strict=True) if g == number], continues=True)
+                for number in range(gaps)
+            ),
+        )
+        for row, gap, gaps in rows
+    )
+
+
 def _gap(marker: str, length: str, default: Gap) -> Gap:
     match = _LENGTH.fullmatch(length)
     if not marker.endswith("]") or (length and not match):

@@ -115,6 +115,10 @@ def export(
             f"the tokenizer has {size} tokens and the network of {str(checkpoint)!r} {config.vocab_size}: "
             "give the tokenizer of that run"
         )
+    if any(".lora_" in name for name in content["state_dict"]):
+        raise UserError(
+            f"{str(checkpoint)!r} is of an adapter, which its run has written to model.to: load that folder"
+        )
     network, prefix = Transformer(config), "network."
     network.load_state_dict(
         {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}

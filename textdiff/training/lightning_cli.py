@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import warnings
 from functools import partial
-from itertools import takewhile
+from itertools import takewhile, zip_longest
+from pathlib import Path
 from typing import Any, final
 
+import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError
+from lightning import LightningDataModule, LightningModule
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -64,7 +67,7 @@ def run(arguments: list[str]) -> int:
 
 @final
 class TextCLI(LightningCLI):
-    """LightningCLI for a `TextModule` and a `TextDataModule`.
+    """LightningCLI for a `TextModule` and a `TextDataModule`, or for those whose `class_path` a config names.
 
     Beside Lightning's options, `predictions.path` names the file that `predict` writes.
     """
@@ -74,9 +77,12 @@ class TextCLI(LightningCLI):
         if self._command not in COMMANDS:
             raise UserError(f"no command {self._command!r}: expected {', '.join(COMMANDS)}")
         raising: dict[str, Any] = {"exit_on_error": False}
+        self._named = _names_classes(arguments)
         super().__init__(
-            TextModule,
-            TextDataModule,
+            LightningModule if self._named else TextModule,
+            LightningDataModule if self._named else TextDataModule,
+            subclass_mode_model=self._named,
+            subclass_mode_data=self._named,
             trainer_defaults={"max_epochs": -1, "use_distributed_sampler": False, "enable_model_summary": False},
             seed_everything_default=0,
             save_config_callback=SaveConfigCallback if self._command == "fit" else None,
@@ -93,7 +99,8 @@ class TextCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The model's vocabulary is the data's."""
-        parser.link_arguments("data.tokenizer", "model.tokenizer", apply_on="instantiate")
+        if not self._named:
+            parser.link_arguments("data.tokenizer", "model.tokenizer", apply_on="instantiate")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -102,7 +109,9 @@ class TextCLI(LightningCLI):
         self.config = parser.parse_args(args)
         options = self.config[self._command]
         path = options.get("ckpt_path")
-        if path is None and options["model"]["init_from"] is None and self._command != "fit":
+        if self._named and self._command == "predict":
+            raise UserError("predict fills templates with a TextModule: give it the exported folder as model.init_from")
+        if not self._named and path is None and options["model"]["init_from"] is None and self._command != "fit":
             raise UserError(f"{self._command} needs trained weights: give --ckpt_path FILE or --model.init_from FOLDER")
         if path is not None and path not in ("best", "last", "hpc"):
             read_checkpoint(path)
@@ -143,6 +152,21 @@ class _less_chatter:
     @staticmethod
     def _tells(record: logging.LogRecord) -> bool:
         return not any(beginning in record.getMessage()[:60] for beginning in CHATTER)
+
+
+def _names_classes(arguments: list[str]) -> bool:
+    """Whether a config among the options says by `class_path` what the model is."""
+    for option, value in zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, _, joined = option.partition("=")
+        if name not in ("--config", "-c"):
+            continue
+        try:
+            content = yaml.safe_load(Path(joined or value).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # the parser says what is wrong with it
+        if isinstance(content, dict) and "class_path" in (content.get("model") or {}):
+            return True
+    return False
 
 
 def _listed(option: Any) -> list[Any]:

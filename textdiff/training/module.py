@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.data import FillInMiddle, TextDataModule
@@ -24,7 +23,7 @@ from textdiff.priors import DiffusionPrior, Prior, load, prior_of
 from textdiff.samplers import Strided
 from textdiff.text import Vocabulary
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
-from textdiff.training.optimizers import AdamW, OptimizerFactory
+from textdiff.training.optimizers import AdamW, OptimizerFactory, warm_up_and_cosine
 
 GAP_POLICY = Strided(8)
 """How a denoiser fills the held-out gaps on which it is measured in training."""
@@ -259,14 +258,8 @@ class TextModule(lightning.LightningModule):
         if math.isinf(steps):
             raise UserError("the stream of training batches has no end: set trainer.max_steps")
         optimizer = self.optimizer.build(self.network)
-
-        def factor(step: int) -> float:
-            if step < self.warmup_steps:
-                return (step + 1) / self.warmup_steps
-            progress = min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
-            return self.final_lr + (1 - self.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-
-        scheduler: LRSchedulerConfigType = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+        schedule = warm_up_and_cosine(optimizer, self.warmup_steps, int(steps), self.final_lr)
+        scheduler: LRSchedulerConfigType = {"scheduler": schedule, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from textdiff.errors import UserError
@@ -77,6 +79,18 @@ class Muon(OptimizerFactory):
             rest, lr=self.lr if self.adam_lr is None else self.adam_lr, betas=self.betas, weight_decay=0.0
         )
         return Together(muon, adam)
+
+
+def warm_up_and_cosine(optimizer: Optimizer, warmup: int, steps: int, final: float) -> LambdaLR:
+    """Linear warm-up over `warmup` steps, then a cosine down to the share `final` of the rate at step `steps`."""
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)
 
 
 @final

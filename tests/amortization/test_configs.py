@@ -1,0 +1,165 @@
+"""Each YAML that learns a posterior is read by the command line and learns for two steps, with a network of seconds."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import PreTrainedTokenizerBase
+
+from tests.tiny import save, tiny
+from tests.training.test_configs import within
+from tests.training.tiny import stories, write_config, write_corpus
+from tests.tree import ROOT
+from textdiff.errors import UserError
+from textdiff.priors import load, world
+from textdiff.training import export
+from textdiff.training.lightning_cli import run
+
+CONFIGS = sorted(
+    path for path in ROOT.glob("configs/amortization/*.yaml") if "PosteriorModule" in path.read_text(encoding="utf-8")
+)
+
+
+def names(path: Path) -> str:
+    return path.stem
+
+
+def tokenizer_of(config: dict[str, Any]) -> PreTrainedTokenizerBase | None:
+    """That of the world the learner was trained on; None for stories."""
+    folder = Path(config["model"]["init_args"]["learner"]).parts
+    return world(folder[2]).tokenizer if folder[:2] == ("runs", "worlds") else None
+
+
+def small(folder: Path, config: dict[str, Any], **model: Any) -> list[str]:
+    """Options that make a run small, its networks tiny."""
+    tokenizer = tokenizer_of(config)
+    learner = str(save(tiny(tokenizer), folder / "learner"))
+    options: dict[str, Any] = {"learner": learner, "to": str(folder / "out"), "valid_draws": 8} | model
+    data: dict[str, Any] = {"unseen": 2, "batch_size": 2}
+    if config["model"]["init_args"]["target"] == "stories-ar":
+        options["target"] = str(save(tiny(tokenizer, causal=True), folder / "target"))
+        text = str(write_corpus(folder / "text.txt", stories(8)))
+        data |= {"train": [text], "valid": [text]}
+    if "count" in config["data"]["init_args"]:
+        data["count"] = min(4, config["data"]["init_args"]["count"])
+    path = write_config(folder / "small.yaml", {"model": {"init_args": options}, "data": {"init_args": data}})
+    trainer = {"max_steps": 2, "val_check_interval": 1, "accelerator": "cpu", "enable_progress_bar": "false"}
+    return ["--config", str(path), *(f"--trainer.{name}={value}" for name, value in trainer.items())]
+
+
+def test_there_are_configs() -> None:
+    assert {"rtb", "rtb-lora", "reverse-kl", "distillation", "expert-iteration", "twin", "integers", "modes"} <= set(
+        map(names, CONFIGS)
+    )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=names)
+def test_a_config_says_how_it_is_run_and_is_understood(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = path.read_text(encoding="utf-8").splitlines()
+    assert head[0].startswith("# ")
+    assert any(line.startswith("#   textdiff fit --config") and str(path.relative_to(ROOT)) in line for line in head)
+    assert run(["fit", "--config", str(path), "--print_config"]) == 0
+    assert within(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=names)
+def test_a_config_learns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for source in config["data"]["init_args"]["train"]:
+        if source.startswith("configs/"):
+            (tmp_path / source).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / source).write_bytes((ROOT / source).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", "--config", str(path), *small(tmp_path, config)]) == 0
+
+    learnt = load(tmp_path / "out")
+    assert len(learnt.given("a[gap:2]b" if tokenizer_of(config) is None else "#[gap:1].").sample(2, generator=0)) == 2
+    rows = list(csv.DictReader(next(tmp_path.rglob("metrics.csv")).open()))
+    figures = {name: float(row[name]) for row in rows for name in row if row[name]}
+    assert 0 <= figures["unseen/ess"] <= 1 and figures["seen/kl_at_least"] >= -1e-6
+    assert ("unseen/kl" in figures) == ("truth" in config["model"]["init_args"])
+
+
+RTB = ROOT / "configs/amortization/rtb.yaml"
+
+
+def options(folder: Path, **model: Any) -> list[str]:
+    return ["--config", str(RTB), *small(folder, yaml.safe_load(RTB.read_text()), **model)]
+
+
+def test_it_resumes_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four steps in one run, and two and two, leave the same learner."""
+    monkeypatch.chdir(tmp_path)
+    method = {"class_path": "textdiff.amortization.TrajectoryBalance", "init_args": {"draws": 4, "replayed": 2}}
+    given = options(tmp_path, method=method)
+    every = ["--model.init_args.warmup_steps", "0", "--model.init_args.final_lr", "1.0"]
+    assert run(["fit", *given, *every, "--trainer.max_steps=4"]) == 0
+    whole = load(tmp_path / "out").network.state_dict()
+    assert run(["fit", *given, *every, "--trainer.max_steps=2"]) == 0
+    stopped = load(tmp_path / "out").network.state_dict()
+    last = next(tmp_path.rglob("last.ckpt"))
+    assert run(["fit", *given, *every, "--trainer.max_steps=4", "--ckpt_path", str(last)]) == 0
+    resumed = load(tmp_path / "out").network.state_dict()
+    assert any(not whole[name].equal(stopped[name]) for name in whole)
+    assert all(whole[name].equal(resumed[name]) for name in whole)
+
+
+def test_the_target_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", *options(tmp_path)]) == 0
+    content = torch.load(next(tmp_path.rglob("last.ckpt")), weights_only=True)
+    assert {name.split(".")[0] for name in content["state_dict"]} == {"network", "method"}
+
+
+def test_what_has_learnt_can_be_exported_and_an_adapter_need_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", *options(tmp_path)]) == 0
+    last = next(tmp_path.rglob("last.ckpt"))
+    export(last, load(tmp_path / "out").tokenizer, tmp_path / "exported", torch.float32)
+    assert load(tmp_path / "exported").network.head.weight.equal(load(tmp_path / "out").network.head.weight)
+    adapter = {"class_path": "textdiff.models.LoRA", "init_args": {"rank": 2}}
+    assert run(["fit", *options(tmp_path, adapter=adapter, to=str(tmp_path / "adapter"))]) == 0
+    assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    with pytest.raises(UserError, match="is of an adapter"):
+        export(last, load(tmp_path / "out").tokenizer, tmp_path / "exported")
+    with pytest.raises(UserError, match="other parameters"):
+        run(["fit", *options(tmp_path), "--ckpt_path", str(last)])
+
+
+def test_validate_measures_what_has_learnt_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["validate", *options(tmp_path)]) == 0
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learner": "nowhere"}, "'nowhere' is no folder"),
+        ({"target": "world:nowhere"}, "no world 'nowhere'"),
+        ({"truth": "world:hmm^=2"}, "tilts no world"),
+        ({"policy": {"class_path": "textdiff.samplers.RandomOrder", "init_args": {"steps": 2}}}, "order at random"),
+        ({"valid_draws": 1}, "valid_draws is 1"),
+        ({"method": {"class_path": "textdiff.amortization.ReverseKL", "init_args": {"draws": 1}}}, "needs 2 or more"),
+    ],
+)
+def test_a_mistake_takes_one_line(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message) as raised:
+        run(["fit", *options(tmp_path, **changes)])
+    assert "\n" not in str(raised.value)
+
+
+def test_predict_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="predict fills templates with a TextModule"):
+        run(["predict", *options(tmp_path)])

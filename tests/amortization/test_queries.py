@@ -1,0 +1,76 @@
+"""Queries: what is learnt from, and what is not."""
+
+from pathlib import Path
+
+import pytest
+
+from textdiff.amortization import Queries
+from textdiff.errors import UserError
+from textdiff.priors import world
+
+
+def queries(**options: object) -> Queries:
+    found = Queries(["world:hmm:20:1"], ["world:hmm:20:2"], **({"count": 20, "unseen": 5, "batch_size": 4} | options))  # type: ignore[arg-type]
+    found.tokenizer = world("hmm").tokenizer
+    return found
+
+
+def read(data: Queries) -> Queries:
+    data.seen_queries = data._queries(data.train, data.count, data.seed)
+    data.unseen_queries = data._queries(data.valid, data.unseen, data.seed + 1)
+    return data
+
+
+def test_batches_hold_gaps_of_the_asked_length_and_the_true_text() -> None:
+    data = read(queries(gap_length=7))
+    stream = iter(data.train_dataloader())
+    seen: list[int] = []
+    for _ in range(5):
+        batch = next(stream)
+        assert (batch.canvas.slots.sum(dim=1) == 7).all()
+        assert (batch.tokens == batch.canvas.tokens)[~batch.canvas.slots].all()
+        assert not (batch.tokens == data.tokenizer.mask_token_id).any()
+        seen += batch.number.tolist()
+    assert sorted(seen) == list(range(20))  # an epoch asks every query once
+
+
+def test_what_is_unseen_is_not_learnt_from() -> None:
+    data = read(queries())
+    unseen, seen = data.val_dataloader()
+    texts = [{tuple(row) for batch in loader for row in batch.tokens.tolist()} for loader in (unseen, seen)]
+    assert len(texts[0]) == len(texts[1]) == 5
+    assert not texts[0] & texts[1]
+    learnt = {tuple(query.tokens[0].tolist()) for query in map(data.seen_queries.__getitem__, range(20))}
+    assert texts[1] <= learnt and not texts[0] & learnt
+
+
+def test_templates_of_several_lengths_share_a_batch(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("dd[gap:2-4]m\nd[gap:1]\n")
+    data = Queries([str(tmp_path / "t.txt")], [str(tmp_path / "t.txt")], templates=True, batch_size=2)
+    data.tokenizer = world("hmm").tokenizer
+    batch = next(iter(read(data).train_dataloader()))
+    assert batch.tokens is None and len(batch) == 2
+    by_number = batch.canvas.select(batch.number.argsort())
+    assert by_number.slots.sum(dim=1).tolist() == [4, 1]
+    assert by_number.minimum.tolist() == [[2], [1]]
+    assert by_number.tokens[1, -1] == data.tokenizer.pad_token_id
+
+
+def test_the_stream_goes_on_where_it_stopped() -> None:
+    data = read(queries())
+    stream = iter(data.train_dataloader())
+    whole = [next(stream).number.tolist() for _ in range(7)]
+    data.load_state_dict({"batches": 3, "rows": 12})
+    resumed = iter(data.train_dataloader())
+    assert [next(resumed).number.tolist() for _ in range(4)] == whole[3:]
+
+
+def test_mistakes_take_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1 or more"):
+        queries(batch_size=0)
+    with pytest.raises(UserError, match="no text with room for a gap of 80 tokens"):
+        read(queries(gap_length=80))
+    data = Queries([str(tmp_path / "no.txt")], ["world:hmm:2"])
+    data.tokenizer = world("hmm").tokenizer
+    with pytest.raises(UserError, match="no text file at"):
+        read(data)

@@ -1,0 +1,65 @@
+"""Objectives of amortized inference, as functions of log-probabilities alone.
+
+All take tables `[texts, draws]` in nats: a row for each piece of evidence, a column for each of its fills, so that what
+is unknown about an evidence, its log-normaliser, is never shared with another. `log_q` is the learner's and carries the
+gradient; `log_target` is the target's, unnormalised. They give a loss in nats or nats squared, the mean over rows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+FLOOR = 50.0
+"""Fills that are so many nats worse than the best of their evidence are all as bad: what is ruled out has no -inf."""
+
+REACH = 20.0
+"""Residuals beyond so many nats pull no harder: there the square goes over into a line."""
+
+
+def vargrad(log_q: Tensor, log_target: Tensor) -> Tensor:
+    """Half the variance of log q - log target over the fills of each evidence (arXiv:2010.10436).
+
+    It is 0 just if q is the posterior on these fills, whoever has drawn them. If q has, its gradient is that of
+    KL(q || posterior) without bias, the same as that of `reverse_kl`; no log-normaliser has to be learnt.
+    """
+    gap = log_q - floored(log_target)
+    residual = gap - gap.detach().mean(dim=1, keepdim=True)  # the mean's own gradient cancels in the sum over fills
+    return _square(residual).sum(dim=1).mean() / (gap.shape[1] - 1)
+
+
+def trajectory_balance(log_q: Tensor, log_target: Tensor, log_z: Tensor) -> Tensor:
+    """Half the mean square of log Z + log q - log target (arXiv:2201.13259), with a learnt log Z `[texts]`."""
+    return _square(log_z[:, None] + log_q - floored(log_target)).mean()
+
+
+def reverse_kl(log_q: Tensor, log_target: Tensor) -> Tensor:
+    """A loss whose gradient is that of KL(q || posterior) without bias, if q has drawn the fills.
+
+    REINFORCE with the mean of the other fills as the baseline (leave-one-out, arXiv:1402.0030 and 2402.14740).
+    """
+    gap = (log_q - floored(log_target)).detach()
+    others = (gap.sum(dim=1, keepdim=True) - gap) / (gap.shape[1] - 1)
+    return ((gap - others) * log_q).mean()
+
+
+def forward_kl(log_q: Tensor, log_weights: Tensor) -> Tensor:
+    """Cross-entropy from weighted fills to q: KL(posterior || q) up to a constant, as far as the weights know it.
+
+    Weights are normalised within each evidence; one without any weight counts for nothing.
+    """
+    weights = log_weights.softmax(dim=1).nan_to_num(nan=0.0)
+    return -(weights * log_q.where(weights > 0, 0.0)).sum(dim=1).mean()
+
+
+def floored(log_target: Tensor) -> Tensor:
+    """The target, nowhere more than `FLOOR` below the best fill of its evidence; 0 where no fill is possible."""
+    best = log_target.max(dim=1, keepdim=True).values
+    return log_target.maximum(best - FLOOR).where(best > -math.inf, 0.0)
+
+
+def _square(residual: Tensor) -> Tensor:
+    """Half the square up to `REACH`, then a line."""
+    return F.huber_loss(residual, residual.new_zeros(()).expand_as(residual), reduction="none", delta=REACH)

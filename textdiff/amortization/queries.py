@@ -1,0 +1,177 @@
+"""Queries: evidence to learn from, and evidence that is never learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, final
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.data import KeyedSampler, documents, held_out_gaps
+from textdiff.data.corpus import in_memory
+from textdiff.data.documents import check_sources, templates
+from textdiff.errors import UserError
+from textdiff.text import Canvas, Template, Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Texts with gaps.
+
+    Attributes:
+        number: `[rows]`, which query of its set each is.
+        canvas: the evidence, a row each.
+        tokens: the texts that the gaps were cut from, ids `[rows, length]`; None where nobody has written them.
+    """
+
+    number: Tensor
+    canvas: Canvas
+    tokens: Tensor | None
+
+    def to(self, device: torch.device | str) -> Query:
+        """The same on another device."""
+        return Query(self.number, self.canvas.to(device), None if self.tokens is None else self.tokens.to(device))
+
+    def __len__(self) -> int:
+        return len(self.canvas)
+
+
+@final
+class QuerySet(Dataset[Query]):
+    """Queries by number, each a row of its own length."""
+
+    def __init__(self, items: Sequence[tuple[Canvas, Tensor | None]], pad_id: int) -> None:
+        self.items, self.pad_id = list(items), pad_id
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Query:
+        """By number, or by (epoch, number)."""
+        number = key if isinstance(key, int) else key[1]
+        canvas, tokens = self.items[number]
+        return Query(torch.tensor([number]), canvas, tokens)
+
+    def stack(self, queries: Sequence[Query]) -> Query:
+        """Several in one batch, the shorter ones padded on the right."""
+        canvas = Canvas.stack([query.canvas for query in queries], self.pad_id)
+        length, truth = canvas.tokens.shape[1], [query.tokens for query in queries]
+        known = [row for row in truth if row is not None]
+        padded = [torch.nn.functional.pad(row, (0, length - row.shape[1]), value=self.pad_id) for row in known]
+        number = torch.cat([query.number for query in queries])
+        return Query(number, canvas, torch.cat(padded) if len(known) == len(queries) else None)
+
+
+@final
+class Queries(lightning.LightningDataModule):
+    """Texts with a gap cut into each, or templates: those to learn from, and others to measure generalisation on.
+
+    Validation has two loaders, `unseen` queries and some of those that are learnt from: an amortized sampler may know
+    the answers to the latter by heart. Training batches form one endless stream keyed by (seed, epoch).
+
+    Args:
+        train: sources of texts (see `textdiff.data.documents`), or of templates.
+        valid: sources of unseen ones.
+        templates: whether the sources hold templates, one in each line of a `.txt` file, rather than texts.
+        gap_length: tokens in the gap that is cut into a text.
+        margin: tokens on either side of it, at least.
+        longest: longer texts are passed over.
+        count: queries to learn from.
+        unseen: queries to measure on, and as many of those that are learnt from.
+        batch_size: queries in a batch, per device.
+        field: column of jsonl, parquet and Hub sources.
+        seed: of the gaps' places and the order.
+
+    Raises:
+        UserError: a source is missing, or no text has room for such a gap.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[str],
+        valid: Sequence[str],
+        templates: bool = False,
+        gap_length: int = 12,
+        margin: int = 2,
+        longest: int = 512,
+        count: int = 1000,
+        unseen: int = 50,
+        batch_size: int = 16,
+        field: str = "text",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if min(gap_length, margin, count, unseen, batch_size) < 1:
+            raise UserError("data.gap_length, margin, count, unseen and batch_size are 1 or more")
+        self.train, self.valid, self.templates = list(train), list(valid), templates
+        self.gap_length, self.margin, self.longest, self.field = gap_length, margin, longest, field
+        self.count, self.unseen, self.batch_size, self.seed = count, unseen, batch_size, seed
+        self._start = self._batches = 0
+        self.tokenizer: PreTrainedTokenizerBase | None = None
+
+    def setup(self, stage: str) -> None:
+        """Read the sources with the learner's tokenizer, which its module brings."""
+        if self.tokenizer is not None:
+            return
+        if self.trainer is not None:
+            self.tokenizer = self.trainer.lightning_module.tokenizer  # type: ignore[assignment]
+        assert self.tokenizer is not None
+        self.seen_queries = self._queries(self.train, self.count, self.seed)
+        self.unseen_queries = self._queries(self.valid, self.unseen, self.seed + 1)
+
+    def _queries(self, sources: Sequence[str], count: int, seed: int) -> QuerySet:
+        check_sources(sources)
+        assert self.tokenizer is not None
+        vocabulary = Vocabulary.of(self.tokenizer)
+        assert vocabulary.pad is not None
+        items: list[tuple[Canvas, Tensor | None]] = []
+        if self.templates:
+            lines = islice(templates(sources, self.field), count)
+            items += [(Template.parse(line).encode(self.tokenizer), None) for line in lines]
+        else:
+            corpus = in_memory(islice(documents(sources, self.field), 4 * count), self.tokenizer)
+            items += held_out_gaps(
+                corpus, vocabulary, count, self.gap_length, self.margin, longest=self.longest, seed=seed
+            )
+        if not items:
+            what = "template" if self.templates else f"text with room for a gap of {self.gap_length} tokens"
+            raise UserError(f"no {what} in {', '.join(sources)}: lower data.gap_length, or name other sources")
+        return QuerySet(items, vocabulary.pad)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Endless batches of this rank, from where the last checkpoint left off."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        queries = self.seen_queries
+        sampler = KeyedSampler(len(queries), self.batch_size, self.seed, rank, world_size, self._start)
+        return DataLoader(queries, batch_sampler=sampler, collate_fn=queries.stack)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Unseen queries, and as many of those that are learnt from."""
+        loaders = []
+        for queries in (self.unseen_queries, self.seen_queries):
+            some = range(min(self.unseen, len(queries)))
+            loaders.append(DataLoader(queries, sampler=some, batch_size=self.batch_size, collate_fn=queries.stack))
+        return loaders
+
+    test_dataloader = val_dataloader
+
+    def transfer_batch_to_device(self, batch: Query, device: torch.device, dataloader_idx: int) -> Query:
+        """Queries know how."""
+        return batch.to(device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Queries of the stream that all ranks have consumed so far."""
+        assert self.trainer is not None
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        each = self.batch_size * self.trainer.world_size
+        return {"batches": batches, "rows": self._start + (batches - self._batches) * each}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the stream where `state_dict` was made."""
+        self._batches, self._start = state_dict["batches"], state_dict["rows"]
