@@ -1,13 +1,16 @@
 """Evidence composes, and says in one line what is wrong with it."""
 
 import math
+from collections.abc import Sequence
+from itertools import product
 
 import pytest
 import torch
 
 import textdiff as td
+from tests.tiny import tiny
 from textdiff.errors import UserError
-from textdiff.evidence import Both, Contains, Likelihood, Observed, Question, Reward
+from textdiff.evidence import Both, Contains, Counts, Likelihood, Observed, Question, Reward
 from textdiff.priors import DiffusionPrior, hmm, table, world
 from textdiff.text import Canvas
 
@@ -151,3 +154,33 @@ def test_a_reward_that_fails_names_the_text(function, message) -> None:
         prior.given(Observed("x[gap:1]y") & Reward(len, gap=3)).sample(2, td.Importance(), generator=0)
     with pytest.raises(UserError, match="above 0"):
         Reward(len, temperature=0)
+
+
+def test_particles_that_look_ahead_find_the_evidence() -> None:
+    """Two nats for each a, in a perfect network: log Z within 0.15 of the sum over all fills, by 4,096 particles."""
+    law = hmm(states=3, symbols=3, seed=1, concentration=0.5)
+    prior = td.DiffusionPrior(law, law.tokenizer, law.vocabulary).with_policy("left-to-right")
+    v, ids = law.vocabulary, law.tokenizer.get_vocab()
+    canvas = td.Canvas.of(torch.tensor([[v.bos, ids["b"], *[v.mask] * 5, ids["c"], v.eos]]), v.mask)
+    fills = torch.tensor(list(product([ids[symbol] for symbol in "abc"], repeat=5)))
+    tokens = canvas.tokens.repeat(len(fills), 1)
+    tokens[:, canvas.slots[0]] = fills
+    worth = 2.0 * (fills == ids["a"]).sum(dim=1)
+    truth = float((law.score(canvas.repeat(len(fills)), tokens).log_q + worth).logsumexp(0))
+    reward = Reward(Counts(["a"], pieces=True), 0.5, gap=0, look_ahead=True)
+    found = prior.given(Observed(canvas) & reward).sample(4096, td.SMC(), generator=0)
+    assert found.log_evidence == pytest.approx(truth, abs=0.15)
+    assert found.diagnostics["resamplings"] > 0
+
+
+def test_open_slots_are_left_out_of_what_is_read() -> None:
+    prior = tiny()
+    seen: list[str] = []
+
+    def score(texts: Sequence[str]) -> list[float]:
+        seen.extend(texts)
+        return [0.0] * len(texts)
+
+    evidence = Observed("Lily lost her [gap:3] happy again.") & Reward(score, gap=0, look_ahead=True)
+    found = prior.with_policy("left-to-right").given(evidence).sample(2, td.SMC(), generator=0)
+    assert len(seen) == 2 * 4 and seen[:2] == ["", ""] and seen[-2:] == [fill.fills[0] for fill in found]

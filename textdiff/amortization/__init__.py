@@ -6,6 +6,8 @@ from textdiff.amortization.method import Method
 from textdiff.amortization.module import PosteriorModule, measured
 from textdiff.amortization.objectives import forward_kl, reverse_kl, trajectory_balance, vargrad
 from textdiff.amortization.queries import Queries, Query, QuerySet
+from textdiff.amortization.refined import Refined
+from textdiff.amortization.sub_balance import SubTrajectoryBalance
 from textdiff.amortization.task import Task
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "Queries",
     "Query",
     "QuerySet",
+    "Refined",
     "ReverseKL",
+    "SubTrajectoryBalance",
     "Task",
     "TrajectoryBalance",
     "forward_kl",

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.amortization.method import Method
-from textdiff.amortization.objectives import floored, reverse_kl, trajectory_balance, vargrad
+from textdiff.amortization.objectives import REACH, floored, reverse_kl, trajectory_balance, vargrad
 from textdiff.amortization.queries import Query
 from textdiff.amortization.task import Task
 from textdiff.errors import UserError
@@ -34,6 +34,8 @@ class TrajectoryBalance(Method):
         ramp: steps over which the reward is let in, from `start`; 0: it counts in full from the first step.
         start: the power of the reward at step 0 of the ramp.
         kept: fills of an evidence that are kept for `replayed`.
+        reach: nats beyond which a residual pulls no harder. Where the tails of log q - log target are heavy, as towards
+            another model of text, 5 learns where 20 is lost in noise.
         z_lr: step length of a learnt log Z, as a share of the residual.
 
     Raises:
@@ -50,6 +52,7 @@ class TrajectoryBalance(Method):
         ramp: int = 0,
         start: float = 0.1,
         kept: int = 32,
+        reach: float = REACH,
         z_lr: float = 0.1,
     ) -> None:
         super().__init__()
@@ -60,7 +63,7 @@ class TrajectoryBalance(Method):
             )
         self.draws, self.normaliser, self.tempering = draws, normaliser, Tempering(temperature)
         self.replayed, self.from_target = replayed, from_target
-        self.ramp, self.start, self.kept, self.z_lr = ramp, start, kept, z_lr
+        self.ramp, self.start, self.kept, self.reach, self.z_lr = ramp, start, kept, reach, z_lr
         self.memory: dict[int, Tensor] = {}
         self.log_z: dict[int, float] = {}
 
@@ -73,9 +76,9 @@ class TrajectoryBalance(Method):
         gap = (floored(log_target) - log_q).detach()
         told = {"log_z": gap.mean()}
         if self.normaliser == "vargrad":
-            return vargrad(log_q, log_target), told
+            return vargrad(log_q, log_target, self.reach), told
         log_z = self._log_z(query, gap)
-        return trajectory_balance(log_q, log_target, log_z), told
+        return trajectory_balance(log_q, log_target, log_z, self.reach), told
 
     def _log_z(self, query: Query, gap: Tensor) -> Tensor:
         """The log-normalisers so far; then they move towards what the fills say."""

@@ -41,7 +41,7 @@ class PosteriorModule(lightning.LightningModule):
 
     Args:
         learner: the checkpoint to start from.
-        method: see `TrajectoryBalance`, `ReverseKL`, `Distillation`.
+        method: see `TrajectoryBalance`, `SubTrajectoryBalance`, `ReverseKL`, `Distillation`.
         target: "prior", the learner as it began; the folder of another checkpoint, such as its autoregressive twin; or
             `world:name`.
         wanted: the reward.

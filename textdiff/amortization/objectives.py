@@ -16,23 +16,26 @@ FLOOR = 50.0
 """Fills that are so many nats worse than the best of their evidence are all as bad: what is ruled out has no -inf."""
 
 REACH = 20.0
-"""Residuals beyond so many nats pull no harder: there the square goes over into a line."""
+"""Residuals beyond so many nats pull no harder, by default: there the square goes over into a line."""
 
 
-def vargrad(log_q: Tensor, log_target: Tensor) -> Tensor:
+def vargrad(log_q: Tensor, log_target: Tensor, reach: float = REACH) -> Tensor:
     """Half the variance of log q - log target over the fills of each evidence (arXiv:2010.10436).
 
     It is 0 just if q is the posterior on these fills, whoever has drawn them. If q has, its gradient is that of
-    KL(q || posterior) without bias, the same as that of `reverse_kl`; no log-normaliser has to be learnt.
+    KL(q || posterior) without bias, the same as that of `reverse_kl`; no log-normaliser has to be learnt. A fill that q
+    cannot draw (any more) is left out: no gradient could bring it back.
     """
-    gap = log_q - floored(log_target)
-    residual = gap - gap.detach().mean(dim=1, keepdim=True)  # the mean's own gradient cancels in the sum over fills
-    return _square(residual).sum(dim=1).mean() / (gap.shape[1] - 1)
+    gap, drawable = log_q - floored(log_target), log_q.detach() > -math.inf
+    known = gap.detach().where(drawable, 0.0).sum(dim=1, keepdim=True) / drawable.sum(dim=1, keepdim=True).clamp(min=1)
+    residual = (gap - known).where(drawable, 0.0)  # the mean's own gradient cancels in the sum over fills
+    return _square(residual, reach).sum(dim=1).mean() / (gap.shape[1] - 1)
 
 
-def trajectory_balance(log_q: Tensor, log_target: Tensor, log_z: Tensor) -> Tensor:
+def trajectory_balance(log_q: Tensor, log_target: Tensor, log_z: Tensor, reach: float = REACH) -> Tensor:
     """Half the mean square of log Z + log q - log target (arXiv:2201.13259), with a learnt log Z `[texts]`."""
-    return _square(log_z[:, None] + log_q - floored(log_target)).mean()
+    residual = (log_z[:, None] + log_q - floored(log_target)).where(log_q > -math.inf, 0.0)
+    return _square(residual, reach).mean()
 
 
 def reverse_kl(log_q: Tensor, log_target: Tensor) -> Tensor:
@@ -60,6 +63,6 @@ def floored(log_target: Tensor) -> Tensor:
     return log_target.maximum(best - FLOOR).where(best > -math.inf, 0.0)
 
 
-def _square(residual: Tensor) -> Tensor:
-    """Half the square up to `REACH`, then a line."""
-    return F.huber_loss(residual, residual.new_zeros(()).expand_as(residual), reduction="none", delta=REACH)
+def _square(residual: Tensor, reach: float) -> Tensor:
+    """Half the square up to `reach`, then a line."""
+    return F.huber_loss(residual, residual.new_zeros(()).expand_as(residual), reduction="none", delta=reach)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, final
 
@@ -80,6 +80,7 @@ class Queries(lightning.LightningDataModule):
         valid: sources of unseen ones.
         templates: whether the sources hold templates, one in each line of a `.txt` file, rather than texts.
         gap_length: tokens in the gap that is cut into a text.
+        shortest: least tokens that a fill of such a gap may have; None: exactly as many as were cut out.
         margin: tokens on either side of it, at least.
         longest: longer texts are passed over.
         count: queries to learn from.
@@ -98,6 +99,7 @@ class Queries(lightning.LightningDataModule):
         valid: Sequence[str],
         templates: bool = False,
         gap_length: int = 12,
+        shortest: int | None = None,
         margin: int = 2,
         longest: int = 512,
         count: int = 1000,
@@ -110,6 +112,9 @@ class Queries(lightning.LightningDataModule):
         if min(gap_length, margin, count, unseen, batch_size) < 1:
             raise UserError("data.gap_length, margin, count, unseen and batch_size are 1 or more")
         self.train, self.valid, self.templates = list(train), list(valid), templates
+        self.shortest = gap_length if shortest is None else shortest
+        if not 0 <= self.shortest <= gap_length:
+            raise UserError(f"data.shortest is {shortest}, expected at most data.gap_length, {gap_length}")
         self.gap_length, self.margin, self.longest, self.field = gap_length, margin, longest, field
         self.count, self.unseen, self.batch_size, self.seed = count, unseen, batch_size, seed
         self._start = self._batches = 0
@@ -136,9 +141,12 @@ class Queries(lightning.LightningDataModule):
             items += [(Template.parse(line).encode(self.tokenizer), None) for line in lines]
         else:
             corpus = in_memory(islice(documents(sources, self.field), 4 * count), self.tokenizer)
-            items += held_out_gaps(
-                corpus, vocabulary, count, self.gap_length, self.margin, longest=self.longest, seed=seed
-            )
+            items += [
+                (replace(canvas, minimum=canvas.minimum.clamp(max=self.shortest)), tokens)
+                for canvas, tokens in held_out_gaps(
+                    corpus, vocabulary, count, self.gap_length, self.margin, longest=self.longest, seed=seed
+                )
+            ]
         if not items:
             what = "template" if self.templates else f"text with room for a gap of {self.gap_length} tokens"
             raise UserError(f"no {what} in {', '.join(sources)}: lower data.gap_length, or name other sources")

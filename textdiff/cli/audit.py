@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     parser = Parser("textdiff audit", "Measure how far a prior's fills are from an exact posterior.", NOTES)
     add = parser.add_argument
     add("files", nargs="*", metavar="FILE", help="held-out text, with --target")
-    add("--world", metavar="NAME", help="the world whose posterior is the truth: hmm, grammar or arithmetic")
+    add("--world", metavar="NAME", help="the world whose posterior is the truth: hmm, grammar, arithmetic, hmm^abc=1")
     add("--target", metavar="FOLDER", help="or: an autoregressive prior whose posterior is aimed at, with weights")
     add("--checkpoint", metavar="FOLDER", help="the prior (default: a world's perfect network, or the shipped one)")
     add("--policies", metavar="LIST", help="NAME:STEPS or NAME, ... (default: all of them)")
@@ -75,8 +75,12 @@ def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int 
         for policy in (policies if options.methods else ())
         for method in repairs
     }
-    counts = {"gaps": options.gaps, "gap_length": options.gap_length, "draws": options.draws, "seed": options.seed}
-    return audit(prior, truth, policies=policies, methods=methods, progress=told, **counts)
+    longest = 512 if prior is None else prior.context or 512
+    plain, tilt, _ = options.world.partition("^")
+    writer = world(plain) if tilt else None  # a reward changes what gaps hold, not what stands around them
+    items = gap.world_items(truth, options.gaps, options.gap_length, seed=options.seed, longest=longest, writer=writer)
+    counts = {"draws": options.draws, "seed": options.seed}
+    return audit(prior, truth, items=items, policies=policies, methods=methods, progress=told, **counts)
 
 
 def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:

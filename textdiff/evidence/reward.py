@@ -60,6 +60,8 @@ class Reward(Weighing):
         function: scores a batch of texts: a Python function, a classifier, a human's ratings.
         temperature: above 0; the lower, the more a score counts.
         gap: number of the gap whose fill is scored, from 0; None: the whole text.
+        look_ahead: let particles know their score on the way, that of their text as if its open slots were not there.
+            For scores that add up word by word.
         name: in messages.
 
     Raises:
@@ -69,6 +71,7 @@ class Reward(Weighing):
     function: Score
     temperature: float = 1.0
     gap: int | None = None
+    look_ahead: bool = False
     name: str = "reward"
 
     def __post_init__(self) -> None:
@@ -113,4 +116,5 @@ class Reward(Weighing):
         return False
 
     def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
-        return nothing(tokens)
+        """With `look_ahead` the score of what is written so far, else 0."""
+        return self.log_likelihood(tokens, read) if self.look_ahead else nothing(tokens)

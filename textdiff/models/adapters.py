@@ -36,7 +36,7 @@ class LoRA:
     rank: int = 4
     alpha: float | None = None
     dropout: float = 0.0
-    targets: Sequence[str] = ("qkv", "out", "gate_up", "down")
+    targets: Sequence[str] = ("qkv", "out", "gate_up", "down", "head")
 
     def attach(self, network: PreTrainedModel, name: str = "default") -> None:
         """Add adapters of this kind, in place, and let nothing else of the network learn.
@@ -155,6 +155,10 @@ def merge_adapter(network: PreTrainedModel) -> None:
     for module in list(network.modules()):
         for key, layer in list(module.named_children()):
             if isinstance(layer, BaseTunerLayer):
+                if layer is network.get_output_embeddings() and network.config.tie_word_embeddings:
+                    plain = layer.get_base_layer()  # what is added to the head is not for the embedding
+                    plain.weight = nn.Parameter(plain.weight.detach().clone())
+                    network.config.tie_word_embeddings = False
                 layer.merge()
                 setattr(module, key, layer.get_base_layer())
     _configs(network).clear()

@@ -210,8 +210,10 @@ class Posterior:
         )
 
     def read(self, tokens: Tensor) -> tuple[Filled, ...]:
-        """Complete rows `[n, length]` as text, whole and per gap."""
-        tokenizer, template = self.prior.tokenizer, self.template
+        """Rows `[n, length]` as text, whole and per gap; slots that are still open are left out."""
+        tokenizer, template, vocabulary = self.prior.tokenizer, self.template, self.prior.vocabulary
+        if vocabulary.null is not None:
+            tokens = tokens.masked_fill(tokens == vocabulary.mask, vocabulary.null)
         if template is not None:
             return tuple(template.decode(tokenizer, row) for row in tokens.cpu())
         return read_rows(tokenizer, self.canvas.repeat(len(tokens)), tokens)

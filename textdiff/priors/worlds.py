@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -351,22 +352,18 @@ def integers(skew: float = 0.9) -> Automaton:
     return table({f"#{number}.": skew**number for number in range(101)})
 
 
-def modes(kept: int = 25) -> Automaton:
-    """Texts of six letters from a to e with 25 modes: a pair of letters three times over, as in "#ababab.".
+def modes(worth: float = 0.0) -> Automaton:
+    """Six letters from a to e with 25 modes: a pair of letters three times over, as in "#ababab.".
 
     Args:
-        kept: modes that are left, 1 to 25. Fewer than 25: those furthest apart in the order of a stride of 7, the first
-            of them `kept` times as likely as the last.
-
-    Raises:
-        UserError: a number out of range.
+        worth: nats that nine of the modes are worth more than the others, in which they stand apart: `NINE`.
     """
-    if not 1 <= kept <= 25:
-        raise UserError(f"modes({kept}): expected 1 to 25")
-    pairs = ["abcde"[i // 5] + "abcde"[i % 5] for i in range(25)]
-    if kept == 25:
-        return table({f"#{3 * pair}.": 1.0 for pair in pairs})
-    return table({f"#{3 * pairs[7 * i % 25]}.": 1.0 * (kept - i) for i in range(kept)}, modes().tokenizer)
+    pairs = (one + other for one in "abcde" for other in "abcde")
+    return table({f"#{3 * pair}.": math.exp(worth * (3 * pair in NINE)) for pair in pairs})
+
+
+NINE = tuple(3 * pair for pair in ("aa", "ac", "ae", "ca", "cc", "ce", "ea", "ec", "ee"))
+"""Modes that `modes` can prefer."""
 
 
 HMM_LENGTH = 64
@@ -393,7 +390,7 @@ WORLDS: dict[str, Callable[[], Automaton]] = {
     "integers": integers,
     "integers-alike": partial(integers, skew=1.0),
     "modes": modes,
-    "modes-9": partial(modes, kept=9),
+    "modes-9": partial(modes, worth=5.0),
 }
 
 SEPARATOR = "<|endoftext|>"

@@ -51,6 +51,7 @@ def world_items(
     seed: int = 0,
     longest: int = 512,
     places: int = 1,
+    writer: Automaton | None = None,
 ) -> list[Item]:
     """Texts of a world with gaps of known length cut into each, at uniform places: evidence and an exact draw.
 
@@ -62,10 +63,16 @@ def world_items(
         seed: of texts and places.
         longest: tokens that are kept of a text.
         places: gaps in a text, with a token or more between two.
+        writer: another world that writes the evidence; the gaps are then drawn from the posterior of `world`, which
+            may be the writer under a reward (`Automaton.tilted`).
 
     Raises:
         UserError: the world's texts are too short for such gaps.
     """
+    if writer is not None:
+        items = world_items(writer, count, gap, length, seed, longest, places)
+        generator = seeded(seed + 1)
+        return [(canvas, world.sample(canvas, generator).tokens) for canvas, _ in items]
     generator, v = seeded(seed), world.vocabulary
     assert v.bos is not None and v.eos is not None
     found: list[Item] = []
