@@ -1,0 +1,60 @@
+"""What an amortized posterior saves: SIR from the prior and from the learner, against the exact posterior.
+
+python notebooks/amortization/measure.py     writes sir.json beside this file; needs runs/ of configs/amortization/rtb.yaml
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+
+import textdiff as td
+from textdiff.evidence import Counts, Observed, Reward
+from textdiff.inference import Importance
+from textdiff.priors import world
+from textdiff.report import world_items
+from textdiff.samplers import Strided
+
+GAPS, SEED = 16, 5
+truth = world("hmm^mxy=2")
+items = world_items(truth, GAPS, 12, seed=SEED, writer=world("hmm"))
+wanted = Reward(Counts(["m", "x", "y"], pieces=True), 0.5, gap=0)
+exact = [float(truth.sample(canvas.repeat(1024), torch.Generator().manual_seed(0)).log_q.mean()) for canvas, _ in items]
+prior = td.load("runs/worlds/hmm/last").with_policy(Strided(4))
+learner = td.load("runs/amortization/rtb").with_policy(Strided(4))
+
+
+def measured(proposal: td.Prior, n: int, repeats: int) -> dict[str, float]:
+    """Deficit E_p log p - E log p of the weighted draws in nats, its standard error over gaps, seconds for a query."""
+    deficits, seconds = [], []
+    for number, ((canvas, _), best) in enumerate(zip(items, exact, strict=True)):
+        values = []
+        for seed in range(1000 * number, 1000 * number + repeats):
+            start = time.perf_counter()
+            if n == 1 and proposal is learner:
+                found = proposal.given(Observed(canvas)).sample(1, generator=seed)
+            else:
+                found = proposal.given(Observed(canvas) & wanted, target=prior).sample(n, Importance(), generator=seed)
+            seconds.append(time.perf_counter() - start)
+            log_p = truth.score(canvas.repeat(len(found)), found.tokens).log_q
+            values.append(float((found.weights * log_p).where(found.weights > 0, 0.0).sum()))
+        deficits.append(best - sum(values) / repeats)
+    values = torch.tensor(deficits)
+    seconds.sort()
+    error = float(values.std()) / math.sqrt(GAPS)
+    return {"deficit": float(values.mean()), "error": error, "seconds": seconds[len(seconds) // 2]}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    table = {}
+    for name, proposal, sizes in (("learner", learner, (1, 16, 64)), ("prior", prior, (16, 64, 256, 1024))):
+        for n in sizes:
+            table[f"{name}, {n}"] = found = measured(proposal, n, repeats=64 if n == 1 else 8 if n <= 16 else 2)
+            print(
+                f"{name:8} {n:5}  {found['deficit']:6.3f} +- {found['error']:.3f} nats  {found['seconds']:.3f} s",
+                flush=True,
+            )
+    Path(__file__).with_name("sir.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
