@@ -39,7 +39,7 @@ def small(folder: Path, config: dict[str, Any], **model: Any) -> list[str]:
     learner = str(save(tiny(tokenizer), folder / "learner"))
     options: dict[str, Any] = {"learner": learner, "to": str(folder / "out"), "valid_draws": 8} | model
     data: dict[str, Any] = {"unseen": 2, "batch_size": 2}
-    if config["model"]["init_args"]["target"] == "stories-ar":
+    if config["model"]["init_args"].get("target") == "stories-ar":
         options["target"] = str(save(tiny(tokenizer, causal=True), folder / "target"))
         text = str(write_corpus(folder / "text.txt", stories(8)))
         data |= {"train": [text], "valid": [text]}

@@ -89,11 +89,13 @@ def train(task: Task, method: torch.nn.Module, steps: int, lr: float = 3e-3) -> 
     "method",
     [
         TrajectoryBalance(8),
-        TrajectoryBalance(8, temperature=1.5, replayed=3),
-        TrajectoryBalance(8, from_target=4),
-        TrajectoryBalance(8, "learned"),
+        pytest.param(TrajectoryBalance(8, temperature=1.5, replayed=3), marks=pytest.mark.slow),
+        pytest.param(TrajectoryBalance(8, from_target=4), marks=pytest.mark.slow),
+        pytest.param(TrajectoryBalance(8, "learned"), marks=pytest.mark.slow),
         Distillation(Exact(), thoughts=32, kept=None, draws=32),
-        Distillation(Importance(), thoughts=64, kept=32, draws=16, round_steps=20),
+        pytest.param(
+            Distillation(Importance(), thoughts=64, kept=32, draws=16, round_steps=20), marks=pytest.mark.slow
+        ),
     ],
     ids=["vargrad", "replay", "from target", "learned log Z", "distillation", "expert iteration"],
 )
@@ -159,6 +161,7 @@ def test_subtrajectory_balance_learns_open_lengths() -> None:
         method.loss(Task(learner(), WORLD), batch(0), 0, generator)
 
 
+@pytest.mark.slow
 def test_refining_for_one_query_raises_its_effective_sample_size() -> None:
     """Towards a world whose texts are not alike, from one that has learnt one in which they are."""
     prior = learner(4)
@@ -173,6 +176,7 @@ def test_refining_for_one_query_raises_its_effective_sample_size() -> None:
         tiny(WORLD.tokenizer, causal=True).given(QUERIES[1].canvas, target=WORLD).sample(2, Refined())
 
 
+@pytest.mark.slow
 def test_the_reverse_kl_falls() -> None:
     prior = learner()
     before = kl(prior, 1)
@@ -180,6 +184,7 @@ def test_the_reverse_kl_falls() -> None:
     assert kl(prior, 1) < 0.2 * before
 
 
+@pytest.mark.slow
 def test_a_learnt_normaliser_goes_to_log_z() -> None:
     """Within 0.3 nats, half of the draws being the target's; by itself the learner would take long."""
     prior, method = learner(), TrajectoryBalance(16, "learned", from_target=8)

@@ -214,9 +214,12 @@ class Posterior:
         tokenizer, template, vocabulary = self.prior.tokenizer, self.template, self.prior.vocabulary
         if vocabulary.null is not None:
             tokens = tokens.masked_fill(tokens == vocabulary.mask, vocabulary.null)
+        rows, which = tokens.cpu().unique(dim=0, return_inverse=True)  # many draws are alike, and decoding is slow
         if template is not None:
-            return tuple(template.decode(tokenizer, row) for row in tokens.cpu())
-        return read_rows(tokenizer, self.canvas.repeat(len(tokens)), tokens)
+            read = tuple(template.decode(tokenizer, row) for row in rows)
+        else:
+            read = read_rows(tokenizer, self.canvas.repeat(len(rows)), rows)
+        return tuple(read[i] for i in which.tolist())
 
     def samples(
         self,
