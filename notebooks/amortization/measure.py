@@ -1,6 +1,8 @@
 """What an amortized posterior saves: SIR from the prior and from the learner, against the exact posterior.
 
-python notebooks/amortization/measure.py     writes sir.json beside this file; needs runs/ of configs/amortization/rtb.yaml
+python notebooks/amortization/measure.py
+
+Writes sir.json beside this file; needs what configs/amortization/rtb.yaml leaves in runs/.
 """
 
 import json
