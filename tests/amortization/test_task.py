@@ -167,7 +167,7 @@ def test_refining_for_one_query_raises_its_effective_sample_size() -> None:
     prior = learner(4)
     train(Task(prior, table(dict.fromkeys(TEXTS, 1.0), WORLD.tokenizer)), TrajectoryBalance(8), 100)
     posterior = prior.given(QUERIES[0].canvas, target=WORLD)
-    plain, refined = (posterior.sample(64, method, generator=0) for method in (Importance(), Refined(60, 16)))
+    plain, refined = (posterior.sample(64, method, generator=0) for method in (Importance(), Refined(60, 16, lr=1e-2)))
     assert refined.ess > 1.5 * plain.ess
     assert refined.log_evidence == pytest.approx(float(WORLD.log_evidence(QUERIES[0].canvas)), abs=0.3)
     assert int(refined.nfe[0]) > int(plain.nfe[0]) + 30

@@ -25,6 +25,9 @@ from textdiff.priors import DiffusionPrior, Posterior, PosteriorSampler, Weighte
 class Refined(PosteriorSampler):
     """A few steps of trajectory balance on a low-rank adapter for one evidence; its draws are weighted, and it is gone.
 
+    What tells whether it helped is `log_evidence`, an estimate from below, and not the effective sample size: that of a
+    proposal which misses the bulk of the posterior is large, too.
+
     The other way to refine at test time is a chain that starts from q: `MetropolisHastings`, `ParticleGibbs`.
 
     Args:
@@ -38,7 +41,7 @@ class Refined(PosteriorSampler):
     steps: int = 20
     draws: int = 16
     adapter: LoRA = field(default_factory=lambda: LoRA(2))
-    lr: float = 1e-2
+    lr: float = 1e-3
 
     def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """Draw `n` weighted samples; the passes of learning are counted, spread over them.
