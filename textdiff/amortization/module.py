@@ -10,7 +10,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
 from transformers.utils.logging import disable_progress_bar
@@ -25,7 +25,7 @@ from textdiff.models.transformer import Block
 from textdiff.priors import NetworkPrior, Prior, load, world
 from textdiff.samplers import LogProbKind, UnmaskingPolicy
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
-from textdiff.training.optimizers import AdamW, OptimizerFactory, warm_up_and_cosine
+from textdiff.training.optimizers import AdamW, OptimizerFactory, scheduled
 
 WORLD = "world:"
 
@@ -212,12 +212,7 @@ class PosteriorModule(lightning.LightningModule):
             UserError: the trainer has no last step.
         """
         steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise UserError("the stream of queries has no end: set trainer.max_steps")
-        optimizer = self.optimizer.build(self.network)
-        schedule = warm_up_and_cosine(optimizer, self.warmup_steps, int(steps), self.final_lr)
-        scheduler: LRSchedulerConfigType = {"scheduler": schedule, "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return scheduled(self.optimizer.build(self.network), steps, self.warmup_steps, self.final_lr)
 
 
 OF = ("unseen", "seen")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -23,7 +23,7 @@ from textdiff.priors import DiffusionPrior, Prior, load, prior_of
 from textdiff.samplers import Strided
 from textdiff.text import Vocabulary
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
-from textdiff.training.optimizers import AdamW, OptimizerFactory, warm_up_and_cosine
+from textdiff.training.optimizers import AdamW, OptimizerFactory, scheduled
 
 GAP_POLICY = Strided(8)
 """How a denoiser fills the held-out gaps on which it is measured in training."""
@@ -255,12 +255,7 @@ class TextModule(lightning.LightningModule):
             UserError: the trainer has no last step.
         """
         steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise UserError("the stream of training batches has no end: set trainer.max_steps")
-        optimizer = self.optimizer.build(self.network)
-        schedule = warm_up_and_cosine(optimizer, self.warmup_steps, int(steps), self.final_lr)
-        scheduler: LRSchedulerConfigType = {"scheduler": schedule, "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return scheduled(self.optimizer.build(self.network), steps, self.warmup_steps, self.final_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what `export` needs beside the weights and, within an accumulation, the gradients so far."""

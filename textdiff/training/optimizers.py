@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -81,8 +82,14 @@ class Muon(OptimizerFactory):
         return Together(muon, adam)
 
 
-def warm_up_and_cosine(optimizer: Optimizer, warmup: int, steps: int, final: float) -> LambdaLR:
-    """Linear warm-up over `warmup` steps, then a cosine down to the share `final` of the rate at step `steps`."""
+def scheduled(optimizer: Optimizer, steps: float, warmup: int, final: float) -> OptimizerLRSchedulerConfig:
+    """Linear warm-up over `warmup` steps, then a cosine down to the share `final` at step `steps`, for Lightning.
+
+    Raises:
+        UserError: there is no last step.
+    """
+    if math.isinf(steps):
+        raise UserError("the stream of training batches has no end: set trainer.max_steps")
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -90,7 +97,8 @@ def warm_up_and_cosine(optimizer: Optimizer, warmup: int, steps: int, final: flo
         progress = min(1.0, (step - warmup) / max(1, steps - warmup))
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
-    return LambdaLR(optimizer, factor)
+    scheduler: LRSchedulerConfigType = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
 @final
