@@ -568,9 +568,34 @@ def test_lengths_are_calibrated(run: Run, tmp_path: Path) -> None:
     assert [way["name"] for way in json.loads(out)["ways"]] == ["null marginals", "evidence beside the gap"]
 
 
+def test_an_error_budget_is_calibrated_and_given(run: Run, checkpoints: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoints / "stories", tmp_path / "stories")
+    complaint = "run textdiff calibrate HELD-OUT.txt"
+    _, err = run("infill", TEXT, "--error-budget", "0.5", "--checkpoint", str(folder), status=2)
+    assert complaint in err and err.count("\n") == 1
+    text = tmp_path / "text.txt"
+    text.write_text("Lily lost her red ball. She was very sad. She was happy again. " * 4)
+    out, _ = run("calibrate", str(text), "--checkpoint", str(folder), "--gaps", "8", "--gap-length", "4")
+    assert out.startswith("| tokens apart |") and (folder / "dependence.json").is_file()
+    one, all_ = (
+        json.loads(run("infill", "Lily [gap:6].", "--error-budget", nats, "--checkpoint", str(folder), "--json")[0])
+        for nats in ("0", "1000")
+    )
+    assert one["label"] == "error-budget, nats 0.0" and (max(one["nfe"]), max(all_["nfe"])) == (6, 1)
+    (folder / "dependence.json").write_text("{")
+    _, err = run("infill", TEXT, "--checkpoint", str(folder), status=2)
+    assert "holds no dependence" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        (["infill", TEXT, "--error-budget", "1", "--steps", "2"], "leave out --policy and --steps"),
+        (["infill", TEXT, "--error-budget", "-1"], "expected a number from 0"),
+        (["infill", TEXT, "--error-budget", "1", "--checkpoint", "AR"], "for a diffusion prior"),
+        (["calibrate", "--checkpoint", "AR"], "name files of held-out text, or a world"),
+        (["calibrate", "--world", "hmm"], "name the folder of the prior"),
+        (["calibrate", "--world", "hmm", "--checkpoint", "AR"], "one token after the other"),
         (["infill", "a [gap] b", "--regex", "(a"], "no regular expression"),
         (["infill", "a [gap:2] b", "--regex", "x{80}"], "no fill of the gaps satisfies"),
         (["infill", "a [gap] b", "--contains", " "], "none of them empty"),

@@ -1,6 +1,7 @@
 """What every prior does: it fills gaps, knows how likely each fill was, and says what is wrong with a request."""
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from textdiff.errors import UserError
 from textdiff.priors import AutoregressivePrior, DiffusionPrior
 from textdiff.samplers import (
+    Dependence,
     Dilated,
     Entropy,
     EntropyBounded,
@@ -295,6 +297,22 @@ def test_a_policy_without_probabilities_says_so(diffusion):
     with pytest.raises(UserError, match="no log-probability"):
         diffusion.with_policy(SampledConfidence()).score(encoded(diffusion, "Lily [gap:3].", 2), fills.tokens)
     assert diffusion.infill("Lily [gap:3].", policy=RandomOrder(), seed=0).kind is LogProbKind.GIVEN_ORDER
+
+
+def test_an_error_budget_chooses_the_steps(diffusion, autoregressive):
+    with pytest.raises(UserError, match="not: run textdiff calibrate"):
+        diffusion.infill("Lily [gap:6].", error_budget=0.1)
+    with pytest.raises(UserError, match="for a diffusion prior"):
+        autoregressive.infill("Lily [gap:6].", error_budget=0.1)
+    calibrated = replace(diffusion, dependence=Dependence((0.4, 0.1, 0.02)))
+    with pytest.raises(UserError, match="leave out policy and steps"):
+        calibrated.infill("Lily [gap:6].", error_budget=0.1, steps=2)
+    fills = [calibrated.infill("Lily [gap:6].", n=2, error_budget=nats, seed=0) for nats in (0.0, 0.2, 99.0)]
+    steps = [int(some.nfe.max()) for some in fills]
+    assert steps[0] == 6 > steps[1] > steps[2] == 1
+    assert fills[1].label == "error-budget, nats 0.2"
+    within = calibrated.with_error_budget(0.2)
+    assert torch.allclose(within.score(encoded(within, "Lily [gap:6].", 2), fills[1].tokens).log_q, fills[1].log_q)
 
 
 def test_the_two_kinds(diffusion, autoregressive, tokenizer):

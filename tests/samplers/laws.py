@@ -3,9 +3,11 @@
 import torch
 
 from textdiff.samplers import (
+    Dependence,
     Dilated,
     Entropy,
     EntropyBounded,
+    ErrorBudget,
     LeftToRight,
     LogProbKind,
     Margin,
@@ -16,6 +18,7 @@ from textdiff.samplers import (
 )
 from textdiff.text import Canvas
 
+DEPENDENCE = Dependence((0.2, 0.05, 0.01))
 ONE_BY_ONE = (
     LeftToRight(),
     Strided(4),
@@ -26,6 +29,7 @@ ONE_BY_ONE = (
     TopProbability(),
     EntropyBounded(0.0),
     Threshold(1.0),
+    ErrorBudget(0.0, DEPENDENCE),
     RandomOrder(),
     RandomOrder(4),
 )
@@ -42,6 +46,8 @@ SEVERAL_AT_ONCE = (
     TopProbability(3),
     EntropyBounded(1.0),
     Threshold(0.45),
+    ErrorBudget(0.15, DEPENDENCE),
+    ErrorBudget(9.0, DEPENDENCE),
     RandomOrder(2),
     RandomOrder(3),
 )

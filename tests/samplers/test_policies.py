@@ -14,6 +14,7 @@ from textdiff.samplers import (
     Dilated,
     Entropy,
     EntropyBounded,
+    ErrorBudget,
     LeftToRight,
     LogProbKind,
     Margin,
@@ -216,7 +217,7 @@ def test_policies_by_name():
     assert by_name("left-to-right") == LeftToRight()
     assert by_name("random", 3) == RandomOrder(3)
     public = {thing for thing in vars(samplers).values() if isinstance(thing, type)}
-    concrete = {thing for thing in public if issubclass(thing, UnmaskingPolicy)} - {UnmaskingPolicy, Paced}
+    concrete = {thing for thing in public if issubclass(thing, UnmaskingPolicy)} - {UnmaskingPolicy, Paced, ErrorBudget}
     assert {type(by_name(name)) for name in POLICIES} == concrete
 
 

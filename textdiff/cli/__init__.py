@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
-from textdiff.cli import audit, compare, evaluate, export, infill, lengths, questions
+from textdiff.cli import audit, calibrate, compare, evaluate, export, infill, lengths, questions
 from textdiff.cli.parser import nearest
 from textdiff.cli.terminal import write
 from textdiff.errors import UserError
@@ -23,6 +23,7 @@ Commands:
   export      turn a training run into a checkpoint that infill reads
   evaluate    compare a prior with its autoregressive twin on held-out text
   compare     compare any samplers on the same gaps, as a YAML file says
+  calibrate   measure what masked positions tell about each other, for error budgets
   audit       measure how far a prior's fills are from an exact posterior
   lengths     see what a prior believes about the lengths of gaps
   questions   ask questions, and count the right answers
@@ -88,6 +89,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "export": export.run,
     "evaluate": evaluate.run,
     "compare": compare.run,
+    "calibrate": calibrate.run,
     "audit": audit.run,
     "lengths": lengths.run,
     "questions": questions.run,

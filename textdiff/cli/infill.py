@@ -78,6 +78,8 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
     slots = options.n * sum(gap.maximum for gap in Template.parse(text).gaps)
     if options.policy is not None:
         by_name(options.policy, options.steps)
+    if options.error_budget is not None and (options.policy is not None or options.steps is not None):
+        raise UserError("--error-budget chooses order and steps by itself: leave out --policy and --steps")
     tempering = Tempering(options.temperature, options.top_p, options.top_k)
     checkpoints = [str(shipped("stories")) if options.checkpoint is None else options.checkpoint]
     if options.baseline is not None:
@@ -87,6 +89,8 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         priors = [load(checkpoint) for checkpoint in checkpoints]
         if options.policy is not None or options.steps is not None:
             priors[0] = priors[0].with_policy(options.policy, options.steps)
+        if options.error_budget is not None:
+            priors[0] = priors[0].with_error_budget(options.error_budget)
         constraint = _constraint(options)
         answers = []
         for prior, checkpoint in zip(priors, checkpoints, strict=True):
@@ -133,6 +137,12 @@ def _infill_parser() -> Parser:
     add("--checkpoint", metavar="FOLDER", help="the model (default: the one that comes with textdiff)")
     add("--policy", metavar="NAME", help="which tokens to reveal in each step (default: strided)")
     add("--steps", type=whole(1), metavar="N", help="most steps of the policy; fewer are faster and less faithful")
+    add(
+        "--error-budget",
+        type=number(0, math.inf, closed=True),
+        metavar="NATS",
+        help="in place of these: as few steps as lose at most so many nats per gap",
+    )
     add(
         "--temperature",
         type=number(0, math.inf, closed=True),

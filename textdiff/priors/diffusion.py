@@ -15,6 +15,8 @@ from textdiff.priors.prior import Prior
 from textdiff.samplers import (
     NEUTRAL,
     POLICIES,
+    Dependence,
+    ErrorBudget,
     LogProbKind,
     Steer,
     Strided,
@@ -54,12 +56,14 @@ class DiffusionPrior(Prior):
         tokenizer: text <-> ids.
         vocabulary: special ids and properties of tokens.
         policy: which tokens to reveal in each step.
+        dependence: what masked positions tell about each other, calibrated; None: not measured.
     """
 
     network: Network
     tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
     policy: UnmaskingPolicy = DEFAULT_POLICY
+    dependence: Dependence | None = None
 
     def sample(
         self,
@@ -130,6 +134,19 @@ class DiffusionPrior(Prior):
             return self
         return replace(self, policy=by_name(own if policy is None else policy, steps))
 
+    def with_error_budget(self, nats: float) -> DiffusionPrior:
+        """The same denoiser in as few steps as lose at most so many nats per gap, see `ErrorBudget`.
+
+        Raises:
+            UserError: its dependence was not calibrated, or a budget below 0.
+        """
+        if self.dependence is None:
+            raise UserError(
+                "an error budget takes a calibrated prior, and this one is not: run textdiff calibrate HELD-OUT.txt "
+                "--checkpoint FOLDER, or give steps"
+            )
+        return replace(self, policy=ErrorBudget(nats, self.dependence))
+
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
@@ -156,11 +173,13 @@ class DiffusionPrior(Prior):
         settings = [
             f"{value} step{'s' * (value != 1)}" if name == "steps" else f"{name} {value}"
             for name, value in vars(self.policy).items()
-            if value is not None
+            if isinstance(value, int | float)
         ]
         return ", ".join([_name(self.policy), *settings])
 
 
 def _name(policy: UnmaskingPolicy) -> str:
     """The policy's name in `POLICIES`; that of its class, if it is of the user's making."""
+    if isinstance(policy, ErrorBudget):
+        return "error-budget"
     return next((name for name, kind in POLICIES.items() if kind is type(policy)), type(policy).__name__)

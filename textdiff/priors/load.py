@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from textdiff.models.adapters import ADAPTER_CONFIG, base_of
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
 from textdiff.priors.middle import FillInMiddlePrior
+from textdiff.samplers import Dependence
 from textdiff.text import Vocabulary, load_tokenizer
 
 NetworkPrior = DiffusionPrior | AutoregressivePrior | FillInMiddlePrior
@@ -26,6 +28,8 @@ NetworkPrior = DiffusionPrior | AutoregressivePrior | FillInMiddlePrior
 
 DEFAULT_CHECKPOINT = "stories"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer_config.json"
+DEPENDENCE = "dependence.json"
+"""What `textdiff calibrate` leaves in a checkpoint."""
 SPECIAL = ("pad", "mask", "bos", "eos", "null")
 
 
@@ -49,7 +53,7 @@ def load(
     Raises:
         UserError: no such folder, a file missing or damaged, another kind of model, a tokenizer that does not fit.
     """
-    path = shipped(DEFAULT_CHECKPOINT) if folder is None else _find(folder)
+    path = shipped(DEFAULT_CHECKPOINT) if folder is None else found(folder)
     if (path / ADAPTER_CONFIG).is_file():
         prior = load(base_of(path), device, dtype)
         assert isinstance(prior.network, Transformer)
@@ -66,13 +70,16 @@ def load(
             "they are not of one model"
         )
     for name in SPECIAL:
-        found, expected = (getattr(of, f"{name}_token_id") for of in (tokenizer, config))
-        if found != expected:
+        has, expected = (getattr(of, f"{name}_token_id") for of in (tokenizer, config))
+        if has != expected:
             raise UserError(
-                f"the {name} token of the tokenizer in {str(path)!r} is {found}, {CONFIG} says {expected}: "
+                f"the {name} token of the tokenizer in {str(path)!r} is {has}, {CONFIG} says {expected}: "
                 "they are not of one model"
             )
-    return prior_of(network, tokenizer)
+    prior = prior_of(network, tokenizer)
+    if isinstance(prior, DiffusionPrior) and (path / DEPENDENCE).exists():
+        return replace(prior, dependence=Dependence.load(path / DEPENDENCE))
+    return prior
 
 
 def prior_of(
@@ -107,7 +114,12 @@ def _shipped() -> dict[str, Path]:
     return {config.parent.name: config.parent for place in places for config in sorted(place.glob(f"*/{CONFIG}"))}
 
 
-def _find(folder: str | Path) -> Path:
+def found(folder: str | Path) -> Path:
+    """The folder of a checkpoint, which may be named like one that comes with the package.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     folders = _shipped()
     if os.path.isdir(folder):
         return Path(folder)
@@ -154,8 +166,8 @@ def _network(path: Path, config: TransformerConfig, device: str | torch.device, 
     own = {name: weight.shape for name, weight in network.state_dict().items()}
     if config.tie_word_embeddings:
         del own["head.weight"]
-    found = {name: weight.shape for name, weight in state.items() if weight.is_floating_point()}
-    if wrong := sorted(name for name in own.keys() | state.keys() if own.get(name) != found.get(name)):
+    there = {name: weight.shape for name, weight in state.items() if weight.is_floating_point()}
+    if wrong := sorted(name for name in own.keys() | state.keys() if own.get(name) != there.get(name)):
         raise UserError(f"{WEIGHTS} in {str(path)!r} does not fit {CONFIG}, first at {wrong[0]!r}: copy both again")
     try:
         network = network.type(dtype).to_empty(device=device)

@@ -109,6 +109,14 @@ class Prior(ABC):
             UserError: no such policy, or no choice of policy or steps.
         """
 
+    def with_error_budget(self, nats: float) -> Prior:
+        """The same prior in as few steps as lose at most so many nats per gap.
+
+        Raises:
+            UserError: it does not fill several tokens in a step.
+        """
+        raise UserError(f"{self.label} fills one token after the other: an error budget is for a diffusion prior")
+
     def given(self, evidence: Evidence | Template | Canvas | str, *, target: Prior | None = None) -> Posterior:
         """The posterior given evidence: a template, a canvas of one row, or pieces of evidence joined by `&`.
 
@@ -130,6 +138,7 @@ class Prior(ABC):
         *,
         steps: int | None = None,
         policy: UnmaskingPolicy | str | None = None,
+        error_budget: float | None = None,
         seed: int | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -145,6 +154,7 @@ class Prior(ABC):
             n: number of fills.
             steps: most denoising steps; fewer are faster and less faithful.
             policy: which tokens to reveal in each step, by object or name (see `textdiff.samplers.POLICIES`).
+            error_budget: nats that a gap may lose by drawing several tokens in one step; in place of steps and policy.
             seed: of the random numbers; drawn from the system if None.
             temperature, top_p, top_k: sharpen each draw, see `Tempering`; the fills are then no posterior samples.
             watch: called after each step with the canvas `[n, length]` and the slots it revealed, all n in one batch.
@@ -155,6 +165,10 @@ class Prior(ABC):
         if n < 1:
             raise UserError(f"n is {n}: ask for at least 1 fill")
         prior = self if policy is None and steps is None else self.with_policy(policy, steps)
+        if error_budget is not None:
+            if prior is not self:
+                raise UserError("error_budget chooses order and steps by itself: leave out policy and steps")
+            prior = self.with_error_budget(error_budget)
         method = Conditioning(Tempering(temperature, top_p, top_k), watch)
         return prior.given(text).sample(n, method, generator=seeded(seed))
 

@@ -16,7 +16,7 @@ from textdiff.inference import Importance, pareto_k, rank_uniformity
 from textdiff.priors import Automaton, DiffusionPrior, PosteriorSampler, Prior, TractablePrior, seeded
 from textdiff.priors.worlds import HMM_LENGTH
 from textdiff.report.findings import Audit, Estimate, Repair, Row, Weights
-from textdiff.samplers import LogProbKind
+from textdiff.samplers import LogProbKind, UnmaskingPolicy
 from textdiff.text import Canvas
 
 Item = tuple[Canvas, Tensor]
@@ -128,7 +128,7 @@ def audit(
     world: Automaton,
     *,
     items: Sequence[Item] | None = None,
-    policies: Sequence[tuple[str, int | None]] = POLICIES,
+    policies: Sequence[tuple[UnmaskingPolicy | str, int | None]] = POLICIES,
     methods: Mapping[str, tuple[PosteriorSampler, tuple[str, int | None]]] | None = None,
     gaps: int = 100,
     gap_length: int = 12,
@@ -143,7 +143,7 @@ def audit(
             error of filling several slots at once.
         world: the truth.
         items: gaps and true texts; `gaps` of `gap_length` tokens if None, see `world_items`.
-        policies: names and steps of unmasking policies.
+        policies: unmasking policies, or their names, and steps.
         methods: inference methods, each with the policy of its proposal, that draw towards the world's posterior.
         gaps, gap_length: number of items and tokens in a gap.
         draws: of each sampler for each item; K = draws for the effective sample size and log Z.
@@ -171,7 +171,7 @@ def audit(
     for policy, steps in policies:
         law = prior.with_policy(policy, steps)
         progress(law.label)
-        rows.append(_row(law, policy, world, items, truth, draws, seed))
+        rows.append(_row(law, world, items, truth, draws, seed))
     repairs = []
     for label, (method, (policy, steps)) in (methods or {}).items():
         progress(label)
@@ -205,14 +205,13 @@ def _truth(world: Automaton, items: Sequence[Item], draws: int = 256) -> _Truth:
 
 def _row(
     law: DiffusionPrior,
-    policy: str,
     world: Automaton,
     items: Sequence[Item],
     truth: _Truth,
     draws: int,
     seed: int,
 ) -> Row:
-    generator = seeded(seed)
+    generator, policy = seeded(seed), law.label.partition(",")[0]
     log_q, log_p, tokens, nfe = _drawn(law, world, items, draws, generator)
     deficit = Estimate.of(truth.mean_log_p - log_p.mean(dim=1))
     if log_q is None:

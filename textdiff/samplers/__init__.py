@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textdiff.errors import UserError
 from textdiff.samplers.adaptive import EntropyBounded, Threshold
+from textdiff.samplers.budget import ErrorBudget
 from textdiff.samplers.confidence import Entropy, Margin, SampledConfidence, TopProbability
 from textdiff.samplers.constrained import satisfiable
 from textdiff.samplers.denoise import (
@@ -16,6 +17,7 @@ from textdiff.samplers.denoise import (
     sample,
     steered,
 )
+from textdiff.samplers.dependence import Dependence, calibrate
 from textdiff.samplers.draw import NEUTRAL, Tempering, draw
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
@@ -24,9 +26,11 @@ from textdiff.samplers.policy import LogProbKind, Paced, State, UnmaskingPolicy
 __all__ = [
     "NEUTRAL",
     "POLICIES",
+    "Dependence",
     "Dilated",
     "Entropy",
     "EntropyBounded",
+    "ErrorBudget",
     "LeftToRight",
     "LogProbKind",
     "Margin",
@@ -44,6 +48,7 @@ __all__ = [
     "UnmaskingPolicy",
     "Watch",
     "by_name",
+    "calibrate",
     "draw",
     "length_log_probs",
     "null_length_law",

@@ -1,0 +1,62 @@
+"""`textdiff calibrate`: measure once what masked positions tell about each other, for error budgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textdiff.cli.checkpoints import load
+from textdiff.cli.parser import Parser, whole
+from textdiff.cli.terminal import told, write
+from textdiff.errors import UserError
+
+NOTES = """\
+examples:
+  textdiff calibrate valid.txt --checkpoint runs/own/best
+  textdiff infill "Once upon a time [gap:32] The end." --checkpoint runs/own/best --error-budget 0.5
+"""
+
+
+def run(arguments: list[str]) -> int:
+    """Measure, write into the checkpoint's folder, print; returns the exit status."""
+    about = "Measure how much masked positions tell about each other, so that --error-budget can be given."
+    parser = Parser("textdiff calibrate", about, NOTES)
+    add = parser.add_argument
+    add("files", nargs="*", metavar="FILE", help="held-out text: .txt, .jsonl or .parquet")
+    add("--world", metavar="NAME", help="or: a world whose texts the prior learnt, such as hmm")
+    add("--checkpoint", metavar="FOLDER", help="the prior; dependence.json is written there")
+    add("--gaps", type=whole(8), default=96, metavar="N", help="number of gaps (default 96)")
+    add("--gap-length", type=whole(2), default=48, metavar="N", help="tokens in a gap (default 48)")
+    add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
+    options = parser.read(arguments)
+    if options.help:
+        return write(parser.format_help())
+    if (options.world is None) == (not options.files):
+        raise UserError("name files of held-out text, or a world, such as --world hmm")
+    if options.checkpoint is None:
+        raise UserError("name the folder of the prior to calibrate: --checkpoint FOLDER")
+
+    from textdiff.data import documents, held_out_gaps
+    from textdiff.data.corpus import in_memory
+    from textdiff.priors import DiffusionPrior, seeded, world
+    from textdiff.priors.load import DEPENDENCE, found
+    from textdiff.report.gap import world_items
+    from textdiff.samplers import calibrate
+
+    folder = found(options.checkpoint)
+    prior = load(options.checkpoint)
+    if not isinstance(prior, DiffusionPrior):
+        raise UserError(f"{options.checkpoint!r} fills one token after the other: calibrate a diffusion prior")
+    longest = prior.context or 512
+    if options.world is not None:
+        items = world_items(world(options.world), options.gaps, options.gap_length, options.seed, longest=longest)
+    else:
+        corpus = in_memory(documents(options.files), prior.tokenizer)
+        counts = options.gaps, options.gap_length
+        items = held_out_gaps(corpus, prior.vocabulary, *counts, longest=longest, seed=options.seed)
+    if not items:
+        raise UserError(f"no text is long enough for a gap of {options.gap_length} tokens: give a lower --gap-length")
+    measured = calibrate(prior.network, prior.vocabulary, items, seeded(options.seed), progress=told)
+    measured.save(Path(folder) / DEPENDENCE)
+    head = "| tokens apart | mutual information, of the smaller entropy |\n|---|---|\n"
+    apart = [d for d in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48) if d <= len(measured.shares)]
+    return write(head + "".join(f"| {d} | {100 * measured.shares[d - 1]:.2f} % |\n" for d in apart))
