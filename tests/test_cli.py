@@ -591,6 +591,9 @@ def test_an_error_budget_is_calibrated_and_given(run: Run, checkpoints: Path, tm
     ("words", "complaint"),
     [
         (["infill", TEXT, "--error-budget", "1", "--steps", "2"], "leave out --policy and --steps"),
+        (["infill", TEXT, "--guidance", "x"], "expected a number from 0"),
+        (["infill", TEXT, "--guidance", "1", "--checkpoint", "AR"], "is for a diffusion prior"),
+        (["infill", TEXT, "--guidance", "1", "--error-budget", "1"], "leave out one of them"),
         (["infill", TEXT, "--error-budget", "-1"], "expected a number from 0"),
         (["infill", TEXT, "--error-budget", "1", "--checkpoint", "AR"], "for a diffusion prior"),
         (["calibrate", "--checkpoint", "AR"], "name files of held-out text, or a world"),

@@ -315,6 +315,15 @@ def test_an_error_budget_chooses_the_steps(diffusion, autoregressive):
     assert torch.allclose(within.score(encoded(within, "Lily [gap:6].", 2), fills[1].tokens).log_q, fills[1].log_q)
 
 
+def test_guidance_is_a_heuristic_and_says_so(diffusion):
+    fills = diffusion.with_guidance(1.5).infill("Lily [gap:4] ball.", n=2, seed=0, steps=2)
+    assert fills.label == "strided, 2 steps, guidance 1.5 (heuristic)"
+    assert fills.kind is LogProbKind.EXACT
+    plain = diffusion.infill("Lily [gap:4] ball.", n=2, seed=0, steps=2)
+    none = diffusion.with_guidance(2.0).with_guidance(0.0).infill("Lily [gap:4] ball.", n=2, seed=0, steps=2)
+    assert torch.equal(none.tokens, plain.tokens) and not torch.allclose(fills.log_q, plain.log_q)
+
+
 def test_the_two_kinds(diffusion, autoregressive, tokenizer):
     assert type(diffusion) is DiffusionPrior
     assert type(autoregressive) is AutoregressivePrior

@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
 
 def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
     """The answer of the checkpoint, and of the baseline if one is wanted."""
-    from textdiff.priors import shipped
+    from textdiff.priors import DiffusionPrior, shipped
     from textdiff.report import Answer
     from textdiff.samplers import Tempering, by_name
     from textdiff.text import Template
@@ -80,6 +80,8 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         by_name(options.policy, options.steps)
     if options.error_budget is not None and (options.policy is not None or options.steps is not None):
         raise UserError("--error-budget chooses order and steps by itself: leave out --policy and --steps")
+    if options.error_budget is not None and options.guidance is not None:
+        raise UserError("--error-budget is calibrated for fills without --guidance: leave out one of them")
     tempering = Tempering(options.temperature, options.top_p, options.top_k)
     checkpoints = [str(shipped("stories")) if options.checkpoint is None else options.checkpoint]
     if options.baseline is not None:
@@ -89,6 +91,10 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         priors = [load(checkpoint) for checkpoint in checkpoints]
         if options.policy is not None or options.steps is not None:
             priors[0] = priors[0].with_policy(options.policy, options.steps)
+        if options.guidance is not None:
+            if not isinstance(priors[0], DiffusionPrior):
+                raise UserError(f"{checkpoints[0]!r} is autoregressive: --guidance is for a diffusion prior")
+            priors[0] = priors[0].with_guidance(options.guidance)
         if options.error_budget is not None:
             priors[0] = priors[0].with_error_budget(options.error_budget)
         constraint = _constraint(options)
@@ -142,6 +148,12 @@ def _infill_parser() -> Parser:
         type=number(0, math.inf, closed=True),
         metavar="NATS",
         help="in place of these: as few steps as lose at most so many nats per gap",
+    )
+    add(
+        "--guidance",
+        type=number(0, math.inf, closed=True),
+        metavar="W",
+        help="follow the text around more closely: a heuristic, the fills are no posterior samples",
     )
     add(
         "--temperature",

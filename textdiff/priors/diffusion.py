@@ -17,6 +17,7 @@ from textdiff.samplers import (
     POLICIES,
     Dependence,
     ErrorBudget,
+    Guided,
     LogProbKind,
     Steer,
     Strided,
@@ -147,6 +148,15 @@ class DiffusionPrior(Prior):
             )
         return replace(self, policy=ErrorBudget(nats, self.dependence))
 
+    def with_guidance(self, weight: float) -> DiffusionPrior:
+        """The same policy over a denoiser that heeds the evidence more than the posterior does: see `Guided`.
+
+        Raises:
+            UserError: a weight below 0.
+        """
+        own = self.network.denoiser if isinstance(self.network, Guided) else self.network
+        return replace(self, network=Guided(own, self.vocabulary, weight), dependence=None)
+
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
@@ -175,6 +185,8 @@ class DiffusionPrior(Prior):
             for name, value in vars(self.policy).items()
             if isinstance(value, int | float)
         ]
+        if isinstance(self.network, Guided):
+            settings.append(f"guidance {self.network.weight} (heuristic)")
         return ", ".join([_name(self.policy), *settings])
 
 

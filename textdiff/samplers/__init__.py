@@ -19,6 +19,7 @@ from textdiff.samplers.denoise import (
 )
 from textdiff.samplers.dependence import Dependence, calibrate
 from textdiff.samplers.draw import NEUTRAL, Tempering, draw
+from textdiff.samplers.guidance import Guided
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
 from textdiff.samplers.policy import LogProbKind, Paced, State, UnmaskingPolicy
@@ -31,6 +32,7 @@ __all__ = [
     "Entropy",
     "EntropyBounded",
     "ErrorBudget",
+    "Guided",
     "LeftToRight",
     "LogProbKind",
     "Margin",
