@@ -41,6 +41,7 @@ def small(folder: Path, config: dict[str, Any], **model: Any) -> list[str]:
     data: dict[str, Any] = {"unseen": 2, "batch_size": 2}
     if config["model"]["init_args"].get("target") == "stories-ar":
         options["target"] = str(save(tiny(tokenizer, causal=True), folder / "target"))
+    if tokenizer is None:
         text = str(write_corpus(folder / "text.txt", stories(8)))
         data |= {"train": [text], "valid": [text]}
     if "count" in config["data"]["init_args"]:
@@ -51,9 +52,17 @@ def small(folder: Path, config: dict[str, Any], **model: Any) -> list[str]:
 
 
 def test_there_are_configs() -> None:
-    assert {"rtb", "rtb-lora", "reverse-kl", "distillation", "expert-iteration", "twin", "integers", "modes"} <= set(
-        map(names, CONFIGS)
-    )
+    assert {
+        "rtb",
+        "rtb-lora",
+        "reverse-kl",
+        "distillation",
+        "expert-iteration",
+        "twin",
+        "happy",
+        "integers",
+        "modes",
+    } <= set(map(names, CONFIGS))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=names)

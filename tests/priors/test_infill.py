@@ -304,7 +304,7 @@ def test_an_error_budget_chooses_the_steps(diffusion, autoregressive):
         diffusion.infill("Lily [gap:6].", error_budget=0.1)
     with pytest.raises(UserError, match="for a diffusion prior"):
         autoregressive.infill("Lily [gap:6].", error_budget=0.1)
-    calibrated = replace(diffusion, dependence=Dependence((0.4, 0.1, 0.02)))
+    calibrated = replace(diffusion, dependence=Dependence(((0.4, 0.1, 0.02),) * 4))
     with pytest.raises(UserError, match="leave out policy and steps"):
         calibrated.infill("Lily [gap:6].", error_budget=0.1, steps=2)
     fills = [calibrated.infill("Lily [gap:6].", n=2, error_budget=nats, seed=0) for nats in (0.0, 0.2, 99.0)]

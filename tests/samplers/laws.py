@@ -18,7 +18,7 @@ from textdiff.samplers import (
 )
 from textdiff.text import Canvas
 
-DEPENDENCE = Dependence((0.2, 0.05, 0.01))
+DEPENDENCE = Dependence(((0.2, 0.05, 0.01),) * 4)
 ONE_BY_ONE = (
     LeftToRight(),
     Strided(4),

@@ -12,7 +12,7 @@ from textdiff.errors import UserError
 from textdiff.samplers import Dependence, ErrorBudget, Strided, calibrate
 from textdiff.text import Canvas, Vocabulary
 
-NEAR = Dependence((0.5, 0.1, 0.02, 0.004))
+NEAR = Dependence(((0.5, 0.1, 0.02, 0.004), (0.5, 0.05, 0.01, 0.002), (0.5, 0.05, 0.01, 0.001), (0.5, 0.05, 0.0, 0.0)))
 
 
 def flat(gap):
@@ -38,7 +38,9 @@ def test_the_stride_is_the_smallest_that_fits_and_is_kept(nats):
 
     def predicted(stride):
         pairs = [(i, j) for i in range(n) for j in range(i) if (i - j) % stride == 0]
-        return sum(NEAR.shares[min(i - j, 4) - 1] * math.log(5) for i, j in pairs)
+        seen = [(i - j) // stride * (j % stride) for i, j in pairs]  # slots between that earlier steps have filled
+        rows = [min(b, 2) if b < 4 else 3 for b in seen]
+        return sum(NEAR.shares[r][min(i - j, 4) - 1] * math.log(5) for r, (i, j) in zip(rows, pairs, strict=True))
 
     expected = next(stride for stride in range(1, n + 1) if predicted(stride) <= nats)
     policy = ErrorBudget(nats, NEAR)
@@ -66,12 +68,12 @@ def test_gaps_too_close_for_the_budget_are_filled_one_after_the_other():
     gap = torch.tensor([[0, 0, -1, 1, 1]])
     revealed = rounds(ErrorBudget(0.0, NEAR), gap)
     assert revealed.sum(dim=(1, 2)).tolist() == [1, 1, 1, 1]
-    assert rounds(ErrorBudget(0.2, Dependence((0.5, 0.1, 0.0))), gap).sum(dim=(1, 2)).tolist() == [2, 2]
+    assert rounds(ErrorBudget(0.2, Dependence(((0.5, 0.1, 0.0),) * 4)), gap).sum(dim=(1, 2)).tolist() == [2, 2]
 
 
-def test_information_is_a_share_of_the_smaller_entropy():
-    found = NEAR.information(torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[3, 4, 30]]))
-    assert torch.allclose(found, torch.tensor([[[0.0, 0.5, 0.002], [0.5, 0.0, 0.002], [0.002, 0.002, 0.0]]]))
+def test_shares_go_by_distance_and_by_what_is_visible_between():
+    apart, between = torch.tensor([0, 1, 2, 2, 3, 9, 9]), torch.tensor([0, 0, 0, 1, 2, 3, 100])
+    assert NEAR.share(apart, between).tolist() == [0.0, 0.5, 0.1, 0.05, 0.01, 0.001, 0.0]
 
 
 def test_calibration_measures_mutual_information():
@@ -83,10 +85,11 @@ def test_calibration_measures_mutual_information():
     texts = oracle.outcomes[torch.multinomial(law, 64, True, generator=seeded())]
     items = [(Canvas.of(torch.full((1, 4), vocabulary.mask), vocabulary.mask), text[None]) for text in texts]
     shares = calibrate(oracle, vocabulary, items, seeded(), canvases=20).shares
-    assert 0.15 < shares[0] < 0.6  # one of three neighbouring pairs; revealed neighbours take it away
-    assert shares[1:] == pytest.approx((0.0, 0.0), abs=1e-9)
+    assert 0.15 < shares[0][0] < 0.6  # one of three neighbouring pairs, while none of it is known
+    assert all(row[1:] == pytest.approx((0.0, 0.0), abs=1e-9) for row in shares)
     apart = TableOracle(torch.ones(2, 2, 2, 2))
-    assert calibrate(apart, vocabulary, items[:8], seeded()).shares == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
+    for row in calibrate(apart, vocabulary, items[:8], seeded()).shares:
+        assert row == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
 
 
 def test_calibration_needs_gaps_of_two():
@@ -97,11 +100,12 @@ def test_calibration_needs_gaps_of_two():
 
 
 def test_a_dependence_is_read_as_it_was_written(tmp_path):
-    Dependence((0.25, 0.125), 7).save(tmp_path / "d.json")
-    assert Dependence.load(tmp_path / "d.json") == Dependence((0.25, 0.125), 7)
+    written = Dependence(((0.25, 0.125), (0.2, 0.1), (0.0, 1.0), (0.0, 0.0)), 7)
+    written.save(tmp_path / "d.json")
+    assert Dependence.load(tmp_path / "d.json") == written
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"shares": [2], "gaps": 1}', '{"shares": "ab", "gaps": 1}'])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"shares": [[2]], "gaps": 1}', '{"shares": "ab"}'])
 def test_a_damaged_dependence_is_told_in_one_line(tmp_path, content):
     (tmp_path / "d.json").write_text(content)
     with pytest.raises(UserError, match="calibrate") as error:

@@ -41,8 +41,10 @@ def run(arguments: list[str]) -> int:
     from textdiff.priors.load import DEPENDENCE, found
     from textdiff.report.gap import world_items
     from textdiff.samplers import calibrate
+    from textdiff.samplers.dependence import BETWEEN
 
-    folder = found(options.checkpoint)
+    folder = Path(found(options.checkpoint))
+    (folder / DEPENDENCE).unlink(missing_ok=True)  # an old or damaged one must not keep the checkpoint from loading
     prior = load(options.checkpoint)
     if not isinstance(prior, DiffusionPrior):
         raise UserError(f"{options.checkpoint!r} fills one token after the other: calibrate a diffusion prior")
@@ -56,7 +58,9 @@ def run(arguments: list[str]) -> int:
     if not items:
         raise UserError(f"no text is long enough for a gap of {options.gap_length} tokens: give a lower --gap-length")
     measured = calibrate(prior.network, prior.vocabulary, items, seeded(options.seed), progress=told)
-    measured.save(Path(folder) / DEPENDENCE)
-    head = "| tokens apart | mutual information, of the smaller entropy |\n|---|---|\n"
-    apart = [d for d in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48) if d <= len(measured.shares)]
-    return write(head + "".join(f"| {d} | {100 * measured.shares[d - 1]:.2f} % |\n" for d in apart))
+    measured.save(folder / DEPENDENCE)
+    head = "| tokens apart | " + " | ".join(f"{b} or more visible between" for b in BETWEEN) + " |\n"
+    head += "|---" * (len(BETWEEN) + 1) + "|\n"
+    apart = [d for d in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48) if d <= len(measured.shares[0])]
+    rows = [f"| {d} | " + " | ".join(f"{100 * row[d - 1]:.2f} %" for row in measured.shares) + " |\n" for d in apart]
+    return write(head + "".join(rows))

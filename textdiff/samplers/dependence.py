@@ -24,44 +24,48 @@ NEAR = 1.15
 """Distances within this factor are counted together."""
 
 
+BETWEEN = (0, 1, 2, 4)
+"""Visible tokens between two positions, at least: what they tell about each other is measured for each apart."""
+
+
 @final
 @dataclass(frozen=True)
 class Dependence:
-    """Mutual information of two masked positions, as a share of the smaller of their two entropies.
+    """Mutual information of two masked positions, as a share of the smaller of their two entropies in a whole gap.
 
-    The entropies are what a denoiser says of a canvas; the share is what remains to be known, and depends on the
-    distance above all. Among positions that are drawn in one step, the sum over pairs predicts what the product law
-    loses against the joint (their total correlation, to second order).
+    The entropies are what a denoiser says while all of the gap is masked; the share, which falls with the distance and
+    with what has become visible in between, turns them into what the two will tell about each other when they are
+    drawn. Of positions that are drawn in one step, the sum over pairs predicts what the product law loses against the
+    joint (their total correlation, to second order).
 
     Attributes:
-        shares: of positions 1, 2, 3, ... apart; the last counts for all that are further apart.
+        shares: for each of `BETWEEN`, of positions 1, 2, 3, ... apart; the last counts for all that are further apart.
         gaps: held-out gaps that it was measured on.
 
     Raises:
         UserError: no shares, or one that is no number from 0 to 1.
     """
 
-    shares: tuple[float, ...]
+    shares: tuple[tuple[float, ...], ...]
     gaps: int = 0
 
     def __post_init__(self) -> None:
-        if not self.shares or not all(isinstance(share, float | int) and 0 <= share <= 1 for share in self.shares):
-            raise UserError("a dependence has a share from 0 to 1 for each distance, 1 first: calibrate it again")
+        sizes = {len(row) for row in self.shares}
+        if len(self.shares) != len(BETWEEN) or len(sizes) != 1 or 0 in sizes:
+            raise UserError(f"a dependence has {len(BETWEEN)} rows of shares, of one length: calibrate it again")
+        if not all(isinstance(share, float | int) and 0 <= share <= 1 for row in self.shares for share in row):
+            raise UserError("the shares of a dependence are numbers from 0 to 1: calibrate it again")
 
-    def information(self, entropies: Tensor, position: Tensor) -> Tensor:
-        """Predicted mutual information of all pairs, nats `[batch, slots, slots]`, 0 of a slot with itself.
-
-        Args:
-            entropies: of the slots' marginals, nats `[batch, slots]`; 0 for what is no masked slot.
-            position: of each slot in the text `[batch, slots]`.
-        """
-        shares = torch.tensor((0.0, *self.shares), dtype=entropies.dtype, device=entropies.device)
-        apart = (position[:, :, None] - position[:, None]).abs().clamp(max=len(self.shares))
-        return shares[apart] * torch.minimum(entropies[:, :, None], entropies[:, None])
+    def share(self, apart: Tensor, between: Tensor) -> Tensor:
+        """The share at so many positions apart, with so many visible tokens in between; float64, 0 of no distance."""
+        table = torch.tensor(self.shares, dtype=torch.float64, device=apart.device)
+        table = torch.nn.functional.pad(table, (1, 0))
+        seen = torch.bucketize(between, torch.tensor(BETWEEN, device=apart.device), right=True) - 1
+        return table[seen, apart.clamp(max=table.shape[1] - 1)]
 
     def save(self, file: str | Path) -> None:
         """Write it as JSON."""
-        content = {"shares": [round(share, 6) for share in self.shares], "gaps": self.gaps}
+        content = {"shares": [[round(share, 6) for share in row] for row in self.shares], "gaps": self.gaps}
         Path(file).write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     @classmethod
@@ -73,7 +77,7 @@ class Dependence:
         """
         try:
             content = json.loads(Path(file).read_text(encoding="utf-8"))
-            return cls(tuple(content["shares"]), int(content["gaps"]))
+            return cls(tuple(tuple(row) for row in content["shares"]), int(content["gaps"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{str(file)!r} holds no dependence ({error}): run textdiff calibrate again") from error
 
@@ -84,7 +88,7 @@ def calibrate(
     vocabulary: Vocabulary,
     items: Sequence[tuple[Canvas, Tensor]],
     generator: Generator,
-    canvases: int = 12,
+    canvases: int = 24,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Dependence:
     """Measure how much the true token of one masked slot tells a denoiser about the other masked slots.
@@ -109,34 +113,45 @@ def calibrate(
     if longest < 2:
         raise UserError("to calibrate a dependence takes gaps of two tokens or more")
     width = max(tokens.shape[1] for _, tokens in items)
-    information = torch.zeros(width, dtype=torch.float64)
-    possible = torch.zeros(width, dtype=torch.float64)
+    information = torch.zeros(len(BETWEEN), width, dtype=torch.float64)
+    possible = torch.zeros_like(information)
+    bounds = torch.tensor(BETWEEN)
     for start in range(0, len(items), BATCH):
         progress(f"gap {start + 1} of {len(items)}")
         some = items[start : start + BATCH]
         filler = vocabulary.pad or 0
         canvas = Canvas.stack([canvas for canvas, _ in some], filler)
         truth = pad_sequence([tokens[0] for _, tokens in some], batch_first=True, padding_value=filler)
-        reading, rows = Reading(denoiser, canvas.tokens, canvas.observed), torch.arange(len(some))
+        reading = Reading(denoiser, canvas.tokens, canvas.observed)
+
+        def laws(rows: Tensor, masked: Tensor, truth: Tensor = truth, reading: Reading = reading) -> Tensor:
+            law = reading.log_probs(rows, truth[rows].masked_fill(masked, vocabulary.mask), masked).double()
+            return law.masked_fill(forbidden, -torch.inf).log_softmax(dim=-1)
+
+        everyone = torch.arange(len(some))
+        whole = torch.zeros(truth.shape, dtype=torch.float64)
+        whole = whole.masked_scatter(canvas.slots, entropy(laws(everyone, canvas.slots)))
         for _ in range(canvases):
             masked = _partly(canvas, generator)
             if not len(rows := (masked.sum(dim=1) > 1).nonzero()[:, 0]):
                 continue
-            masked, tokens = masked[rows], truth[rows]
-            before = _laws(reading, rows, tokens, masked, vocabulary.mask, forbidden)
+            masked = masked[rows]
             chosen = torch.multinomial(masked.double(), 1, generator=generator)
             left = masked.scatter(1, chosen, False)
-            after = _laws(reading, rows, tokens, left, vocabulary.mask, forbidden)
-            entropies = torch.zeros(masked.shape, dtype=torch.float64).masked_scatter(masked, entropy(before))
-            known = before[left[masked]]
+            known, after = laws(rows, masked)[left[masked]], laws(rows, left)
             told = (after.exp() * (after - known).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)).sum(dim=-1)
             row, column = left.nonzero(as_tuple=True)
-            apart = (column - chosen[row, 0]).abs()
-            most = torch.minimum(entropies[row, column], entropies[row, chosen[row, 0]])
-            information.index_add_(0, apart, told)
-            possible.index_add_(0, apart, most)
-    reached = int(possible.nonzero().max())
-    return Dependence(tuple(_share(information, possible, d) for d in range(1, reached + 1)), len(items))
+            start_, visible = chosen[row, 0], (~masked).long().cumsum(dim=1)
+            between = (visible[row, column] - visible[row, start_]).abs()
+            at = (torch.bucketize(between, bounds, right=True) - 1) * width + (column - start_).abs()
+            most = torch.minimum(whole[rows][row, column], whole[rows][row, start_])
+            information.view(-1).index_add_(0, at, told)
+            possible.view(-1).index_add_(0, at, most)
+    reached = int(possible.sum(dim=0).nonzero().max())
+    shares = [
+        tuple(_share(*pair, d) for d in range(1, reached + 1)) for pair in zip(information, possible, strict=True)
+    ]
+    return Dependence(tuple(shares), len(items))
 
 
 def _partly(canvas: Canvas, generator: Generator) -> Tensor:
@@ -149,11 +164,6 @@ def _partly(canvas: Canvas, generator: Generator) -> Tensor:
     later = rank % stride >= (luck[1] * stride).long()
     random = torch.rand(shape, generator=generator, dtype=torch.float64).to(device) < luck[1]
     return canvas.slots & torch.where(luck[2] < 0.3, random, later)
-
-
-def _laws(reading: Reading, rows: Tensor, tokens: Tensor, masked: Tensor, mask: int, forbidden: Tensor) -> Tensor:
-    law = reading.log_probs(rows, tokens.masked_fill(masked, mask), masked).double()
-    return law.masked_fill(forbidden, -torch.inf).log_softmax(dim=-1)
 
 
 def _share(information: Tensor, possible: Tensor, apart: int) -> float:
