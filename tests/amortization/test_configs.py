@@ -59,7 +59,6 @@ def test_there_are_configs() -> None:
         "distillation",
         "expert-iteration",
         "twin",
-        "happy",
         "integers",
         "modes",
     } <= set(map(names, CONFIGS))
