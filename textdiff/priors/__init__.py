@@ -8,6 +8,7 @@ from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
+from textdiff.priors.together import infill_together
 from textdiff.priors.worlds import WORLDS, arithmetic, grammar, hmm, ngram, sums, table, texts, walk, world
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "arithmetic",
     "grammar",
     "hmm",
+    "infill_together",
     "load",
     "ngram",
     "prior_of",

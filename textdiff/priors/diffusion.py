@@ -16,6 +16,7 @@ from textdiff.samplers import (
     NEUTRAL,
     POLICIES,
     LogProbKind,
+    Randomness,
     Steer,
     Strided,
     Tempering,
@@ -64,7 +65,7 @@ class DiffusionPrior(Prior):
     def sample(
         self,
         canvas: Canvas,
-        generator: Generator,
+        generator: Randomness,
         *,
         tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,

@@ -16,7 +16,7 @@ from textdiff.samplers.denoise import (
     sample,
     steered,
 )
-from textdiff.samplers.draw import NEUTRAL, Tempering, draw
+from textdiff.samplers.draw import NEUTRAL, Randomness, Tempering, draw, row_seeds
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
 from textdiff.samplers.policy import LogProbKind, Paced, State, UnmaskingPolicy
@@ -33,6 +33,7 @@ __all__ = [
     "Paced",
     "Progress",
     "RandomOrder",
+    "Randomness",
     "SampledConfidence",
     "State",
     "Steer",
@@ -48,6 +49,7 @@ __all__ = [
     "length_log_probs",
     "null_length_law",
     "path_log_prob",
+    "row_seeds",
     "sample",
     "satisfiable",
     "steered",
