@@ -7,6 +7,7 @@ from textdiff.data.gaps import held_out_gaps, held_out_lengths, held_out_sentenc
 from textdiff.data.middle import FillInMiddle
 from textdiff.data.module import TextDataModule
 from textdiff.data.rows import KeyedSampler, PackedRows
+from textdiff.data.shards import Part, Row, Shards
 from textdiff.data.stretched import Stretched
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "LineGaps",
     "Mixture",
     "PackedRows",
+    "Part",
     "RandomMasks",
+    "Row",
+    "Shards",
     "SpanGaps",
     "Stretched",
     "TextDataModule",

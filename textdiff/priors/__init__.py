@@ -3,7 +3,7 @@
 from textdiff.priors.automaton import Automaton
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
-from textdiff.priors.load import NetworkPrior, load, prior_of, shipped
+from textdiff.priors.load import NetworkPrior, described, load, prior_of, shipped
 from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
@@ -27,6 +27,7 @@ __all__ = [
     "TractablePrior",
     "WeightedSamples",
     "arithmetic",
+    "described",
     "grammar",
     "hmm",
     "infill_together",
