@@ -1,5 +1,6 @@
 """Data: documents, tokenised corpora, packing, corruption, and the LightningDataModule."""
 
+from textdiff.data.code import HUMANEVAL, Problem, held_out_code, problems
 from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption import Corruption, Example, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
 from textdiff.data.documents import documents
@@ -11,6 +12,7 @@ from textdiff.data.shards import Part, Row, Shards
 from textdiff.data.stretched import Stretched
 
 __all__ = [
+    "HUMANEVAL",
     "Corpus",
     "Corruption",
     "Example",
@@ -21,6 +23,7 @@ __all__ = [
     "Mixture",
     "PackedRows",
     "Part",
+    "Problem",
     "RandomMasks",
     "Row",
     "Shards",
@@ -28,8 +31,10 @@ __all__ = [
     "Stretched",
     "TextDataModule",
     "documents",
+    "held_out_code",
     "held_out_gaps",
     "held_out_lengths",
     "held_out_sentences",
     "load_corpus",
+    "problems",
 ]
