@@ -73,6 +73,8 @@ class TextModule(lightning.LightningModule):
         final_lr: the last learning rate, as a share of the largest.
         init_from: folder of a checkpoint of the same shape that lends its weights (a twin to a denoiser).
         compile: run the blocks through `torch.compile`.
+        checkpoint_activations: compute activations again in the backward pass instead of keeping them; with FSDP its
+            own `activation_checkpointing` does it.
         seed: of initial weights and dropout.
         fill: options of `textdiff predict`.
 
@@ -89,6 +91,7 @@ class TextModule(lightning.LightningModule):
         final_lr: float = 0.05,
         init_from: str | None = None,
         compile: bool = False,
+        checkpoint_activations: bool = False,
         seed: int = 0,
         fill: Filling = Filling(),  # noqa: B008  (frozen)
     ) -> None:
@@ -101,6 +104,8 @@ class TextModule(lightning.LightningModule):
             self.network = Transformer(_config(self.vocabulary, network))
         if init_from is not None:
             self._initialise(init_from)
+        if checkpoint_activations:
+            self.network.checkpoint_activations()
         if compile:
             self.network.compile_blocks()
         self.nats, self.bits, self.gap_nats = NatsPerToken(), BitsPerCharacter(), NatsPerToken()
