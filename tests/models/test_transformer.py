@@ -267,3 +267,24 @@ def test_one_compilation_serves_all_blocks(causal, autocast):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             torch.testing.assert_close(nets[1](ids), nets[0](ids))
         assert graphs.frame_count == expected
+
+
+@pytest.mark.parametrize("kind", [*ATTENTION, "causal"])
+def test_activations_computed_again_give_the_same_gradients(kind):
+    ids, segments, observed = packed()
+    found = []
+    for again in (False, True):
+        net = network(causal=kind == "causal", attention="full" if kind == "causal" else kind, dropout=0.3).train()
+        if again:
+            net.checkpoint_activations()
+        visible = causal_visibility(segments) if kind == "causal" else denoising_visibility(segments, observed, kind)
+        calls = []
+        for block in net.blocks:
+            block.register_forward_pre_hook(lambda *arguments, calls=calls: calls.append(1))
+        torch.manual_seed(3)
+        net(ids, visible).square().sum().backward()
+        assert len(calls) == len(net.blocks) * (1 + again)
+        found.append({name: weight.grad for name, weight in net.named_parameters()})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name]), name

@@ -245,6 +245,9 @@ def test_the_command(tmp_path, capsys):
         ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "layout": "mps"}]}, "Given value: mps"),
         ({"contestants": [{"name": "x", "chekpoint": "stories"}]}, "chekpoint"),
         ({"gaps": "many"}, "gaps"),
+        ({"run_code": True}, "run_code runs the tests of code infilling: give files as humaneval:FILE.jsonl"),
+        ({"files": ["humaneval:nowhere.jsonl"]}, "'nowhere.jsonl' cannot be read"),
+        ({"files": ["humaneval:nowhere.jsonl"], "sentence": 2}, "has gaps of its own"),
         ({"sentence": 6}, "sentence is 6 of 5: expected 2 to 5"),
         ({"sentence": 4, "of": 40}, "has room for 40 sentences, number 4 of at most 8 tokens"),
         ({"scores": [{"class_path": "textdiff.metrics.Mauve", "init_args": {"model": "no/where"}}]}, "no model at"),
@@ -256,6 +259,39 @@ def test_mistakes_of_the_command_are_one_line(changes, message, tmp_path, capsys
     err = err.split("\n", 1)[1] if err.startswith("\r") else err
     lines = [line for line in err.splitlines() if line.startswith("textdiff: ")]
     assert status == 2 and not out and len(lines) == 1 and message in lines[0]
+
+
+PROBLEMS = [
+    {
+        "task_id": f"t/{number}",
+        "prompt": f"def {name}(a, b):\n",
+        "canonical_solution": f"  return a{sign}b",
+        "suffix": "\n",
+        "test": f"def check(candidate):\n    assert candidate(7, 2) == {value}\n",
+        "entry_point": name,
+        "more": 3,
+    }
+    for number, (name, sign, value) in enumerate([("add", "+", 9), ("sub", "-", 5), ("mul", "*", 14)])
+]
+
+
+def test_code_is_filled_and_run(tmp_path, capsys, monkeypatch):
+    (tmp_path / "code.jsonl").write_text("".join(f"{json.dumps(problem)}\n" for problem in PROBLEMS))
+    changes = {"files": [f"humaneval:{tmp_path / 'code.jsonl'}"], "longest": 16, "run_code": True}
+    asked = []
+    monkeypatch.setattr("textdiff.report.settings.passes", lambda program: asked.append(program) or len(asked) == 1)
+    assert cli.main(["compare", "--config", config(tmp_path, **changes)]) == 0
+    shown = capsys.readouterr().out
+    assert "| pass@1 |" in shown and "cut canonical solutions of at most 16 tokens" in shown and "gaps 3" in shown
+    found = json.loads((tmp_path / "found" / "compare.json").read_text())["standings"]
+    for number, standing in enumerate(found):
+        text = standing["cells"]["text"]
+        assert text["texts"]["truths"] == ["return a+b", "return a-b", "return a*b"]
+        assert text["values"]["pass@1"] == [float(number == 0), 0.0, 0.0]
+        programs = zip(asked[3 * number :], text["texts"]["written"], PROBLEMS, strict=False)
+        for program, fill, problem in programs:
+            assert program.startswith(problem["prompt"] + fill + "\n\ndef check(candidate)")
+            assert program.endswith(f"check({problem['entry_point']})\n")
 
 
 @pytest.mark.slow
@@ -271,6 +307,9 @@ def test_every_config_runs(path, tmp_path, capsys):
             kind = Path(entry["checkpoint"]).parent.name.rpartition("-")[2]
             made = tiny(world(found["world"]).tokenizer, causal=kind != found["world"], fill_in_middle=kind == "fim")
             entry["checkpoint"] = str(save(made, tmp_path / kind))
+    elif found["files"][0].startswith("humaneval:"):
+        (tmp_path / "code.jsonl").write_text("".join(f"{json.dumps(problem)}\n" for problem in PROBLEMS))
+        found["files"] = [f"humaneval:{tmp_path / 'code.jsonl'}"]
     else:
         found["files"] = [str(tmp_path / "held-out.txt")]
     (tmp_path / path.name).write_text(yaml.safe_dump(found))

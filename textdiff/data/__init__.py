@@ -1,5 +1,6 @@
 """Data: documents, tokenised corpora, packing, corruption, and the LightningDataModule."""
 
+from textdiff.data.code import HUMANEVAL, Problem, held_out_code, problems
 from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption import Corruption, Example, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
 from textdiff.data.documents import documents
@@ -7,9 +8,11 @@ from textdiff.data.gaps import held_out_gaps, held_out_lengths, held_out_sentenc
 from textdiff.data.middle import FillInMiddle
 from textdiff.data.module import TextDataModule
 from textdiff.data.rows import KeyedSampler, PackedRows
+from textdiff.data.shards import Part, Row, Shards
 from textdiff.data.stretched import Stretched
 
 __all__ = [
+    "HUMANEVAL",
     "Corpus",
     "Corruption",
     "Example",
@@ -19,13 +22,19 @@ __all__ = [
     "LineGaps",
     "Mixture",
     "PackedRows",
+    "Part",
+    "Problem",
     "RandomMasks",
+    "Row",
+    "Shards",
     "SpanGaps",
     "Stretched",
     "TextDataModule",
     "documents",
+    "held_out_code",
     "held_out_gaps",
     "held_out_lengths",
     "held_out_sentences",
     "load_corpus",
+    "problems",
 ]

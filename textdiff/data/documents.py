@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from textdiff.errors import UserError
 from textdiff.evidence.question import one_line
@@ -46,7 +47,9 @@ def documents(sources: Sequence[str], field: str = "text") -> Iterator[str]:
         UserError: a file is missing, damaged, of an unknown kind, or lacks the field.
     """
     for source in map(str, sources):
-        yield from _texts(source, field, by_line=False)
+        check_sources([source])
+        with readable(source):
+            yield from filter(None, map(str.strip, _texts(source, field)))
 
 
 def templates(sources: Sequence[str], field: str = "text") -> Iterator[str]:
@@ -55,7 +58,10 @@ def templates(sources: Sequence[str], field: str = "text") -> Iterator[str]:
     Arguments and errors as for `documents`.
     """
     for source in map(str, sources):
-        yield from _texts(source, field, by_line=True)
+        check_sources([source])
+        with readable(source):
+            texts = lines(source) if is_text(source) else _texts(source, field)
+            yield from filter(None, map(str.strip, texts))
 
 
 def check_sources(sources: Sequence[str]) -> None:
@@ -79,28 +85,16 @@ def check_sources(sources: Sequence[str]) -> None:
                 f"no text file at {str(path)!r}: give the path of a .txt, .jsonl, .csv or .parquet file, "
                 "or hub:owner/name"
             )
-        if path.suffix not in _READERS and (source.startswith(QUESTIONS) or not _is_text(path)):
+        if path.suffix not in _READERS and (source.startswith(QUESTIONS) or not is_text(source)):
             kinds = ", ".join(_READERS if source.startswith(QUESTIONS) else (".txt", ".txt.xz", *_READERS))
             raise UserError(f"{source!r} ends in {path.suffix!r}: known are {kinds}")
 
 
-def _texts(source: str, field: str, by_line: bool) -> Iterator[str]:
-    check_sources([source])
-    path = Path(source)
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """A context in which whatever a reader raises is told as a mistake about `source`."""
     try:
-        if source.startswith(HUB):
-            texts = _from_hub(source, field)
-        elif source.startswith(WORLD):
-            texts = _written(*numbered(source, WORLD))
-        elif source.startswith(PRIOR):
-            texts = _dreamt(*numbered(source, PRIOR))
-        elif source.startswith(QUESTIONS):
-            texts = _asked(source)
-        elif _is_text(path):
-            texts = _separated(path, by_line)
-        else:
-            texts = _column(_READERS[path.suffix], field, source, data_files=source)
-        yield from filter(None, map(str.strip, texts))
+        yield
     except UserError:
         raise
     except Exception as error:  # the readers of each kind of file raise what they like
@@ -108,8 +102,21 @@ def _texts(source: str, field: str, by_line: bool) -> Iterator[str]:
         raise UserError(f"{source!r} cannot be read ({reason}): check that it is complete and of that kind") from error
 
 
-def _is_text(path: Path) -> bool:
-    return path.suffix == ".txt" or path.suffixes[-2:] == [".txt", ".xz"]
+def _texts(source: str, field: str) -> Iterator[str]:
+    if source.startswith(WORLD):
+        return _written(*numbered(source, WORLD))
+    if source.startswith(PRIOR):
+        return _dreamt(*numbered(source, PRIOR))
+    if source.startswith(QUESTIONS):
+        return _asked(source)
+    if is_text(source):
+        return _separated(source)
+    return (text_of(row, field, source) for row in rows(source))
+
+
+def is_text(source: str) -> bool:
+    """Whether a source is a file of plain text."""
+    return source.endswith((".txt", ".txt.xz"))
 
 
 def numbered(source: str, kind: str) -> tuple[str, int, int]:
@@ -144,16 +151,9 @@ def _written(name: str, n: int, seed: int) -> Iterator[str]:
     return written_by(world(name), n, seed)
 
 
-def _from_hub(source: str, field: str) -> Iterator[str]:
-    name, _, split = source.removeprefix(HUB).partition("@")
-    name, _, config = name.partition(":")
-    return _column(name, field, source, name=config or None, split=split or "train")
-
-
 def _asked(source: str) -> Iterator[str]:
     """Question, rationale and answer of each row, a line each."""
-    path = Path(source.removeprefix(QUESTIONS))
-    for row in _rows(_READERS[path.suffix], None, "train", str(path)):
+    for row in rows(source.removeprefix(QUESTIONS)):
         fields = {name: row.get(name) or "" for name in ("context", "question", "rationale", "answer")}
         for name, text in fields.items():
             if not isinstance(text, str) or (name in ("question", "answer") and not text.strip()):
@@ -163,38 +163,49 @@ def _asked(source: str) -> Iterator[str]:
         yield "\n".join(line for text in fields.values() if (line := one_line(str(text))))
 
 
-def _rows(reader: str, name: str | None, split: str, data_files: str | None) -> Iterable[dict[str, object]]:
+def rows(source: str) -> Iterable[dict[str, Any]]:
+    """The rows of a jsonl, csv or parquet file, or of a data set of the Hub, read as a stream."""
     from datasets import load_dataset
 
-    rows: Iterable[dict[str, object]] = load_dataset(reader, name, data_files=data_files, split=split, streaming=True)
-    return rows
+    found: Iterable[dict[str, Any]]
+    if source.startswith(HUB):
+        whole, _, split = source.removeprefix(HUB).partition("@")
+        name, _, config = whole.partition(":")
+        found = load_dataset(name, config or None, data_files=None, split=split or "train", streaming=True)
+    else:
+        found = load_dataset(_READERS[Path(source).suffix], None, data_files=source, split="train", streaming=True)
+    return found
 
 
-def _column(
-    reader: str, field: str, source: str, name: str | None = None, split: str = "train", data_files: str | None = None
-) -> Iterator[str]:
-    for row in _rows(reader, name, split, data_files):
-        names = [field] if field in row else field.split("+")
-        if missing := [name for name in names if name not in row]:
-            raise UserError(f"{source!r} has no field {missing[0]!r}, only {', '.join(row)}: set data.field")
-        parts = [row[name] for name in names]
-        for name, text in zip(names, parts, strict=True):
-            if not isinstance(text, str | None):
-                raise UserError(f"the field {name!r} of {source!r} holds {text!r}, expected text: set data.field")
-        yield " ".join(str(text).strip() if len(parts) > 1 else str(text) for text in parts if text)
+def text_of(row: Mapping[str, Any], field: str, source: str) -> str:
+    """The text in a field of a row, or in several that are joined: "sentence1+sentence2".
+
+    Raises:
+        UserError: there is no such field, or no text in it.
+    """
+    names = [field] if field in row else field.split("+")
+    if missing := [name for name in names if name not in row]:
+        raise UserError(f"{source!r} has no field {missing[0]!r}, only {', '.join(row)}: set data.field")
+    parts = [row[name] for name in names]
+    for name, text in zip(names, parts, strict=True):
+        if not isinstance(text, str | None):
+            raise UserError(f"the field {name!r} of {source!r} holds {text!r}, expected text: set data.field")
+    return " ".join(str(text).strip() if len(parts) > 1 else str(text) for text in parts if text)
 
 
-def _separated(path: Path, by_line: bool) -> Iterator[str]:
-    opener = lzma.open if path.suffix == ".xz" else open
-    with opener(path, "rt", encoding="utf-8-sig") as file:
-        if by_line:
-            yield from file
-            return
-        lines: list[str] = []
-        for line in file:
-            if line.strip() == SEPARATOR:
-                yield "".join(lines)
-                lines = []
-            else:
-                lines.append(line)
-        yield "".join(lines)
+def lines(source: str) -> Iterator[str]:
+    """The lines of a file of text, which may be compressed."""
+    with (lzma.open if source.endswith(".xz") else open)(source, "rt", encoding="utf-8-sig") as file:
+        yield from file
+
+
+def _separated(source: str) -> Iterator[str]:
+    """The documents of a file of text."""
+    document: list[str] = []
+    for line in lines(source):
+        if line.strip() == SEPARATOR:
+            yield "".join(document)
+            document = []
+        else:
+            document.append(line)
+    yield "".join(document)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, final
@@ -16,14 +16,15 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption import Corruption, LeftToRight, Mixture, RandomMasks
-from textdiff.data.documents import HUB, WORLD, check_sources, documents, templates
+from textdiff.data.documents import HUB, WORLD, check_sources, documents
 from textdiff.data.gaps import held_out_gaps
 from textdiff.data.middle import MARKS, FillInMiddle
 from textdiff.data.rows import KeyedSampler, PackedRows
+from textdiff.data.shards import Shards
 from textdiff.data.stream import StreamedRows
 from textdiff.errors import UserError
 from textdiff.priors import world
-from textdiff.text import Template, Vocabulary, load_tokenizer, train_tokenizer
+from textdiff.text import Vocabulary, load_tokenizer, train_tokenizer
 
 TOKENIZER_TEXTS = 200_000
 """Documents that a tokenizer is trained on, at most."""
@@ -60,7 +61,12 @@ class TextDataModule(lightning.LightningDataModule):
             pieces of text at a time. Resuming walks the stream up to where it stopped.
         buffer: pieces of text that are packed and shuffled together in streaming.
         test: sources of text for `textdiff test`; by default those of `valid`.
-        predict: sources of templates to fill: one in each line of a `.txt` file, or in `field` of the others.
+        predict: sources of templates to fill: one in each line of a `.txt` file, or in `field` of the rows of others,
+            whose other fields stay with them. `batch_size` of them are filled side by side.
+
+    Attributes:
+        shard_rows: rows of a shard that `predict` fills; None: there is one shard. Set by who writes them.
+        finished: whether a shard is there already. Likewise.
 
     Raises:
         UserError: a source or the tokenizer is missing or damaged, or a number makes no sense.
@@ -68,9 +74,9 @@ class TextDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        train: Sequence[str],
-        valid: Sequence[str],
-        tokenizer: str,
+        train: Sequence[str] = (),
+        valid: Sequence[str] = (),
+        tokenizer: str | None = None,
         corruption: Corruption | None = None,
         vocab_size: int = 2048,
         length: int = 512,
@@ -98,8 +104,12 @@ class TextDataModule(lightning.LightningDataModule):
         self.seed, self.workers, self.cache = seed, workers, cache
         self.gaps, self.gap_length, self.valid_samples = gaps, gap_length, valid_samples
         self.streaming, self.buffer = streaming, buffer
+        if tokenizer is None:
+            raise UserError("data.tokenizer is not given: name a folder, in which one is trained if it is not there")
         self.tokenizer = _tokenizer(tokenizer, self.sources, field, vocab_size)
         self.vocabulary = Vocabulary.of(self.tokenizer)
+        self.shard_rows: int | None = None
+        self.finished: Callable[[int], bool] = lambda shard: False
         self._start = self._batches = 0
 
     def prepare_data(self) -> None:
@@ -180,23 +190,14 @@ class TextDataModule(lightning.LightningDataModule):
         return loaders
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Templates, one by one, in order.
+        """The rows to fill of this rank, in batches of one shard, see `Shards`.
 
         Raises:
-            UserError: there is none, one is malformed, or several processes want to fill them.
+            UserError: there is none, or the first has no template.
         """
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise UserError("predict runs in one process: set trainer.devices and trainer.num_nodes to 1")
-        check_sources(self.templates)
-        texts = list(templates(self.templates, self.field))
-        if not texts:
-            raise UserError(f"no template in {', '.join(self.templates)}: the files are empty")
-        for number, text in enumerate(texts, 1):
-            try:
-                Template.parse(text)
-            except UserError as error:
-                raise UserError(f"template {number}, {text[:40]!r}: {error}") from error
-        return DataLoader(texts, batch_size=None)  # type: ignore[arg-type]
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        shards = Shards(self.templates, self.field, self.shard_rows, self.batch_size, rank, world_size, self.finished)
+        return DataLoader(shards, batch_size=None)
 
     def state_dict(self) -> dict[str, Any]:
         """Rows of the stream that all ranks have consumed so far."""

@@ -4,6 +4,7 @@ from textdiff.models.adapters import LoRA, load_adapter, merge_adapter, save_ada
 from textdiff.models.attention import causal_visibility, denoising_visibility
 from textdiff.models.cache import EvidenceCache, KeyValueCache
 from textdiff.models.config import Attention, TransformerConfig
+from textdiff.models.fingerprint import fingerprint
 from textdiff.models.transformer import Transformer
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "TransformerConfig",
     "causal_visibility",
     "denoising_visibility",
+    "fingerprint",
     "load_adapter",
     "merge_adapter",
     "save_adapter",

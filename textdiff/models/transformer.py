@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from textdiff.diffusion import subs
@@ -91,6 +92,7 @@ class Transformer(PreTrainedModel):
         self.rotary = Rotary(config.hidden_size // config.num_attention_heads, config.rope_theta)
         if not config.causal:
             self.following = nn.Linear(RIGHT_NEIGHBOURS * config.hidden_size, config.hidden_size, bias=False)
+        self._recomputes = False
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -143,7 +145,10 @@ class Transformer(PreTrainedModel):
             x, positions = self._asking(x, masked, near), positions - masked.long()
         rotary, bias = self.rotary(positions), None if visible is None else self._bias(visible, x)
         for block in self.blocks:
-            x = block(x, rotary, bias, cache)
+            if self._recomputes and cache is None and torch.is_grad_enabled():
+                x = checkpoint(block, x, rotary, bias, None, use_reentrant=False)
+            else:
+                x = block(x, rotary, bias, cache)
         return self.norm(x)
 
     def _asking(self, x: Tensor, masked: Tensor, near: Tensor) -> Tensor:
@@ -193,6 +198,13 @@ class Transformer(PreTrainedModel):
         """Which tokens are no padding."""
         pad = self.config.pad_token_id
         return torch.ones_like(tokens, dtype=torch.bool) if pad is None else tokens != pad
+
+    def checkpoint_activations(self) -> None:
+        """Keep only what enters each block for the backward pass, which computes the rest again (arXiv:1604.06174).
+
+        Less memory for more time; gradients stay the same, dropout included.
+        """
+        self._recomputes = True
 
     def compile_blocks(self) -> None:
         """Run each block through `torch.compile`: one compilation serves all; embedding and head stay as they are.

@@ -3,11 +3,12 @@
 from textdiff.priors.automaton import Automaton
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
-from textdiff.priors.load import NetworkPrior, load, prior_of, shipped
+from textdiff.priors.load import NetworkPrior, described, load, prior_of, shipped
 from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
+from textdiff.priors.together import infill_together
 from textdiff.priors.worlds import WORLDS, arithmetic, grammar, hmm, ngram, sums, table, texts, walk, world
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "TractablePrior",
     "WeightedSamples",
     "arithmetic",
+    "described",
     "grammar",
     "hmm",
+    "infill_together",
     "load",
     "ngram",
     "prior_of",

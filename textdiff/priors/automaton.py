@@ -21,7 +21,7 @@ from textdiff.errors import Impossible, UserError
 from textdiff.priors.arcs import Arcs, Moves
 from textdiff.priors.prior import TractablePrior
 from textdiff.priors.samples import seeded
-from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
+from textdiff.samplers import NEUTRAL, LogProbKind, Randomness, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
 from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import rank_and_size
 from textdiff.text import Canvas, Vocabulary
@@ -246,7 +246,7 @@ class Automaton(TractablePrior):
     def sample(
         self,
         canvas: Canvas,
-        generator: Generator,
+        generator: Randomness,
         *,
         tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,

@@ -16,7 +16,17 @@ from textdiff.priors.prior import TractablePrior
 from textdiff.priors.reader import Reader, last_before, reading
 from textdiff.priors.samples import seeded
 from textdiff.priors.writing import Ask, Writing, written
-from textdiff.samplers import NEUTRAL, LogProbKind, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch, draw
+from textdiff.samplers import (
+    NEUTRAL,
+    LogProbKind,
+    Randomness,
+    Steer,
+    Tempering,
+    Trajectory,
+    UnmaskingPolicy,
+    Watch,
+    draw,
+)
 from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary, encode
@@ -44,7 +54,7 @@ class AutoregressivePrior(TractablePrior):
     def sample(
         self,
         canvas: Canvas,
-        generator: Generator,
+        generator: Randomness,
         *,
         tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,

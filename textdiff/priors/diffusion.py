@@ -19,6 +19,7 @@ from textdiff.samplers import (
     ErrorBudget,
     Guided,
     LogProbKind,
+    Randomness,
     Steer,
     Strided,
     Tempering,
@@ -69,7 +70,7 @@ class DiffusionPrior(Prior):
     def sample(
         self,
         canvas: Canvas,
-        generator: Generator,
+        generator: Randomness,
         *,
         tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,

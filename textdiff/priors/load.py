@@ -82,6 +82,16 @@ def load(
     return prior
 
 
+def described(folder: str | Path) -> tuple[Path, TransformerConfig]:
+    """Where the tokenizer of a checkpoint lies, or of the one that an adapter adapts, and the shape of its network.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    path = _find(folder)
+    return described(base_of(path)) if (path / ADAPTER_CONFIG).is_file() else (path, _config(path))
+
+
 def prior_of(
     network: Transformer, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary | None = None
 ) -> NetworkPrior:

@@ -17,7 +17,7 @@ from textdiff.priors.autoregressive import AutoregressivePrior, unchanged
 from textdiff.priors.prior import Prior
 from textdiff.priors.reader import Reader, last_before, reading
 from textdiff.priors.writing import Ask, Writing, written
-from textdiff.samplers import NEUTRAL, LogProbKind, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch
+from textdiff.samplers import NEUTRAL, LogProbKind, Randomness, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch
 from textdiff.samplers.draw import Streams
 from textdiff.samplers.lengths import count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary
@@ -58,7 +58,7 @@ class FillInMiddlePrior(Prior):
     def sample(
         self,
         canvas: Canvas,
-        generator: Generator,
+        generator: Randomness,
         *,
         tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,

@@ -294,6 +294,11 @@ class Conditioning(PosteriorSampler):
                 f"draws of {posterior.prior.label} do not heed constraints: give method=Importance() or Rejection(), "
                 "or a diffusion prior whose policy has a log-probability, such as 'strided'"
             )
+        return self.result(posterior, drawn, started)
+
+    def result(self, posterior: Posterior, drawn: Trajectory, started: float) -> WeightedSamples:
+        """What was drawn given the canvas of a posterior, as samples of it; `started` is a `perf_counter`."""
+        constrained = posterior.canvas.lattice is not None
         return posterior.samples(
             drawn.tokens,
             drawn.log_excess,

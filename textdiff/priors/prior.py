@@ -12,7 +12,7 @@ from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
 from textdiff.priors.posterior import Conditioning, Posterior
 from textdiff.priors.samples import WeightedSamples, seeded
-from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, UnmaskingPolicy, Watch
+from textdiff.samplers import NEUTRAL, LogProbKind, Randomness, Tempering, Trajectory, UnmaskingPolicy, Watch
 from textdiff.text import Canvas, Template, Vocabulary
 
 
@@ -56,12 +56,12 @@ class Prior(ABC):
     def sample(
         self,
         canvas: Canvas,
-        generator: Generator,
+        generator: Randomness,
         *,
         tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,
     ) -> Trajectory:
-        """Fill each row of a canvas once."""
+        """Fill each row of a canvas once; `generator` may be a seed for each row, int64 `[batch]`."""
 
     @abstractmethod
     def score(

@@ -24,6 +24,7 @@ from textdiff.data.files import atomically
 from textdiff.errors import UserError
 from textdiff.inference import Resampled
 from textdiff.metrics import TextScore, distinct, rouge_l, self_bleu, sentence_bleu, sentence_gleu
+from textdiff.models import fingerprint
 from textdiff.priors import Automaton, Conditioning, Posterior, PosteriorSampler, Prior
 from textdiff.report.contest import Cell, Comparison, Standing
 from textdiff.report.memory import Peak, peak
@@ -86,6 +87,7 @@ def compare(
     seed: int = 0,
     truth: Automaton | None = None,
     scores: Sequence[TextScore] = (),
+    works: Callable[[Sequence[str]], list[float]] | None = None,
     cells: str | Path | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Comparison:
@@ -110,6 +112,7 @@ def compare(
         seed: of the fills; gap i draws from `seed + i`.
         truth: the world that wrote the texts.
         scores: further figures of the text.
+        works: of the fills of all gaps, to the letter, whether they do what they should (1 or 0): `pass@1`.
         cells: folder in which each finished measurement is kept; an interrupted comparison goes on from there.
         progress: told what is measured next.
 
@@ -150,6 +153,9 @@ def compare(
         for score in scores:
             progress(f"{contestant.name}: {score.name}")
             found["text"].values[score.name] = score(texts["fills"], texts["truths"])
+        if works is not None:
+            progress(f"{contestant.name}: pass@1")
+            found["text"].values["pass@1"] = works(texts["written"])
         vocabulary = contestant.prior.vocabulary
         characters = [int((vocabulary.characters[tokens] * canvas.slots).sum()) for canvas, tokens in items]
         standings.append(Standing(contestant.name, contestant.prior.label, characters, found))
@@ -216,6 +222,7 @@ def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]
     values: dict[str, list[float]] = {"exact": [], "bleu": [], "gleu": [], "chrf": [], "rouge_l": [], "empty": []}
     fills: list[str] = []
     truths: list[str] = []
+    written: list[str] = []
     variety: list[float] = []
     for number, (canvas, tokens) in enumerate(items):
         blank, true = opened(canvas, tokens, options["longest"], contestant.prior.vocabulary)
@@ -225,7 +232,9 @@ def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]
         found = posterior.sample(n, contestant.method, generator=options["seed"] + number)
         if several:
             variety.append(self_bleu([" ".join(_joined(some.fills).split()) for some in found]))
-        fill = _joined(found.resample(1, generator=options["seed"] + number)[0].fills) if found.alive else ""
+        own = found.resample(1, generator=options["seed"] + number)[0].fills if found.alive else ("",)
+        written.append("".join(own))
+        fill = _joined(own)
         truth = _joined(posterior.read(true)[0].fills)
         fills.append(fill)
         truths.append(truth)
@@ -235,7 +244,7 @@ def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]
             values[name].append(score(fill, truth))
         values["chrf"].append(float(torch.as_tensor(chrf_score([fill], [[truth]]))))
     values["self_bleu"] = [score for score in variety if score == score]
-    return Cell(values, {"distinct_2": distinct(fills)}, {"fills": fills, "truths": truths})
+    return Cell(values, {"distinct_2": distinct(fills)}, {"fills": fills, "truths": truths, "written": written})
 
 
 def _joined(fills: Sequence[str]) -> str:
@@ -297,7 +306,4 @@ def _weights(prior: Prior | None) -> str:
     network = getattr(prior, "network", None)
     if not isinstance(network, nn.Module):
         return prior.label
-    digest = hashlib.sha256()
-    for name, weight in sorted(network.state_dict().items()):
-        digest.update(name.encode() + weight.detach().cpu().float().numpy().tobytes())
-    return digest.hexdigest()
+    return fingerprint(network)

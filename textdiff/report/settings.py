@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
-from textdiff.data import documents, held_out_gaps, held_out_sentences
+from textdiff.data import (
+    HUMANEVAL,
+    Problem,
+    documents,
+    held_out_code,
+    held_out_gaps,
+    held_out_sentences,
+    problems,
+)
 from textdiff.data.corpus import Corpus, in_memory
 from textdiff.data.middle import MARKS
 from textdiff.data.packing import cut
@@ -20,6 +29,7 @@ from textdiff.priors import Automaton, DiffusionPrior, FillInMiddlePrior, Networ
 from textdiff.priors.middle import Layout
 from textdiff.report.compare import Contestant, Item, compare
 from textdiff.report.contest import Comparison
+from textdiff.report.execution import passes
 from textdiff.report.gap import world_items
 
 
@@ -51,7 +61,8 @@ class Settings:
 
     Args:
         contestants: differences are taken to the first.
-        files: held-out text; the gaps are cut into it. What is too long for a model is read in passages.
+        files: held-out text; the gaps are cut into it. What is too long for a model is read in passages. Or
+            `humaneval:FILE.jsonl`, code infilling: the gaps are its canonical solutions, of at most `longest` tokens.
         field: column of jsonl, csv and parquet files that holds the text, or several, as in "sentence1+sentence2".
         world: or the name of a world, which writes texts and knows the truth.
         gaps, gap_length: number of gaps, and tokens in each.
@@ -63,6 +74,10 @@ class Settings:
         timed: gaps on which speed and variety are measured.
         seed: of gaps and fills.
         scores: further figures of the text, by class, such as `textdiff.metrics.BertScore`.
+        run_code: WARNING: RUNS CODE THAT MODELS WROTE, on this machine and as you. Of `humaneval:` files: puts a fill
+            into each program, runs its tests and tells the share that passes (pass@1, any length up to `longest`). Each
+            runs in a process with limits of time, memory, files and network, which is no sandbox against malice:
+            `textdiff.report.execution` says what it stops and what not.
         to: folder for compare.md, .json, .png and .html, and for what is kept between runs.
     """
 
@@ -80,6 +95,7 @@ class Settings:
     timed: int = 5
     seed: int = 0
     scores: Sequence[TextScore] = ()
+    run_code: bool = False
     to: str = "runs/compare"
 
     def run(self, progress: Callable[[str], None]) -> Comparison:
@@ -97,6 +113,11 @@ class Settings:
                 f"gaps {self.gaps}, gap_length {self.gap_length} and timed {self.timed} must be at least 1, "
                 f"fills {self.fills} at least 2"
             )
+        code = [file for file in self.files if file.startswith(HUMANEVAL)]
+        if code and (len(code) < len(self.files) or self.sentence is not None):
+            raise UserError(f"{code[0]!r} has gaps of its own: compare on it without other files and without sentence")
+        if self.run_code and not code:
+            raise UserError(f"run_code runs the tests of code infilling: give files as {HUMANEVAL}FILE.jsonl")
         if self.places < 1 or (self.places > 1 and self.world is None):
             raise UserError(f"places is {self.places}: expected 1, or more on a world")
         truth = None if self.world is None else world(self.world)
@@ -125,7 +146,7 @@ class Settings:
         if not contestants:
             raise UserError("there are no contestants: name at least one")
         longest = self.longest or 2 * self.gap_length
-        items = self._items(contestants, truth, longest)
+        items, asked = self._items(contestants, truth, longest)
         folder = Path(self.to)
         folder.mkdir(parents=True, exist_ok=True)
         found = compare(
@@ -137,16 +158,17 @@ class Settings:
             seed=self.seed,
             truth=truth,
             scores=self.scores,
+            works=partial(_work, asked) if self.run_code else None,
             cells=folder / "cells",
             progress=progress,
         )
         source = ", ".join(Path(file).name for file in self.files) or f"the world {self.world}"
         several = f"{self.places} x " if self.places > 1 else ""
-        gaps = (
-            f"{several}{self.gap_length} tokens each"
-            if self.sentence is None
-            else f"sentence {self.sentence} of {self.of}"
-        )
+        gaps = f"{several}{self.gap_length} tokens each"
+        if self.sentence is not None:
+            gaps = f"sentence {self.sentence} of {self.of}"
+        if asked:
+            gaps = f"canonical solutions of at most {longest} tokens"
         found = replace(found, about={"on": source, **found.about, "cut": gaps, "threads": torch.get_num_threads()})
         (folder / "compare.md").write_text(f"{found}\n", encoding="utf-8")
         (folder / "compare.json").write_text(found.json() + "\n", encoding="utf-8")
@@ -154,18 +176,24 @@ class Settings:
         found.figure().savefig(folder / "compare.png", dpi=120)
         return found
 
-    def _items(self, contestants: Sequence[Contestant], truth: Automaton | None, longest: int) -> list[Item]:
+    def _items(
+        self, contestants: Sequence[Contestant], truth: Automaton | None, longest: int
+    ) -> tuple[list[Item], list[Problem]]:
+        """The gaps; and the problems that they are, if they are of code."""
         first = contestants[0].prior
         context = min(c.prior.context or 512 for c in contestants) - MARKS
         if truth is not None:
-            return world_items(
-                truth,
-                self.gaps,
-                self.gap_length,
-                seed=self.seed,
-                longest=context - self.places * (longest - self.gap_length),
-                places=self.places,
-            )
+            room = context - self.places * (longest - self.gap_length)
+            return world_items(truth, self.gaps, self.gap_length, seed=self.seed, longest=room, places=self.places), []
+        if self.files[0].startswith(HUMANEVAL):
+            every = [problem for file in self.files for problem in problems(file)]
+            found = held_out_code(every, first.tokenizer, first.vocabulary, self.gaps, context - longest, longest)
+            if not found[0]:
+                raise UserError(
+                    f"none of the {len(every)} problems of {', '.join(self.files)} fits: {context - longest} tokens at "
+                    f"most, {longest} of them in the gap (raise longest, or take a model with a longer context)"
+                )
+            return found
         texts = documents(self.files, self.field)
         if self.sentence is None:
             what, room = f"a gap of {self.gap_length} tokens", context - (longest - self.gap_length)
@@ -180,4 +208,9 @@ class Settings:
             )
         if not items:
             raise UserError(f"no text of {', '.join(self.files)} has room for {what}")
-        return items
+        return items, []
+
+
+def _work(asked: Sequence[Problem], fills: Sequence[str]) -> list[float]:
+    """Of each fill of a problem's gap, 1 if its program passes its test, else 0."""
+    return [float(passes(problem.program(fill))) for problem, fill in zip(asked, fills, strict=True)]

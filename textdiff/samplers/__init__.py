@@ -18,7 +18,7 @@ from textdiff.samplers.denoise import (
     steered,
 )
 from textdiff.samplers.dependence import Dependence, calibrate
-from textdiff.samplers.draw import NEUTRAL, Tempering, draw
+from textdiff.samplers.draw import NEUTRAL, Randomness, Tempering, draw, row_seeds
 from textdiff.samplers.guidance import Guided
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
@@ -39,6 +39,7 @@ __all__ = [
     "Paced",
     "Progress",
     "RandomOrder",
+    "Randomness",
     "SampledConfidence",
     "State",
     "Steer",
@@ -55,6 +56,7 @@ __all__ = [
     "length_log_probs",
     "null_length_law",
     "path_log_prob",
+    "row_seeds",
     "sample",
     "satisfiable",
     "steered",

@@ -11,7 +11,7 @@ from torch import Tensor
 from textdiff.diffusion import Denoiser, Reading
 from textdiff.errors import UserError
 from textdiff.samplers.constrained import Constrained
-from textdiff.samplers.draw import NEUTRAL, Streams, Tempering, draw
+from textdiff.samplers.draw import NEUTRAL, Randomness, Streams, Tempering, draw
 from textdiff.samplers.lengths import by_gap, count_tokens, length_log_probs, rank_and_size
 from textdiff.samplers.policy import LogProbKind, State, UnmaskingPolicy
 from textdiff.text import Canvas, Vocabulary
@@ -77,7 +77,7 @@ def sample(
     canvas: Canvas,
     vocabulary: Vocabulary,
     policy: UnmaskingPolicy,
-    generator: torch.Generator,
+    generator: Randomness,
     tempering: Tempering = NEUTRAL,
     watch: Watch | None = None,
 ) -> Trajectory:
@@ -91,7 +91,7 @@ def sample(
         canvas: what is known, and the gaps.
         vocabulary: says which tokens may stand where.
         policy: which slots are filled next.
-        generator: the source of all randomness.
+        generator: the source of all randomness, or a seed for each row, int64 `[batch]`.
         tempering: sharpens the law of the tokens; of the lengths only by its temperature.
         watch: called after each step with the canvas `[batch, length]` and the slots just filled, bool likewise.
 
@@ -159,7 +159,7 @@ def _denoise(
     canvas: Canvas,
     vocabulary: Vocabulary,
     policy: UnmaskingPolicy,
-    generator: torch.Generator,
+    generator: Randomness,
     target: Tensor | None,
     forced: Tensor | None,
     tempering: Tempering,

@@ -9,6 +9,14 @@ from torch import Tensor
 
 from textdiff.errors import UserError
 
+Randomness = torch.Generator | Tensor
+"""Where the random numbers of a batch come from: a generator, whose next numbers seed the rows, or their seeds."""
+
+
+def row_seeds(generator: torch.Generator, rows: int) -> Tensor:
+    """Seeds of so many rows from the next numbers of `generator`: int64 `[rows]`."""
+    return torch.randint(2**63 - 1, (rows,), generator=generator, device=generator.device)
+
 
 @dataclass(frozen=True, eq=False)
 class Streams:
@@ -23,9 +31,10 @@ class Streams:
     slots: Tensor
 
     @classmethod
-    def of(cls, generator: torch.Generator, slots: Tensor) -> Streams:
-        """Streams seeded by the next numbers of `generator`, one per row."""
-        seeds = torch.randint(2**63 - 1, slots.shape[:1], generator=generator, device=generator.device)
+    def of(cls, source: Randomness, slots: Tensor) -> Streams:
+        """Streams of rows by their seeds."""
+        seeds = source if isinstance(source, Tensor) else row_seeds(source, len(slots))
+        assert len(seeds) == len(slots)
         return cls(seeds.to(slots.device), slots)
 
     def uniforms(self, rows: Tensor, call: Tensor) -> tuple[Tensor, Tensor]:

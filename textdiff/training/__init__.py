@@ -1,9 +1,11 @@
 """Training with Lightning: one module for the prior and its twin, optimizers, callbacks, checkpoints."""
 
-from textdiff.training.callbacks import PredictionWriter, SampleFill, Throughput
+from textdiff.training.callbacks import SampleFill, Throughput
 from textdiff.training.checkpoints import AtomicCheckpointIO, export
-from textdiff.training.module import Filling, Network, TextModule
+from textdiff.training.filling import Filling
+from textdiff.training.module import Network, TextModule
 from textdiff.training.optimizers import AdamW, Muon, OptimizerFactory
+from textdiff.training.predictions import PredictionWriter
 from textdiff.training.progress import StepBar
 
 __all__ = [

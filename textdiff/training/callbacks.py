@@ -1,11 +1,9 @@
-"""Callbacks: speed, a fill to look at now and then, and predictions on disk."""
+"""Callbacks: speed, and a fill to look at now and then."""
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
-from typing import IO, Any, final
+from typing import Any, final
 
 from lightning import LightningModule
 from lightning.pytorch import Callback, Trainer
@@ -76,44 +74,3 @@ class SampleFill(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("fill", text, trainer.global_step)
-
-
-@final
-class PredictionWriter(Callback):
-    """Writes what `predict` fills as JSON lines, in the order of the templates.
-
-    A line holds `template`, `kind` (what `log_q` is), `policy`, and for each of the `samples` its `text`, its `fills`
-    (one for each gap) and `log_q` in nats.
-
-    Args:
-        path: of the file; it is replaced.
-    """
-
-    def __init__(self, path: str = "predictions.jsonl") -> None:
-        self.path = path
-        self._file: IO[str] | None = None
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the file."""
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "w", encoding="utf-8")  # noqa: SIM115  (closed in `teardown`, after an error too)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Write a line."""
-        assert self._file is not None
-        self._file.write(json.dumps(outputs, ensure_ascii=False) + "\n")
-        self._file.flush()
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None

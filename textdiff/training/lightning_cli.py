@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import fields
 from functools import partial
 from itertools import takewhile, zip_longest
 from pathlib import Path
@@ -20,9 +21,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from textdiff.data import TextDataModule
 from textdiff.errors import UserError
-from textdiff.training.callbacks import PredictionWriter
+from textdiff.priors import described
 from textdiff.training.checkpoints import AtomicCheckpointIO, read_checkpoint
-from textdiff.training.module import TextModule
+from textdiff.training.module import Network, TextModule
+from textdiff.training.predictions import PredictionWriter
 from textdiff.training.progress import StepBar
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -69,7 +71,7 @@ def run(arguments: list[str]) -> int:
 class TextCLI(LightningCLI):
     """LightningCLI for a `TextModule` and a `TextDataModule`, or for those whose `class_path` a config names.
 
-    Beside Lightning's options, `predictions.path` names the file that `predict` writes.
+    Beside Lightning's options, `predictions` says what `predict` writes, and where.
     """
 
     def __init__(self, arguments: list[str]) -> None:
@@ -115,6 +117,12 @@ class TextCLI(LightningCLI):
             raise UserError(f"{self._command} needs trained weights: give --ckpt_path FILE or --model.init_from FOLDER")
         if path is not None and path not in ("best", "last", "hpc"):
             read_checkpoint(path)
+        if self._command == "predict":
+            options["return_predictions"] = False  # they are on disk, and may be too many for the memory
+            if path is None:
+                _as_checkpoint(options)
+            else:
+                options["model"]["init_from"] = None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with whole checkpoints and our progress bar unless the options say otherwise."""
@@ -152,6 +160,14 @@ class _less_chatter:
     @staticmethod
     def _tells(record: logging.LogRecord) -> bool:
         return not any(beginning in record.getMessage()[:60] for beginning in CHATTER)
+
+
+def _as_checkpoint(options: Any) -> None:
+    """Give the model the shape, and the data the tokenizer, of the checkpoint that is to fill."""
+    folder, config = described(options["model"]["init_from"])
+    options["data"]["tokenizer"] = str(folder)
+    for field in fields(Network):
+        options["model"]["network"][field.name] = getattr(config, field.name)
 
 
 def _names_classes(arguments: list[str]) -> bool:

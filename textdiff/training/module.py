@@ -10,19 +10,28 @@ import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data import FillInMiddle, TextDataModule
+from textdiff.data import FillInMiddle, Part, TextDataModule
 from textdiff.errors import UserError
 from textdiff.metrics import BitsPerCharacter, NatsPerToken
-from textdiff.models import Attention, Transformer, TransformerConfig, causal_visibility, denoising_visibility
+from textdiff.models import (
+    Attention,
+    Transformer,
+    TransformerConfig,
+    causal_visibility,
+    denoising_visibility,
+    merge_adapter,
+)
 from textdiff.priors import DiffusionPrior, Prior, load, prior_of
 from textdiff.samplers import Strided
 from textdiff.text import Vocabulary
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
+from textdiff.training.filling import Filling, filled
 from textdiff.training.optimizers import AdamW, OptimizerFactory, scheduled
 
 GAP_POLICY = Strided(8)
@@ -45,27 +54,6 @@ class Network:
     tie_word_embeddings: bool = True
 
 
-@dataclass(frozen=True)
-class Filling:
-    """How `textdiff predict` fills templates, see `Prior.infill`.
-
-    Args:
-        n: fills of each template.
-        steps: most denoising steps; None: the policy's default.
-        policy: name of the unmasking policy; None: the default.
-        seed: of the draws; template i draws from `seed + i`.
-        temperature, top_p, top_k: sharpen each draw.
-    """
-
-    n: int = 1
-    steps: int | None = None
-    policy: str | None = None
-    seed: int = 0
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int | None = None
-
-
 @final
 class TextModule(lightning.LightningModule):
     """Trains a `Transformer` as a masked diffusion prior or as its autoregressive twin.
@@ -85,6 +73,8 @@ class TextModule(lightning.LightningModule):
         final_lr: the last learning rate, as a share of the largest.
         init_from: folder of a checkpoint of the same shape that lends its weights (a twin to a denoiser).
         compile: run the blocks through `torch.compile`.
+        checkpoint_activations: compute activations again in the backward pass instead of keeping them; with FSDP its
+            own `activation_checkpointing` does it.
         seed: of initial weights and dropout.
         fill: options of `textdiff predict`.
 
@@ -101,8 +91,9 @@ class TextModule(lightning.LightningModule):
         final_lr: float = 0.05,
         init_from: str | None = None,
         compile: bool = False,
+        checkpoint_activations: bool = False,
         seed: int = 0,
-        fill: Filling = Filling(),
+        fill: Filling = Filling(),  # noqa: B008  (frozen)
     ) -> None:
         super().__init__()
         self.tokenizer, self.vocabulary = tokenizer, Vocabulary.of(tokenizer)
@@ -113,6 +104,8 @@ class TextModule(lightning.LightningModule):
             self.network = Transformer(_config(self.vocabulary, network))
         if init_from is not None:
             self._initialise(init_from)
+        if checkpoint_activations:
+            self.network.checkpoint_activations()
         if compile:
             self.network.compile_blocks()
         self.nats, self.bits, self.gap_nats = NatsPerToken(), BitsPerCharacter(), NatsPerToken()
@@ -121,6 +114,7 @@ class TextModule(lightning.LightningModule):
     def _initialise(self, folder: str) -> None:
         donor = load(folder)
         assert isinstance(donor.network, Transformer)
+        merge_adapter(donor.network)
         if donor.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError(f"init_from {folder!r} has another tokenizer: set data.tokenizer to that folder")
         if difference := shape_difference(donor.network.config.to_dict(), self.network.config, twins=True):
@@ -133,11 +127,16 @@ class TextModule(lightning.LightningModule):
         return prior_of(self.network, self.tokenizer, self.vocabulary)
 
     def setup(self, stage: str) -> None:
-        """See that the data are of the network's kind.
+        """See that the data are of the network's kind; in `predict`, that each process has a whole network.
 
         Raises:
-            UserError: they are not.
+            UserError: they are not, or it has none.
         """
+        if stage == "predict":
+            self.fill.of(self.prior)
+            if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+                raise UserError("predict fills rows of its own on each device: set trainer.strategy to auto or ddp")
+            return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, TextDataModule):
             return
@@ -237,16 +236,9 @@ class TextModule(lightning.LightningModule):
                 self.log(f"{stage}/{name}", metric.compute(), prog_bar=True, sync_dist=True)
             metric.reset()
 
-    def predict_step(self, batch: str, batch_idx: int) -> dict[str, Any]:
-        """Fill a template, see `PredictionWriter`."""
-        options = asdict(self.fill) | {"seed": self.fill.seed + batch_idx}
-        fills = self.prior.infill(batch, **options)
-        scores = [None] * len(fills) if fills.log_q is None else fills.log_q.tolist()
-        samples = [
-            {"text": filled.text, "fills": filled.fills, "log_q": score}
-            for filled, score in zip(fills, scores, strict=True)
-        ]
-        return {"template": batch, "kind": fills.kind, "policy": fills.label, "samples": samples}
+    def predict_step(self, batch: Part, batch_idx: int) -> list[dict[str, Any]]:
+        """Fill rows, see `textdiff.training.filling.filled`."""
+        return filled(self.fill.of(self.prior), batch.rows, self.fill)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer, with linear warm-up and a cosine down to `final_lr` at the trainer's last step.

@@ -1,7 +1,8 @@
-"""The progress of a run: steps done and to go, tokens per second, the last figures."""
+"""The progress of a run: steps or rows done and to go, how many a second, the last figures."""
 
 from __future__ import annotations
 
+import time
 from typing import Any, final
 
 from lightning import LightningModule
@@ -10,18 +11,22 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from textdiff.data import Part, Shards
+
 
 @final
 class StepBar(ProgressBar):
-    """A bar over the optimizer steps of a fit (or the batches of another task), and a line after each validation.
+    """A bar over the optimizer steps of a fit, the rows of a prediction or the batches of another task.
 
-    Where the output is no terminal there is no bar, only the lines.
+    A line is printed after each validation and when all rows are filled. Where the output is no terminal there is no
+    bar, but a line after each shard of rows.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._console, self._enabled = Console(soft_wrap=True, highlight=False), True
         self._bar: Progress | None = None
+        self._since, self._filled, self._failed = 0.0, 0, 0
 
     def enable(self) -> None:
         """Show the bar from its next start."""
@@ -82,12 +87,34 @@ class StepBar(ProgressBar):
         self._advance()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the templates."""
-        self._start("filling", sum(trainer.num_predict_batches))
+        """Show the rows that this process has to fill."""
+        self._since, self._filled, self._failed = time.perf_counter(), 0, 0
+        rows = getattr(trainer.predict_dataloaders, "dataset", None)
+        self._start("filling", rows.remaining() if self._shows and isinstance(rows, Shards) else None)
 
-    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Count."""
-        self._advance()
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Show rows and speed; after each shard in a line of its own where there is no bar."""
+        if not isinstance(batch, Part):
+            return
+        self._filled += len(batch.rows)
+        self._failed += sum("error" in row for row in outputs)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._filled, figures=self._told_rows())
+        elif batch.last:
+            self.print(f"shard {batch.shard}: {self._told_rows()}")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what this process has done."""
+        self._stop()
+        share = f"process 1 of {trainer.world_size}: " if trainer.world_size > 1 else ""
+        self.print(f"{share}{self._told_rows() if self._filled else 'nothing is left to fill'}")
+
+    def _told_rows(self) -> str:
+        errors = f", {self._failed:,} of them not filled (see their field 'error')" if self._failed else ""
+        speed = self._filled / max(time.perf_counter() - self._since, 1e-9)
+        return f"{self._filled:,} rows{errors}, {speed:,.1f} rows/s"
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop the bar, also after an error."""
@@ -95,7 +122,7 @@ class StepBar(ProgressBar):
 
     def _start(self, description: str, total: float | None, completed: int = 0) -> None:
         self._stop()
-        if self._enabled and self._console.is_terminal:
+        if self._shows:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
@@ -107,6 +134,10 @@ class StepBar(ProgressBar):
             self._bar = Progress(*columns, console=self._console, refresh_per_second=2)
             self._bar.add_task(description, total=total, completed=completed, figures="")
             self._bar.start()
+
+    @property
+    def _shows(self) -> bool:
+        return self._enabled and self._console.is_terminal
 
     def _advance(self) -> None:
         if self._bar is not None:

@@ -1,0 +1,105 @@
+"""Code infilling: problems in the format of HumanEval-infilling (arXiv:2207.14255), and the gaps that they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from textdiff.data.documents import lines, readable
+from textdiff.errors import UserError
+from textdiff.text import Canvas, Vocabulary, encode
+
+HUMANEVAL = "humaneval:"
+"""Before the path of a jsonl file: its rows are problems."""
+
+FIELDS = ("task_id", "prompt", "suffix", "canonical_solution", "test")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A program with a piece missing.
+
+    Attributes:
+        task_id: its name.
+        prompt, suffix: the program before and behind the gap.
+        canonical_solution: what its author wrote there.
+        test: code that defines `check(candidate)`, which raises unless the candidate is right.
+        entry_point: the function to be checked; empty: `test` checks by itself.
+    """
+
+    task_id: str
+    prompt: str
+    suffix: str
+    canonical_solution: str
+    test: str
+    entry_point: str = ""
+
+    def program(self, fill: str) -> str:
+        """The program with a fill in its gap, and its test: it ends without an error if the fill is right."""
+        check = f"check({self.entry_point})\n" if self.entry_point else ""
+        return f"{self.prompt}{fill}{self.suffix}\n{self.test}\n{check}"
+
+
+def problems(source: str) -> list[Problem]:
+    """The problems of a source `humaneval:FILE.jsonl`; what else their rows hold is left out.
+
+    Raises:
+        UserError: there is no such file, or a row is no problem.
+    """
+    path, found = source.removeprefix(HUMANEVAL), []
+    with readable(path):
+        for number, line in enumerate(lines(path), 1):
+            if not line.strip():
+                continue
+            row = json.loads(line)
+            if missing := [name for name in FIELDS if not isinstance(row.get(name), str)]:
+                raise UserError(
+                    f"row {number} of {path!r} has no text {missing[0]!r}: a problem has {', '.join(FIELDS)}"
+                )
+            found.append(Problem(**{name: row[name] for name in FIELDS}, entry_point=row.get("entry_point") or ""))
+    return found
+
+
+def held_out_code(
+    problems: Sequence[Problem],
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: Vocabulary,
+    count: int,
+    longest: int = 512,
+    longest_gap: int = 64,
+) -> tuple[list[tuple[Canvas, Tensor]], list[Problem]]:
+    """The gap of each problem, of the length of its canonical solution; the three pieces are tokenised by themselves.
+
+    Args:
+        problems: taken in order.
+        tokenizer: text -> ids.
+        vocabulary: special tokens.
+        count: gaps that are wanted.
+        longest, longest_gap: programs, and programs with solutions, of more tokens are passed over, as are those whose
+            solution is empty.
+
+    Returns:
+        At most `count` canvases (one row) with the true ids `[1, length]`, and their problems.
+    """
+    items: list[tuple[Canvas, Tensor]] = []
+    chosen: list[Problem] = []
+    for problem in problems:
+        if len(items) == count:
+            break
+        before, gap, behind = (
+            encode(tokenizer, piece, continues=i > 0) if piece else []
+            for i, piece in enumerate((problem.prompt, problem.canonical_solution, problem.suffix))
+        )
+        if not 0 < len(gap) <= longest_gap or len(before) + len(gap) + len(behind) + 2 > longest:
+            continue
+        tokens = torch.tensor([[vocabulary.bos, *before, *gap, *behind, vocabulary.eos]])
+        blank = tokens.clone()
+        blank[:, 1 + len(before) : 1 + len(before) + len(gap)] = vocabulary.mask
+        items.append((Canvas.of(blank, vocabulary.mask), tokens))
+        chosen.append(problem)
+    return items, chosen

@@ -1,0 +1,103 @@
+"""Filling rows of a file: what `textdiff predict` does with each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textdiff.data import Row
+from textdiff.errors import UserError
+from textdiff.priors import Posterior, Prior, WeightedSamples, infill_together
+from textdiff.samplers import Tempering
+
+OURS = ("template", "seed", "kind", "policy", "samples", "error")
+"""Fields of a filled row that are not from its file."""
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How `textdiff predict` fills templates, see `Prior.infill`.
+
+    Args:
+        n: fills of each template.
+        steps: most denoising steps; None: the policy's default.
+        policy: name of the unmasking policy; None: the default.
+        seed: of the draws; row i draws from `seed + i`, whatever is filled beside it.
+        temperature, top_p, top_k: sharpen each draw.
+
+    Raises:
+        UserError: a number out of range.
+    """
+
+    n: int = 1
+    steps: int | None = None
+    policy: str | None = None
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.seed < 0:
+            raise UserError(f"model.fill: n is {self.n}, expected at least 1, and seed {self.seed}, at least 0")
+        _ = self.tempering
+
+    @property
+    def tempering(self) -> Tempering:
+        """What sharpens the draws."""
+        return Tempering(self.temperature, self.top_p, self.top_k)
+
+    def of(self, prior: Prior) -> Prior:
+        """The prior that fills.
+
+        Raises:
+            UserError: there is no such policy, or it has no steps.
+        """
+        return prior if self.policy is None and self.steps is None else prior.with_policy(self.policy, self.steps)
+
+
+def filled(prior: Prior, rows: Sequence[Row], how: Filling) -> list[dict[str, Any]]:
+    """Each row as it was, with `template`, `seed`, `kind` (what `log_q` is), `policy` and `samples`.
+
+    A sample has `text`, `fills` (one for each gap) and `log_q` in nats. A row that cannot be filled says why in `error`
+    and stops nobody else: `textdiff infill TEMPLATE --seed SEED` says the same of it.
+    """
+    posteriors: dict[int, Posterior] = {}
+    errors: dict[int, str] = {}
+    for row in rows:
+        try:
+            if taken := [name for name in row.fields if name in OURS and not row.error]:
+                raise UserError(f"the row has a field {taken[0]!r}, which predictions have, too: give it another name")
+            if row.error is not None:
+                raise UserError(row.error)
+            posteriors[row.index] = prior.given(row.template)
+        except UserError as error:
+            errors[row.index] = str(error)
+    found = _drawn(posteriors, how, errors)
+    return [_told(row, found.get(row.index), errors.get(row.index), how) for row in rows]
+
+
+def _drawn(posteriors: Mapping[int, Posterior], how: Filling, errors: dict[int, str]) -> dict[int, WeightedSamples]:
+    """Fills by row; where a batch fails, by itself each row does or does not."""
+    try:
+        seeds = [how.seed + index for index in posteriors]
+        fills = infill_together(list(posteriors.values()), how.n, seeds, how.tempering)
+        return dict(zip(posteriors, fills, strict=True))
+    except UserError as error:
+        if len(posteriors) == 1:
+            errors[next(iter(posteriors))] = str(error)
+            return {}
+        alone = [_drawn({index: posterior}, how, errors) for index, posterior in posteriors.items()]
+        return {index: fills for found in alone for index, fills in found.items()}
+
+
+def _told(row: Row, fills: WeightedSamples | None, error: str | None, how: Filling) -> dict[str, Any]:
+    told = {**row.fields, "template": row.template, "seed": how.seed + row.index}
+    if fills is None:
+        return {**told, "error": error}
+    scores = [None] * len(fills) if fills.log_q is None else fills.log_q.tolist()
+    samples = [
+        {"text": text.text, "fills": text.fills, "log_q": score} for text, score in zip(fills, scores, strict=True)
+    ]
+    return {**told, "kind": fills.kind, "policy": fills.label, "samples": samples}

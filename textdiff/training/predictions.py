@@ -1,0 +1,138 @@
+"""Predictions on disk: shards that are whole or not there, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+from lightning import LightningModule
+from lightning.pytorch import Callback, Trainer
+
+from textdiff.data import Part, TextDataModule
+from textdiff.data.files import atomically
+from textdiff.errors import UserError
+from textdiff.models import fingerprint
+from textdiff.training.module import TextModule
+
+SETTINGS = "settings.json"
+"""What the predictions in a folder depend on."""
+
+
+@final
+class PredictionWriter(Callback):
+    """Writes what `predict` fills as JSON lines, in the order of the rows.
+
+    A folder gets a file for each shard, `00000.jsonl` and so on, which is renamed into place when it is whole. The same
+    command again fills only the shards that are missing, on any number of processes; a run with other settings is
+    refused. Each process fills and writes shards of its own. A line is a row, see `textdiff.training.filling.filled`.
+
+    Args:
+        path: a folder; or for few rows a file that ends in `.jsonl`, written by one process when all is done.
+        rows: in a shard.
+
+    Raises:
+        UserError: `rows` is less than 1.
+    """
+
+    def __init__(self, path: str = "predictions.jsonl", rows: int = 1000) -> None:
+        if rows < 1:
+            raise UserError(f"predictions.rows is {rows}, expected at least 1")
+        self.path, self.rows = Path(path), rows
+        self._lines: dict[int, str] = {}
+
+    @property
+    def one_file(self) -> bool:
+        """Whether all goes into one file."""
+        return self.path.suffix == ".jsonl"
+
+    def file(self, shard: int) -> Path:
+        """Where the rows of a shard are written."""
+        return self.path if self.one_file else self.path / f"{shard:05}.jsonl"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell the data which shards there are and which are finished.
+
+        Raises:
+            UserError: several processes want to write one file.
+        """
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if stage != "predict" or not isinstance(data, TextDataModule):
+            return
+        if self.one_file and trainer.world_size > 1:
+            raise UserError(f"several processes cannot write {str(self.path)!r}: give a folder as predictions.path")
+        data.shard_rows = None if self.one_file else self.rows
+        data.finished = lambda shard: not self.one_file and self.file(shard).is_file()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See that what the folder holds is of a run with the same settings.
+
+        Raises:
+            UserError: it is not.
+        """
+        if self.one_file:
+            return
+        ours, path = self._settings(trainer, pl_module), self.path / SETTINGS
+        if path.is_file():
+            theirs = json.loads(path.read_text(encoding="utf-8"))
+            if changed := [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]:
+                name = min(changed)
+                raise UserError(
+                    f"{str(self.path)!r} holds predictions of another run ({name} was {theirs.get(name)}, is "
+                    f"{ours.get(name)}): give another predictions.path, or the settings in its {SETTINGS}"
+                )
+        elif self.path.exists() and any(self.path.glob("*.jsonl")):
+            raise UserError(f"{str(self.path)!r} holds .jsonl files and no {SETTINGS}: give another predictions.path")
+        elif trainer.is_global_zero:
+            with atomically(path) as file:
+                file.write((json.dumps(ours, indent=1) + "\n").encode())
+        self._tidy(trainer)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the rows, and write their shard when it is whole."""
+        assert isinstance(batch, Part)
+        for row, told in zip(batch.rows, outputs, strict=True):
+            self._lines[row.index] = json.dumps(told, ensure_ascii=False, default=str) + "\n"
+        if not batch.last:
+            return
+        with atomically(self.file(batch.shard)) as file:
+            file.writelines(self._lines[index].encode(errors="backslashreplace") for index in sorted(self._lines))
+        self._lines = {}
+
+    def _settings(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        """By name, what the predictions depend on. The size of a batch moves their last digits only."""
+        assert isinstance(module, TextModule)
+        data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        return {
+            "data.predict": [[Path(source).name, *_content(source)] for source in data.templates],
+            "data.field": data.field,
+            "predictions.rows": self.rows,
+            "trainer.precision": trainer.precision,
+            "the network": fingerprint(module.network)[:16],
+            **{f"model.fill.{name}": value for name, value in asdict(module.fill).items()},
+        }
+
+    def _tidy(self, trainer: Trainer) -> None:
+        """Delete what a killed run left half written, each process of its own shards."""
+        for part in self.path.glob(".*.part"):
+            number = part.name.removeprefix(".").partition(".")[0]
+            if number.isdecimal() and int(number) % trainer.world_size == trainer.global_rank:
+                part.unlink(missing_ok=True)
+
+
+def _content(source: str) -> list[str]:
+    """A hash of a file; nothing of what lies elsewhere."""
+    if not Path(source).is_file():
+        return []
+    with open(source, "rb") as file:
+        return [hashlib.file_digest(file, "sha256").hexdigest()[:16]]
