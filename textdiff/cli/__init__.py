@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
-from textdiff.cli import audit, compare, evaluate, export, infill, lengths, questions
+from textdiff.cli import audit, compare, convert, evaluate, export, infill, lengths, questions
 from textdiff.cli.parser import nearest
 from textdiff.cli.terminal import write
 from textdiff.errors import UserError
@@ -21,6 +21,7 @@ Commands:
   test        the same, on test text
   predict     run a trained model over text
   export      turn a training run into a checkpoint that infill reads
+  convert     make the start of a prior of a causal language model
   evaluate    compare a prior with its autoregressive twin on held-out text
   compare     compare any samplers on the same gaps, as a YAML file says
   audit       measure how far a prior's fills are from an exact posterior
@@ -86,6 +87,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "infill": infill.run,
     **dict.fromkeys(LIGHTNING, _lightning),
     "export": export.run,
+    "convert": convert.run,
     "evaluate": evaluate.run,
     "compare": compare.run,
     "audit": audit.run,
