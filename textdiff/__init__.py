@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from textdiff.inference import Beam as Beam
     from textdiff.inference import BestOf as BestOf
     from textdiff.inference import BlockGibbs as BlockGibbs
+    from textdiff.inference import ByLength as ByLength
     from textdiff.inference import Exact as Exact
     from textdiff.inference import Importance as Importance
     from textdiff.inference import MetropolisHastings as MetropolisHastings
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from textdiff.priors import Posterior as Posterior
     from textdiff.priors import Prior as Prior
     from textdiff.priors import WeightedSamples as WeightedSamples
+    from textdiff.priors import convert as convert
     from textdiff.priors import load as load
+    from textdiff.priors import push_to_hub as push_to_hub
+    from textdiff.priors import save as save
     from textdiff.priors import world as world
     from textdiff.report import audit as audit
     from textdiff.report.compare import Contestant as Contestant
@@ -53,6 +57,7 @@ _ROOM_OF = {
     "Beam": "inference",
     "BestOf": "inference",
     "BlockGibbs": "inference",
+    "ByLength": "inference",
     "Canvas": "text",
     "Conditioning": "priors",
     "Contains": "evidence",
@@ -86,7 +91,10 @@ _ROOM_OF = {
     "WeightedSamples": "priors",
     "audit": "report",
     "compare": "report.compare",
+    "convert": "priors",
     "load": "priors",
+    "push_to_hub": "priors",
+    "save": "priors",
     "world": "priors",
 }
 

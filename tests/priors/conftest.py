@@ -1,5 +1,6 @@
 """Small priors: untrained, but of the shape of real ones, and without a file or a network connection."""
 
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -54,3 +55,15 @@ def prior(request: pytest.FixtureRequest) -> Prior:
     """Both kinds in turn."""
     built: Prior = request.getfixturevalue(request.param)
     return built
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every attempt to reach another machine fails the test."""
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a checkpoint in a folder needs no network")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)

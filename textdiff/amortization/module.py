@@ -13,16 +13,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
-from transformers.utils.logging import disable_progress_bar
+from transformers import PreTrainedModel
 
 from textdiff.amortization.method import Method
 from textdiff.amortization.queries import Queries, Query
 from textdiff.amortization.task import Task
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence
-from textdiff.models import LoRA, Transformer, save_adapter
-from textdiff.models.transformer import Block
-from textdiff.priors import NetworkPrior, Prior, load, world
+from textdiff.models import LoRA, save_adapter
+from textdiff.priors import NetworkPrior, Prior, load, save, world
 from textdiff.samplers import LogProbKind, UnmaskingPolicy
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
 from textdiff.training.optimizers import AdamW, OptimizerFactory, scheduled
@@ -81,7 +80,7 @@ class PosteriorModule(lightning.LightningModule):
             raise UserError(f"model.valid_draws is {valid_draws}, expected at least 2")
         self.base = learner
         prior = _with_policy(load(learner), policy)
-        assert isinstance(prior.network, Transformer)
+        assert isinstance(prior.network, PreTrainedModel)
         self.network, self.tokenizer, self._prior = prior.network, prior.tokenizer, prior
         self.method, self.optimizer, self.adapter = method, optimizer, adapter
         self.warmup_steps, self.final_lr, self.seed, self.to_folder = warmup_steps, final_lr, seed, to
@@ -91,9 +90,9 @@ class PosteriorModule(lightning.LightningModule):
         if adapter is not None:
             adapter.attach(self.network)
         if dropout is not None:
-            for block in prior.network.blocks:
-                assert isinstance(block, Block)
-                block.dropout.p = dropout
+            for part in prior.network.modules():
+                if isinstance(part, torch.nn.Dropout):
+                    part.p = dropout
         self.network.train()
         self.task = Task(prior, self._target[0], wanted)
         if prior.kind is not LogProbKind.EXACT:
@@ -185,9 +184,7 @@ class PosteriorModule(lightning.LightningModule):
         if self.adapter is not None:
             save_adapter(self.network, self.to_folder, self.base)
         else:
-            disable_progress_bar()
-            self.network.save_pretrained(self.to_folder)
-            self.tokenizer.save_pretrained(self.to_folder)
+            save(self._prior, self.to_folder)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the weights are of."""

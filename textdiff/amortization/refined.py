@@ -9,6 +9,7 @@ from typing import ClassVar, final
 
 import torch
 from torch import Generator
+from transformers import PreTrainedModel
 
 from textdiff.amortization.balance import TrajectoryBalance
 from textdiff.amortization.queries import Query
@@ -16,7 +17,7 @@ from textdiff.amortization.task import Task
 from textdiff.errors import UserError
 from textdiff.evidence import Likelihood
 from textdiff.inference import Importance
-from textdiff.models import LoRA, Transformer
+from textdiff.models import LoRA
 from textdiff.priors import DiffusionPrior, Posterior, PosteriorSampler, WeightedSamples
 
 
@@ -50,7 +51,7 @@ class Refined(PosteriorSampler):
             UserError: the prior is no denoiser with parameters, or the evidence has hard constraints.
         """
         prior = posterior.prior
-        if not isinstance(prior, DiffusionPrior) or not isinstance(prior.network, Transformer):
+        if not isinstance(prior, DiffusionPrior) or not isinstance(prior.network, PreTrainedModel):
             raise UserError(f"{prior.label} has nothing to refine: give a diffusion prior with a network")
         if posterior.canvas.lattice is not None:
             raise UserError(
@@ -58,7 +59,7 @@ class Refined(PosteriorSampler):
             )
         started = time.perf_counter()
         learner = replace(prior, network=deepcopy(prior.network))
-        assert isinstance(learner.network, Transformer)
+        assert isinstance(learner.network, PreTrainedModel)
         self.adapter.attach(learner.network)
         task = Task(learner, posterior.target, Likelihood(posterior.log_likelihood) if posterior.weighs else None)
         query = Query(torch.tensor([0]), posterior.canvas, None)

@@ -8,10 +8,10 @@ from typing import final
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
-from textdiff.models import Transformer
 from textdiff.priors import DiffusionPrior, NetworkPrior, Posterior, Prior, seeded
 from textdiff.priors.posterior import chunks
 from textdiff.samplers import NEUTRAL, LogProbKind, Tempering
@@ -41,7 +41,7 @@ class Task:
     def __post_init__(self) -> None:
         if self.target.tokenizer.get_vocab() != self.learner.tokenizer.get_vocab():
             raise UserError("learner and target have different tokenizers: give two priors that were trained together")
-        if not isinstance(self.learner.network, Transformer):
+        if not isinstance(self.learner.network, PreTrainedModel):
             raise UserError(f"{self.learner.label} has no parameters to learn: give a checkpoint as the learner")
         if self.learner.kind is LogProbKind.NONE:
             raise UserError(f"{self.learner.label} has no log-probability: choose another policy, such as 'strided'")
@@ -57,9 +57,9 @@ class Task:
             )
 
     @property
-    def network(self) -> Transformer:
+    def network(self) -> PreTrainedModel:
         """The learner's."""
-        assert isinstance(self.learner.network, Transformer)
+        assert isinstance(self.learner.network, PreTrainedModel)
         return self.learner.network
 
     @property

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
-from textdiff.cli import audit, calibrate, compare, evaluate, export, infill, lengths, questions
+from textdiff.cli import audit, calibrate, compare, convert, evaluate, export, infill, lengths, questions
 from textdiff.cli.parser import nearest
 from textdiff.cli.terminal import write
 from textdiff.errors import UserError
@@ -19,8 +19,9 @@ Commands:
   fit         train a prior, or its autoregressive twin, as a YAML file says
   validate    measure a training run on held-out text
   test        the same, on test text
-  predict     fill the gaps of any number of rows of files, as a YAML file says
+  predict     run a trained model over text
   export      turn a training run into a checkpoint that infill reads
+  convert     make the start of a prior of a causal language model
   evaluate    compare a prior with its autoregressive twin on held-out text
   compare     compare any samplers on the same gaps, as a YAML file says
   calibrate   measure what masked positions tell about each other, for error budgets
@@ -87,6 +88,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "infill": infill.run,
     **dict.fromkeys(LIGHTNING, _lightning),
     "export": export.run,
+    "convert": convert.run,
     "evaluate": evaluate.run,
     "compare": compare.run,
     "calibrate": calibrate.run,

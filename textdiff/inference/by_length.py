@@ -128,6 +128,7 @@ class ByLength(PosteriorSampler):
             raise UserError(f"the lengths are {list(self.lengths)}: expected some of {low} to {high}")
         return open_[0], lengths
 
+    @torch.no_grad()
     def _of_length(self, evidence: _OfLength, n: int, generator: Generator) -> WeightedSamples:
         """Weighted samples of one length."""
         whole = evidence.whole

@@ -1,15 +1,21 @@
-"""The network: one transformer, bidirectional or causal, and low-rank adapters of it."""
+"""The network: one transformer, bidirectional or causal; denoisers of another making; low-rank adapters of them."""
 
 from textdiff.models.adapters import LoRA, load_adapter, merge_adapter, save_adapter, use_adapter
 from textdiff.models.attention import causal_visibility, denoising_visibility
 from textdiff.models.cache import EvidenceCache, KeyValueCache
 from textdiff.models.config import Attention, TransformerConfig
+from textdiff.models.families import FAMILIES, Family
 from textdiff.models.fingerprint import fingerprint
+from textdiff.models.foreign import ForeignConfig, ForeignDenoiser
 from textdiff.models.transformer import Transformer
 
 __all__ = [
+    "FAMILIES",
     "Attention",
     "EvidenceCache",
+    "Family",
+    "ForeignConfig",
+    "ForeignDenoiser",
     "KeyValueCache",
     "LoRA",
     "Transformer",

@@ -27,7 +27,7 @@ class LoRA:
         rank: rows of A, columns of B.
         alpha: how much the product counts; None: twice the rank.
         dropout: on what enters A, in training.
-        targets: names of the linear layers.
+        targets: names of the linear layers; None: all those that the network calls `adaptable`.
 
     Raises:
         UserError: on `attach`, if the network has no such layer.
@@ -36,7 +36,7 @@ class LoRA:
     rank: int = 4
     alpha: float | None = None
     dropout: float = 0.0
-    targets: Sequence[str] = ("qkv", "out", "gate_up", "down", "head")
+    targets: Sequence[str] | None = None
 
     def attach(self, network: PreTrainedModel, name: str = "default") -> None:
         """Add adapters of this kind, in place, and let nothing else of the network learn.
@@ -48,16 +48,18 @@ class LoRA:
 
         if self.rank < 1:
             raise UserError(f"rank is {self.rank}: a low-rank adapter has at least rank 1")
+        adaptable: Sequence[str] = network.adaptable  # type: ignore[assignment]
+        targets = list(adaptable if self.targets is None else self.targets)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=2 * self.rank if self.alpha is None else self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
-            target_modules=list(self.targets),
+            target_modules=targets,
         )
         try:
             inject_adapter_in_model(config, network, adapter_name=name)
         except ValueError as error:
-            raise UserError(f"no layer of the network is called {' or '.join(self.targets)}: {error}") from error
+            raise UserError(f"no layer of the network is called {' or '.join(targets)}: {error}") from error
         for key, parameter in network.named_parameters():
             parameter.requires_grad_(f".lora_A.{name}." in key or f".lora_B.{name}." in key)
         _configs(network)[name] = config

@@ -80,6 +80,8 @@ class Transformer(PreTrainedModel):
     _tied_weights_keys = {"head.weight": "embedding.weight"}  # noqa: RUF012  (transformers reads this class attribute)
     _supports_sdpa = True
     _no_split_modules = ["Block"]  # noqa: RUF012
+    adaptable = ("qkv", "out", "gate_up", "down", "head")
+    """Linear layers that a low-rank adapter is for."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)

@@ -3,7 +3,8 @@
 from textdiff.priors.automaton import Automaton
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
-from textdiff.priors.load import NetworkPrior, described, load, prior_of, shipped
+from textdiff.priors.hub import model_card, push_to_hub, save
+from textdiff.priors.load import NetworkPrior, convert, described, load, prior_of, shipped
 from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
@@ -27,14 +28,18 @@ __all__ = [
     "TractablePrior",
     "WeightedSamples",
     "arithmetic",
+    "convert",
     "described",
     "grammar",
     "hmm",
     "infill_together",
     "load",
+    "model_card",
     "ngram",
     "prior_of",
+    "push_to_hub",
     "relative_variance",
+    "save",
     "seeded",
     "shipped",
     "sums",

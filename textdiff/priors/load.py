@@ -1,4 +1,4 @@
-"""From a folder to a prior."""
+"""From a folder or a name to a prior."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.models import Transformer, TransformerConfig, load_adapter
+from textdiff.models import FAMILIES, ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig, load_adapter
 from textdiff.models.adapters import ADAPTER_CONFIG, base_of
+from textdiff.models.families import backbone_config
+from textdiff.models.weights import CONFIG, WEIGHTS, Weights, fill
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
+from textdiff.priors.hub import download, is_hub_id
 from textdiff.priors.middle import FillInMiddlePrior
+from textdiff.priors.published import published
 from textdiff.samplers import Dependence
 from textdiff.text import Vocabulary, load_tokenizer
 
@@ -27,22 +28,27 @@ NetworkPrior = DiffusionPrior | AutoregressivePrior | FillInMiddlePrior
 """Priors that a network is behind: they fill a canvas in steps."""
 
 DEFAULT_CHECKPOINT = "stories"
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer_config.json"
+TOKENIZER = "tokenizer_config.json"
 DEPENDENCE = "dependence.json"
 """What `textdiff calibrate` leaves in a checkpoint."""
 SPECIAL = ("pad", "mask", "bos", "eos", "null")
+CODE = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation")
+"""Settings that may name code, to be fetched and run."""
 
 
 def load(
     folder: str | Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> NetworkPrior:
-    """Read a checkpoint: a folder with `config.json`, `model.safetensors` and a tokenizer; or an adapter of one.
+    """Read a checkpoint: a folder with `config.json`, weights in safetensors and a tokenizer; or an adapter of one.
 
-    Nothing but data is read: no code, no pickle, nothing from the network.
+    Beside our own, masked diffusion models and masked language models of others are read: LLaDA, Dream, MDLM, BERT,
+    RoBERTa, ModernBERT (`textdiff.models.FAMILIES`). Nothing but data is read, no code and no pickle; and nothing comes
+    from the network, unless a name on the Hub is given. Weights go straight to their device and type.
 
     Args:
-        folder: what `textdiff.training.export` wrote, or the name of a shipped checkpoint if there is no such folder;
-            by default the shipped `stories`. The folder of an adapter names the checkpoint that it adapts.
+        folder: what `save` or `textdiff.training.export` wrote, or a published model; the name of a shipped checkpoint
+            if there is no such folder, by default `stories`; or `owner/name` on the Hugging Face Hub. The folder of an
+            adapter names the checkpoint that it adapts.
         device: where the network shall live.
         dtype: of its weights in memory, whatever it is on disk.
 
@@ -55,15 +61,14 @@ def load(
     """
     path = shipped(DEFAULT_CHECKPOINT) if folder is None else found(folder)
     if (path / ADAPTER_CONFIG).is_file():
-        prior = load(base_of(path), device, dtype)
-        assert isinstance(prior.network, Transformer)
-        load_adapter(prior.network, path)
-        prior.network.type(dtype).eval()
-        return prior
-    config = _config(path)
-    network = _network(path, config, device, dtype)
-    _json(path, TOKENIZER)
-    tokenizer = load_tokenizer(path)
+        return _adapted(path, device, dtype)
+    content = _json(path, CONFIG)
+    if content.get("model_type") in FAMILIES:
+        return prior_of(*published(path, content, device, dtype))
+    _no_code(path, CONFIG, content)
+    network = _network(path, _config(path, content), device, dtype)
+    _no_code(path, TOKENIZER, _json(path, TOKENIZER))
+    tokenizer, config = load_tokenizer(path), network.config
     if (size := Vocabulary.of(tokenizer).size) != config.vocab_size:
         raise UserError(
             f"the tokenizer in {str(path)!r} has {size} tokens, {CONFIG} says {config.vocab_size}: "
@@ -71,7 +76,7 @@ def load(
         )
     for name in SPECIAL:
         has, expected = (getattr(of, f"{name}_token_id") for of in (tokenizer, config))
-        if has != expected:
+        if has != expected and not (name == "null" and _lacks_null(network)):
             raise UserError(
                 f"the {name} token of the tokenizer in {str(path)!r} is {has}, {CONFIG} says {expected}: "
                 "they are not of one model"
@@ -82,26 +87,56 @@ def load(
     return prior
 
 
-def described(folder: str | Path) -> tuple[Path, TransformerConfig]:
+def described(folder: str | Path) -> tuple[Path, TransformerConfig | ForeignConfig]:
     """Where the tokenizer of a checkpoint lies, or of the one that an adapter adapts, and the shape of its network.
 
     Raises:
         UserError: there is no such checkpoint.
     """
-    path = _find(folder)
-    return described(base_of(path)) if (path / ADAPTER_CONFIG).is_file() else (path, _config(path))
+    path = found(folder)
+    return described(base_of(path)) if (path / ADAPTER_CONFIG).is_file() else (path, _config(path, _json(path, CONFIG)))
+
+
+def convert(
+    folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> DiffusionPrior:
+    """The beginning of a masked diffusion model: a published model, a causal one above all, that looks both ways.
+
+    It gets what it lacks of the special tokens, `null` among them, as new rows with the mean of all others; a causal
+    model keeps its shifted outputs. Trained it has yet to be: `configs/convert`.
+
+    Args:
+        folder: of the model, or `owner/name` on the Hugging Face Hub.
+        device, dtype: see `load`.
+
+    Raises:
+        UserError: see `load`.
+    """
+    path = found(folder)
+    content = _json(path, CONFIG)
+    if (kind := content.get("model_type")) not in FAMILIES:
+        raise UserError(f"the model in {str(path)!r} is of type {kind!r}, expected one of {', '.join(FAMILIES)}")
+    prior = prior_of(*published(path, content, device, dtype, grow=True))
+    assert isinstance(prior, DiffusionPrior)
+    return prior
 
 
 def prior_of(
-    network: Transformer, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary | None = None
+    network: Transformer | ForeignDenoiser, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary | None = None
 ) -> NetworkPrior:
     """The prior that a network is: autoregressive if it is causal, else masked diffusion."""
-    vocabulary = Vocabulary.of(tokenizer) if vocabulary is None else vocabulary
-    if network.config.fill_in_middle:
+    if vocabulary is None:
+        vocabulary = Vocabulary.of(tokenizer, null=not _lacks_null(network))
+    if isinstance(network, Transformer) and network.config.fill_in_middle:
         return FillInMiddlePrior(network, tokenizer, vocabulary)
-    if network.config.causal:
+    if isinstance(network, Transformer) and network.config.causal:
         return AutoregressivePrior(network, tokenizer, vocabulary)
     return DiffusionPrior(network, tokenizer, vocabulary)
+
+
+def _lacks_null(network: Transformer | ForeignDenoiser) -> bool:
+    """Whether it was trained by others, who know no token for an unused slot."""
+    return isinstance(network, ForeignDenoiser) and network.config.null_token_id is None
 
 
 def shipped(name: str) -> Path:
@@ -135,68 +170,77 @@ def found(folder: str | Path) -> Path:
         return Path(folder)
     if str(folder) in folders:
         return folders[str(folder)]
+    if is_hub_id(folder):
+        return download(str(folder))
     what = "is a file, no checkpoint" if os.path.exists(folder) else "is no folder, and no shipped checkpoint"
     names = f" or one of {', '.join(sorted(folders))}" if folders else ""
     raise UserError(f"{str(folder)!r} {what}: give a folder with {CONFIG} and {WEIGHTS}{names}")
 
 
+def _adapted(path: Path, device: str | torch.device, dtype: torch.dtype) -> NetworkPrior:
+    """The checkpoint that an adapter adapts, with the adapter in it."""
+    base = found(base_of(path))
+    if (base / ADAPTER_CONFIG).is_file():
+        raise UserError(
+            f"the adapter in {str(path)!r} adapts another adapter, {str(base)!r}: give it a whole checkpoint"
+        )
+    prior = load(base, device, dtype)
+    assert isinstance(prior.network, Transformer | ForeignDenoiser)
+    load_adapter(prior.network, path)
+    for parameter in prior.network.parameters():
+        parameter.data = parameter.data.to(device, dtype)
+    prior.network.eval()
+    return prior
+
+
 def _json(path: Path, name: str) -> dict[str, Any]:
-    """A file of settings, refused if it asks to run code of its own."""
+    """A file of settings."""
     try:
         content = json.loads((path / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no {name} in {str(path)!r}: give a folder that holds a textdiff checkpoint") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{name} in {str(path)!r} is damaged ({error}): copy the checkpoint again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{name} in {str(path)!r} is damaged ({_reason(error)}): copy the checkpoint again") from error
     if not isinstance(content, dict):
         raise UserError(f"{name} in {str(path)!r} is damaged (no settings in it): copy the checkpoint again")
-    if "auto_map" in content:
-        raise UserError(f"{name} in {str(path)!r} asks to run code of its own (auto_map): textdiff never does that")
     return content
 
 
-def _config(path: Path) -> TransformerConfig:
-    content = _json(path, CONFIG)
-    kind = content.get("model_type")
-    if kind != TransformerConfig.model_type:
-        raise UserError(f"the model in {str(path)!r} is of type {kind!r}, expected {TransformerConfig.model_type!r}")
+def _no_code(path: Path, name: str, content: dict[str, Any]) -> None:
+    """Refuse settings that ask to run code: ours have no need to."""
+    for setting in CODE:
+        if setting in content:
+            raise UserError(
+                f"{name} in {str(path)!r} asks to run code of its own ({setting}): textdiff never does that"
+            )
+
+
+def _config(path: Path, content: dict[str, Any]) -> TransformerConfig | ForeignConfig:
+    kinds = {kind.model_type: kind for kind in (TransformerConfig, ForeignConfig)}
+    if (kind := content.get("model_type")) not in kinds:
+        known = [TransformerConfig.model_type, *(name for name, family in FAMILIES.items() if not family.causal)]
+        raise UserError(f"the model in {str(path)!r} is of type {kind!r}, expected one of {', '.join(known)}")
     try:
-        return TransformerConfig.from_dict(content)
+        return kinds[kind].from_dict(content)
     except Exception as error:  # transformers raises whatever a wrong type leads to
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({_reason(error)})") from error
 
 
-def _network(path: Path, config: TransformerConfig, device: str | torch.device, dtype: torch.dtype) -> Transformer:
-    state = _weights(path)
+def _network(
+    path: Path, config: TransformerConfig | ForeignConfig, device: str | torch.device, dtype: torch.dtype
+) -> Transformer | ForeignDenoiser:
+    weights = Weights(path)
+    shape = backbone_config(config.backbone) if isinstance(config, ForeignConfig) else config
+    if shape.num_hidden_layers > len(weights):
+        counts = f"{shape.num_hidden_layers} layers, {len(weights)} tensors"
+        raise UserError(f"{WEIGHTS} in {str(path)!r} does not fit {CONFIG}: {counts}")
     try:
         with torch.device("meta"):
-            network = Transformer(config)
-    except UserError as error:
-        raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({error})") from error
-    own = {name: weight.shape for name, weight in network.state_dict().items()}
-    if config.tie_word_embeddings:
-        del own["head.weight"]
-    there = {name: weight.shape for name, weight in state.items() if weight.is_floating_point()}
-    if wrong := sorted(name for name in own.keys() | state.keys() if own.get(name) != there.get(name)):
-        raise UserError(f"{WEIGHTS} in {str(path)!r} does not fit {CONFIG}, first at {wrong[0]!r}: copy both again")
-    try:
-        network = network.type(dtype).to_empty(device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {str(device)!r} cannot be used ({_reason(error)})") from error
-    network.tie_weights()
-    network.load_state_dict(state, strict=not config.tie_word_embeddings)
+            network = Transformer(config) if isinstance(config, TransformerConfig) else ForeignDenoiser(config)
+    except Exception as error:  # likewise
+        raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({_reason(error)})") from error
+    fill(network, weights.items(), path, device, dtype)
     return network.eval()
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    if not (path / WEIGHTS).is_file():
-        raise UserError(f"no {WEIGHTS} in {str(path)!r}: only weights in safetensors are read, no pickled ones")
-    try:
-        return load_file(path / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{WEIGHTS} in {str(path)!r} cannot be read ({_reason(error)}): copy the checkpoint again"
-        ) from error
 
 
 def _reason(error: Exception) -> str:

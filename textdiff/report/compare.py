@@ -22,7 +22,8 @@ from torchmetrics.functional.text import chrf_score
 
 from textdiff.data.files import atomically
 from textdiff.errors import UserError
-from textdiff.inference import Resampled
+from textdiff.inference import ByLength, Resampled
+from textdiff.inference.by_length import GRID
 from textdiff.metrics import TextScore, distinct, rouge_l, self_bleu, sentence_bleu, sentence_gleu
 from textdiff.models import fingerprint
 from textdiff.priors import Automaton, Conditioning, Posterior, PosteriorSampler, Prior
@@ -94,9 +95,9 @@ def compare(
     """Measure each contestant on the same gaps.
 
     - *Likelihood*, where it is exact: -log q of the true text, in nats per character, with the gap's length given
-      and, a harder question, with any length from 1 to `longest`.
+      and, a harder question, with any length from 1 to `longest`; the latter not of a prior that has no `null`.
     - *Text*: one fill of each gap, its length not given, beside the true text; and `fills` of the first gaps beside
-      one another.
+      one another. A prior without `null` draws by the evidence at each length, `ByLength`, one gap in a text.
     - *Truth*, on the texts of a world: KL(q || p) to its exact posterior, in nats per gap, from `fills` draws of each
       gap of known length; a bound from above where log q is that of a larger space (`Resampled`, random orders).
     - *Speed*: seconds for one fill and for `fills` at once, medians over the first gaps after one to warm up, in this
@@ -187,6 +188,8 @@ def _measured(
         return _truth(contestant, truth, items, fills, seed)
     if not contestant.scores:
         return Cell({})
+    if measure == "open" and contestant.prior.vocabulary.null is None:
+        return Cell({})
     if measure == "open":
         items = [opened(*item, options["longest"], contestant.prior.vocabulary) for item in items]
     return Cell({"nats": [_nats(contestant, *item) for item in items]})
@@ -228,11 +231,15 @@ def _text(contestant: Contestant, items: Sequence[Item], options: dict[str, Any]
         blank, true = opened(canvas, tokens, options["longest"], contestant.prior.vocabulary)
         posterior = contestant.posterior(blank)
         several = number < options["timed"]
-        n = options["fills"] if several else 1
-        found = posterior.sample(n, contestant.method, generator=options["seed"] + number)
+        n, seed = options["fills"] if several else 1, options["seed"] + number
+        if contestant.prior.vocabulary.null is None and contestant.method is None:
+            found = posterior.sample(max(n, GRID), ByLength(), generator=seed)
+            drawn = found.resample(n, generator=seed) if found.alive else found
+        else:
+            found = drawn = posterior.sample(n, contestant.method, generator=seed)
         if several:
-            variety.append(self_bleu([" ".join(_joined(some.fills).split()) for some in found]))
-        own = found.resample(1, generator=options["seed"] + number)[0].fills if found.alive else ("",)
+            variety.append(self_bleu([" ".join(_joined(some.fills).split()) for some in drawn]))
+        own = found.resample(1, generator=seed)[0].fills if found.alive else ("",)
         written.append("".join(own))
         fill = _joined(own)
         truth = _joined(posterior.read(true)[0].fills)
@@ -272,12 +279,14 @@ def _speed(contestant: Contestant, items: Sequence[Item], fills: int, seed: int)
 
 
 def opened(canvas: Canvas, tokens: Tensor, longest: int, vocabulary: Vocabulary) -> Item:
-    """The same gaps when their lengths are not told: 1 to `longest` tokens; the true text with null in unused slots.
+    """The same gaps when their lengths are not told: 1 to `longest` tokens.
+
+    Unused slots of the true text hold null; without such a token padding, which no denoiser looks at.
 
     Raises:
-        UserError: a gap is longer than `longest`, or there is no null token.
+        UserError: a gap is longer than `longest`, or there is neither token.
     """
-    size, null = int(canvas.maximum.max()), vocabulary.null
+    size, null = int(canvas.maximum.max()), vocabulary.pad if vocabulary.null is None else vocabulary.null
     if size > longest or null is None:
         raise UserError(f"a gap of {size} tokens does not fit into {longest} slots, or the tokenizer has no null token")
     stops = [int((canvas.gap[0] == gap).nonzero()[-1]) + 1 for gap in range(canvas.maximum.shape[1])]

@@ -8,6 +8,7 @@ from textdiff.text.tokenizer import (
     decode,
     encode,
     load_tokenizer,
+    read_tokenizer,
     train_tokenizer,
     with_special_tokens,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "encode",
     "load_tokenizer",
     "read_rows",
+    "read_tokenizer",
     "train_tokenizer",
     "with_special_tokens",
 ]

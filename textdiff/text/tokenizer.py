@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -56,13 +57,48 @@ def load_tokenizer(path_or_name: str | PathLike[str]) -> PreTrainedTokenizerBase
     try:
         tokenizer = AutoTokenizer.from_pretrained(path_or_name, trust_remote_code=False)
     except Exception as error:  # the backend raises bare exceptions on damaged files
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":. ")
-        raise UserError(f"no tokenizer could be read from {str(path_or_name)!r} ({reason}): {expected}.") from error
+        raise UserError(
+            f"no tokenizer could be read from {str(path_or_name)!r} ({_reason(error)}): {expected}."
+        ) from error
     return with_special_tokens(tokenizer)
+
+
+def read_tokenizer(folder: Path, kind: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder as it was published, with what it lacks still lacking.
+
+    Args:
+        folder: holds its files; the code that they may ask for is not run.
+        kind: name of the class of transformers that reads them where `tokenizer.json` does not hold all; None: as they
+            say themselves.
+
+    Raises:
+        UserError: there is none, or its files are damaged.
+    """
+    if kind is not None and (folder / "tokenizer.json").is_file():
+        kind = "PreTrainedTokenizerFast"  # all is in there, whatever the class
+    reader = AutoTokenizer if kind is None else getattr(transformers, kind)
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # it warns where the files name a class of their own
+    try:
+        tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the backend raises bare exceptions on damaged files
+        raise UserError(
+            f"no tokenizer could be read from {str(folder)!r} ({_reason(error)}): copy the checkpoint again"
+        ) from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+    tokenizer.init_kwargs.pop("auto_map", None)  # or it would be saved along
+    return tokenizer
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":. ")
 
 
 def with_special_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """The same tokenizer, given what it lacks of pad, mask, bos, eos and null; `cls` and `sep` serve as bos and eos.
+
+    Padding that is eos, too, would hide the ends of texts: it gets a token of its own.
 
     `null_token` and `null_token_id` become attributes like the others and survive `save_pretrained`. New ids may exceed
     the rows of a pretrained embedding, which then has to be resized to `len(tokenizer)`.
@@ -77,6 +113,8 @@ def with_special_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
             if getattr(tokenizer, name) is None
         }
     )
+    if tokenizer.pad_token in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.mask_token):
+        tokenizer.add_special_tokens({"pad_token": SPECIAL_TOKENS["pad_token"]})
     return tokenizer
 
 

@@ -40,19 +40,23 @@ class Vocabulary:
     breaks_line: Tensor
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
-        """The vocabulary of a tokenizer that has the five special tokens (`with_special_tokens`)."""
+    def of(cls, tokenizer: PreTrainedTokenizerBase, null: bool = True) -> Vocabulary:
+        """The vocabulary of a tokenizer that has the five special tokens (`with_special_tokens`).
+
+        Args:
+            tokenizer: says all that there is to know.
+            null: whether the model knows what null means; many a published one does not.
+        """
         contents = token_bytes(tokenizer)
-        null = int(tokenizer.null_token_id)
         forbidden = torch.tensor([content is None for content in contents])
-        forbidden[null] = False
+        forbidden[tokenizer.null_token_id] = not null
         return cls(
             size=len(contents),
             mask=int(tokenizer.mask_token_id),
             pad=int(tokenizer.pad_token_id),
             bos=int(tokenizer.bos_token_id),
             eos=int(tokenizer.eos_token_id),
-            null=null,
+            null=int(tokenizer.null_token_id) if null else None,
             forbidden=forbidden,
             characters=torch.tensor([sum(byte & 0xC0 != 0x80 for byte in content or b"") for content in contents]),
             starts_word=torch.tensor([(content or b"").startswith(b" ") for content in contents]),

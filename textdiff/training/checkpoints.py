@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from textdiff.data.files import atomically
 from textdiff.errors import UserError
-from textdiff.models import Transformer, TransformerConfig
+from textdiff.models import ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig
 from textdiff.text import Vocabulary
 
 SHAPE = (
@@ -27,6 +27,7 @@ SHAPE = (
     "num_attention_heads",
     "intermediate_size",
     "tie_word_embeddings",
+    "backbone",
 )
 """What two networks must share to share weights; all but the first to lend them."""
 
@@ -84,8 +85,8 @@ def shape_difference(theirs: Mapping[str, Any], ours: PreTrainedConfig, twins: b
         twins: whether a causal network may lend its weights to a denoiser, and the other way round.
     """
     for name in SHAPE[twins:]:
-        if theirs.get(name) != getattr(ours, name):
-            return f"{name} is {theirs.get(name)!r}, here {getattr(ours, name)!r}"
+        if theirs.get(name) != (own := getattr(ours, name, None)):
+            return f"{name} is {theirs.get(name)!r}, here {own!r}"
     return None
 
 
@@ -109,7 +110,12 @@ def export(
         UserError: the file is not such a checkpoint, or the tokenizer is of another size.
     """
     content = read_checkpoint(checkpoint)
-    config = TransformerConfig.from_dict(content["network_config"])
+    settings = content["network_config"]
+    config: TransformerConfig | ForeignConfig
+    if settings.get("model_type") == ForeignConfig.model_type:
+        config = ForeignConfig.from_dict(settings)
+    else:
+        config = TransformerConfig.from_dict(settings)
     if (size := Vocabulary.of(tokenizer).size) != config.vocab_size:
         raise UserError(
             f"the tokenizer has {size} tokens and the network of {str(checkpoint)!r} {config.vocab_size}: "
@@ -119,10 +125,12 @@ def export(
         raise UserError(
             f"{str(checkpoint)!r} is of an adapter, which its run has written to model.to: load that folder"
         )
-    network, prefix = Transformer(config), "network."
+    network = ForeignDenoiser(config) if isinstance(config, ForeignConfig) else Transformer(config)
+    prefix = "network."
     network.load_state_dict(
         {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}
     )
-    network.to(dtype=dtype)  # type: ignore[call-arg]
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(dtype)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -113,7 +113,8 @@ class TextCLI(LightningCLI):
         path = options.get("ckpt_path")
         if self._named and self._command == "predict":
             raise UserError("predict fills templates with a TextModule: give it the exported folder as model.init_from")
-        if not self._named and path is None and options["model"]["init_from"] is None and self._command != "fit":
+        untrained = not self._named and options["model"]["init_from"] is options["model"]["base"] is None
+        if untrained and path is None and self._command != "fit":
             raise UserError(f"{self._command} needs trained weights: give --ckpt_path FILE or --model.init_from FOLDER")
         if path is not None and path not in ("best", "last", "hpc"):
             read_checkpoint(path)

@@ -21,11 +21,14 @@ from textdiff.errors import UserError
 from textdiff.metrics import BitsPerCharacter, NatsPerToken
 from textdiff.models import (
     Attention,
+    ForeignDenoiser,
+    LoRA,
     Transformer,
     TransformerConfig,
     causal_visibility,
     denoising_visibility,
     merge_adapter,
+    save_adapter,
 )
 from textdiff.priors import DiffusionPrior, Prior, load, prior_of
 from textdiff.samplers import Strided
@@ -56,7 +59,7 @@ class Network:
 
 @final
 class TextModule(lightning.LightningModule):
-    """Trains a `Transformer` as a masked diffusion prior or as its autoregressive twin.
+    """Trains a `Transformer` as a masked diffusion prior or as its autoregressive twin, or a model of another making.
 
     The loss is the sum of weight x cross-entropy over the number of maskable tokens, both of all devices: nats per
     token. Only positions that carry a weight reach the head.
@@ -72,6 +75,12 @@ class TextModule(lightning.LightningModule):
         warmup_steps: of linear warm-up, before a cosine.
         final_lr: the last learning rate, as a share of the largest.
         init_from: folder of a checkpoint of the same shape that lends its weights (a twin to a denoiser).
+        base: folder or name of a denoiser of another making, such as one that `textdiff convert` wrote: it is trained
+            on, in place of a `network`.
+        adapter: learn a low-rank adapter of `base` alone; None: all of it.
+        to: folder for the adapter, written at the end.
+        opening_steps: over so many steps of training attention to what comes later is opened, at random to an ever
+            larger share of it (arXiv:2410.17891); 0: at once.
         compile: run the blocks through `torch.compile`.
         checkpoint_activations: compute activations again in the backward pass instead of keeping them; with FSDP its
             own `activation_checkpointing` does it.
@@ -79,7 +88,7 @@ class TextModule(lightning.LightningModule):
         fill: options of `textdiff predict`.
 
     Raises:
-        UserError: `init_from` does not fit, or the shape makes no network.
+        UserError: `init_from` or `base` does not fit, or the shape makes no network.
     """
 
     def __init__(
@@ -90,6 +99,10 @@ class TextModule(lightning.LightningModule):
         warmup_steps: int = 100,
         final_lr: float = 0.05,
         init_from: str | None = None,
+        base: str | None = None,
+        adapter: LoRA | None = None,
+        to: str | None = None,
+        opening_steps: int = 0,
         compile: bool = False,
         checkpoint_activations: bool = False,
         seed: int = 0,
@@ -98,22 +111,50 @@ class TextModule(lightning.LightningModule):
         super().__init__()
         self.tokenizer, self.vocabulary = tokenizer, Vocabulary.of(tokenizer)
         self.optimizer, self.warmup_steps, self.final_lr, self.seed = optimizer, warmup_steps, final_lr, seed
-        self.fill = fill
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network = Transformer(_config(self.vocabulary, network))
+        self.fill, self.base, self.adapter, self.to_folder, self.opening_steps = fill, base, adapter, to, opening_steps
+        self.network: Transformer | ForeignDenoiser
+        if base is not None:
+            self.network = self._foreign(base, init_from)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.network = Transformer(_config(self.vocabulary, network))
         if init_from is not None:
             self._initialise(init_from)
         if checkpoint_activations:
+            if not isinstance(self.network, Transformer):
+                raise UserError("model.checkpoint_activations is not for a model.base of another making: leave it out")
             self.network.checkpoint_activations()
+        if adapter is not None:
+            self._adapt(adapter)
         if compile:
             self.network.compile_blocks()
         self.nats, self.bits, self.gap_nats = NatsPerToken(), BitsPerCharacter(), NatsPerToken()
         self._gradients: dict[str, Tensor] = {}
 
+    def _foreign(self, base: str, init_from: str | None) -> ForeignDenoiser:
+        """The denoiser that is trained on."""
+        prior = load(base)
+        if init_from is not None or not isinstance(prior.network, ForeignDenoiser):
+            raise UserError(f"base {base!r} is for models of another making: give init_from alone, and model.network")
+        if prior.vocabulary.null is None:
+            raise UserError(f"base {base!r} knows no null, for unused slots: textdiff convert gives it one to learn")
+        if prior.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise UserError(f"base {base!r} has another tokenizer: set data.tokenizer to that folder")
+        return prior.network.train()
+
+    def _adapt(self, adapter: LoRA) -> None:
+        """Let a low-rank adapter learn, and nothing else."""
+        if self.base is None or self.to_folder is None:
+            raise UserError("model.adapter is of a model.base, and is written to model.to: give both")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            adapter.attach(self.network)
+
     def _initialise(self, folder: str) -> None:
         donor = load(folder)
-        assert isinstance(donor.network, Transformer)
+        if not isinstance(donor.network, Transformer):
+            raise UserError(f"init_from {folder!r} is a model of another making: give it as model.base")
         merge_adapter(donor.network)
         if donor.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError(f"init_from {folder!r} has another tokenizer: set data.tokenizer to that folder")
@@ -164,6 +205,9 @@ class TextModule(lightning.LightningModule):
             visible = causal_visibility(batch["segments"])
         else:
             visible = denoising_visibility(batch["segments"], batch["observed"], config.attention)
+            if self.training and self.global_step < self.opening_steps:
+                opened = torch.rand(visible.shape, device=visible.device) < self.global_step / self.opening_steps
+                visible = visible & (opened | causal_visibility(batch["segments"]))
         states = self.network.hidden(batch["canvas"], visible, batch["positions"])
         asked = batch["weights"] > 0
         states = states[:, :-1][asked[:, 1:]] if config.causal else states[asked]
@@ -239,6 +283,12 @@ class TextModule(lightning.LightningModule):
     def predict_step(self, batch: Part, batch_idx: int) -> list[dict[str, Any]]:
         """Fill rows, see `textdiff.training.filling.filled`."""
         return filled(self.fill.of(self.prior), batch.rows, self.fill)
+
+    def on_train_end(self) -> None:
+        """Write the adapter, if that is what was learnt."""
+        if self.adapter is not None and self.trainer.is_global_zero:
+            assert self.base is not None and self.to_folder is not None
+            save_adapter(self.network, self.to_folder, self.base)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimizer, with linear warm-up and a cosine down to `final_lr` at the trainer's last step.
