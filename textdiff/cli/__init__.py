@@ -19,7 +19,7 @@ Commands:
   fit         train a prior, or its autoregressive twin, as a YAML file says
   validate    measure a training run on held-out text
   test        the same, on test text
-  predict     run a trained model over text
+  predict     fill the gaps of any number of rows of files, as a YAML file says
   export      turn a training run into a checkpoint that infill reads
   convert     make the start of a prior of a causal language model
   evaluate    compare a prior with its autoregressive twin on held-out text
