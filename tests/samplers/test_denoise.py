@@ -281,12 +281,21 @@ class Counting:
         return self.denoiser.log_probs(canvas, observed, where, null)
 
 
-def test_only_unfinished_rows_and_masked_slots_are_asked():
+@pytest.mark.parametrize("policy", [LeftToRight(), Entropy()], ids=str)
+def test_only_unfinished_rows_and_slots_that_matter_are_asked(policy):
+    # A policy that looks at the answers needs those of all masked slots, one that is blind of those that it reveals.
     _, denoiser, canvas = ragged(null=False)
     counting = Counting(denoiser)
-    drawn = sample(counting, canvas, PLAIN, LeftToRight(), seeded())
+    drawn = sample(counting, canvas, PLAIN, policy, seeded())
     left = (canvas.slots.sum(dim=1) - torch.arange(4)[:, None]).clamp(min=0)  # one slot less in each step
-    assert counting.asked == [(int((step > 0).sum()), int(step.sum())) for step in left]
+    asked = [(int((step > 0).sum()), int((step > 0).sum() if policy.blind else step.sum())) for step in left]
+    assert counting.asked[1:] == asked[1:]
+    different = canvas.tokens[canvas.slots.any(dim=1)].unique(
+        dim=0
+    )  # what is alike before anything is drawn is asked once
+    first = (different == PLAIN.mask).sum(dim=1)
+    assert counting.asked[0] == (len(different), len(different) if policy.blind else int(first.sum()))
+    assert len(different) < len(canvas)
     assert torch.equal(drawn.nfe, canvas.slots.sum(dim=1))
     assert torch.equal(drawn.nfe, drawn.steps)
 
@@ -304,7 +313,7 @@ class Asked:
 
 def test_null_is_an_answer_only_when_lengths_are_drawn():
     denoiser = Asked(TableDenoiser(3, 4, seed=1, null=True))
-    sample(denoiser, canvas_of(NULLABLE, WHOLE, minimum=[4]), NULLABLE, Strided(2), seeded())
+    sample(denoiser, canvas_of(NULLABLE, WHOLE, minimum=[4]), NULLABLE, Entropy(2), seeded())
     assert denoiser.calls == [(False, 4), (False, 2)]
     denoiser.calls.clear()
     sample(denoiser, canvas_of(NULLABLE, WHOLE, minimum=[3]), NULLABLE, Strided(1), seeded())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.oracle import TableDenoiser
-from tests.samplers.laws import EXACT, canvas_of, seeded
+from tests.samplers.laws import DEPENDENCE, EXACT, ONE_BY_ONE, SEVERAL_AT_ONCE, canvas_of, seeded
 from textdiff import samplers
 from textdiff.errors import UserError
 from textdiff.samplers import (
@@ -51,6 +51,22 @@ def rounds(policy, gap, seed=0):
         revealed[-1][rows] = chosen
         masked = masked & ~revealed[-1]
     return torch.stack(revealed)
+
+
+@pytest.mark.parametrize("policy", (*ONE_BY_ONE, *SEVERAL_AT_ONCE), ids=str)
+def test_a_blind_policy_does_not_look(policy):
+    # Nor does it need to: it answers without any marginals, and no policy that looks says that it is blind.
+    gap = torch.tensor([[0, 0, 0, 0, -1, 1, 1, 1], [0, 0, -1, 1, 1, -1, -1, -1]])
+    rank, size = rank_and_size(gap)
+    noise = torch.rand(gap.shape, dtype=torch.float64, generator=seeded(1))
+    laws = [torch.randn(11, 5, dtype=torch.float64, generator=seeded(s)).mul(3).log_softmax(-1) for s in range(20)]
+    laws.append(torch.empty(0, 5, dtype=torch.float64))
+    states = [State(torch.zeros_like(gap), gap >= 0, gap, rank, size, law, noise) for law in laws]
+    if policy.blind:
+        assert all(torch.equal(policy.reveal(state), policy.reveal(states[0])) for state in states)
+    else:
+        extreme = Entropy(1), ErrorBudget(0.0, DEPENDENCE), ErrorBudget(9.0, DEPENDENCE)
+        assert len({str(policy.reveal(state).tolist()) for state in states[:-1]}) > 1 or policy in extreme
 
 
 def state_of(law, gap):

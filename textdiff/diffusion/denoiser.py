@@ -51,8 +51,19 @@ class Reading:
         self._denoiser, self._observed = denoiser, observed
         self._evidence = denoiser.read_evidence(canvas, observed) if isinstance(denoiser, EvidenceReader) else None
 
-    def log_probs(self, rows: Tensor, canvas: Tensor, where: Tensor, null: bool = False) -> Tensor:
-        """See `Denoiser.log_probs`, of canvases `[len(rows), length]` whose evidence is that of these rows."""
+    def log_probs(self, rows: Tensor, canvas: Tensor, where: Tensor, null: bool = False, alike: bool = False) -> Tensor:
+        """See `Denoiser.log_probs`, of canvases `[len(rows), length]` whose evidence is that of these rows.
+
+        `alike`: many of them may be the same, as before anything is drawn; each is then asked about once.
+        """
+        if alike and len(rows) > 1:
+            questions, which = (2 * canvas + where).unique(dim=0, return_inverse=True)
+            first = torch.full_like(questions[:, 0], len(rows)).scatter_reduce(
+                0, which, torch.arange(len(rows), device=rows.device), "amin"
+            )
+            asked = where[first]
+            answer = (asked.flatten().cumsum(0) - 1).view_as(asked)
+            return self.log_probs(rows[first], canvas[first], asked, null)[answer[which][where]]
         known = {} if self._evidence is None else {"evidence": self._evidence.select(rows)}
         ask = self._denoiser.log_probs
         if torch.is_grad_enabled():  # keeps what goes in and what comes out; the rest is computed again, step by step

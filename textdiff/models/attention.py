@@ -67,6 +67,30 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Te
     return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype) @ value
 
 
+def attend_with_mass(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`attend` to some of the keys, and how much the scores of these weigh: what `merge` needs to add others.
+
+    Returns:
+        The mixed values `[batch, heads, length, head_dim]`, and the log-sum-exp of each query's scores
+        `[batch, heads, length]` in at least float32. A query that sees nothing weighs next to nothing.
+    """
+    finite = None if bias is None else bias.clamp(min=torch.finfo(bias.dtype).min)
+    if query.device.type == "cpu" and not torch.is_grad_enabled():
+        shape = (*query.shape[:3], key.shape[2])
+        mask = None if finite is None else finite.expand(shape[0], *finite.shape[1:3], shape[3])
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=mask)
+    scores = query @ key.mT * query.shape[-1] ** -0.5
+    scores = scores if finite is None else scores + finite
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    return scores.softmax(dim=-1).to(value.dtype) @ value, scores.logsumexp(dim=-1)
+
+
+def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """Attention to the keys of both, from what `attend_with_mass` makes of each: exact."""
+    share = (second[1] - first[1]).sigmoid()[..., None]
+    return torch.lerp(first[0], second[0], share.to(first[0].dtype))
+
+
 def compact(where: Tensor) -> tuple[Tensor, Tensor]:
     """Columns at which `where [rows, length]` holds, in order, and which of these are real: two `[rows, most]`."""
     count = where.sum(dim=1, keepdim=True)

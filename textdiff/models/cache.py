@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from textdiff.models.attention import attend
+from textdiff.models.attention import attend, attend_with_mass, merge
 
 
 @dataclass
@@ -69,22 +69,22 @@ class EvidenceCache:
 
     Args:
         layers: keys and values `[texts, heads, observed, head_dim]` of each layer; `texts` are the different ones.
-        bias: `[texts, 1, 1, observed]`, -inf at padding, 0 elsewhere.
+        bias: `[texts, 1, 1, observed]`, -inf at padding, 0 elsewhere; None: no text is padded.
         text: `[rows]`, which text each row of the batch has as its evidence.
         place: `[rows]`, number of the row among those with the same evidence.
         most: rows that have the same evidence, at most.
     """
 
     layers: list[tuple[Tensor, Tensor]]
-    bias: Tensor
+    bias: Tensor | None
     text: Tensor
     place: Tensor
     most: int
 
     @classmethod
-    def of(cls, layers: list[tuple[Tensor, Tensor]], bias: Tensor, text: Tensor) -> EvidenceCache:
+    def of(cls, layers: list[tuple[Tensor, Tensor]], bias: Tensor | None, text: Tensor) -> EvidenceCache:
         """Hold what was read for rows that have these texts, `[rows]`, as their evidence."""
-        place = F.one_hot(text, len(bias)).cumsum(dim=0).gather(1, text[:, None])[:, 0] - 1
+        place = F.one_hot(text, len(layers[0][0])).cumsum(dim=0).gather(1, text[:, None])[:, 0] - 1
         return cls(layers, bias, text, place, int(place.max()) + 1)
 
     def select(self, rows: Tensor) -> EvidenceCache:
@@ -93,28 +93,20 @@ class EvidenceCache:
         return self if torch.equal(text, self.text) else EvidenceCache.of(self.layers, self.bias, text)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        """Attention of gap tokens `[rows, heads, gap, head_dim]` to the evidence and to each other.
+        """Attention of gap tokens `[rows, heads, asking, head_dim]` to the evidence and to all tokens of the gaps.
 
         Queries of all rows with the same evidence are laid end to end, so that its keys are read once for all of them.
         `bias [rows, 1, 1, gap]` is -inf at padding.
         """
         keys, values = (x.to(value.dtype) for x in self.layers[layer])
-        if self.most == 1:  # nothing is shared
-            keys, values, of_evidence = keys[self.text], values[self.text], self.bias[self.text].to(value.dtype)
-            of_gap = of_evidence.new_zeros(len(key), 1, 1, key.shape[2]) if bias is None else bias
-            both = torch.cat((of_evidence, of_gap), dim=-1)
-            return attend(query, torch.cat((keys, key), dim=2), torch.cat((values, value), dim=2), both)
-        scale = query.shape[-1] ** -0.5
-        far = self._of_rows(self._by_text(query * scale) @ keys.mT + self.bias, query)
-        near = (query * scale) @ key.mT
-        scores = torch.cat((far, near if bias is None else near + bias), dim=-1)
-        weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
-        seen = keys.shape[2]
-        return self._of_rows(self._by_text(weights[..., :seen]) @ values, query) + weights[..., seen:] @ value
+        of_evidence = None if self.bias is None else self.bias.to(value.dtype)
+        far, mass = attend_with_mass(self._by_text(query), keys, values, of_evidence)
+        seen = self._of_rows(far, query), self._of_rows(mass[..., None], query)[..., 0]
+        return merge(seen, attend_with_mass(query, key, value, bias))
 
     def _by_text(self, x: Tensor) -> Tensor:
         """Rows `[rows, heads, gap, any]` laid end to end by text, `[texts, heads, rows of a text x gap, any]`."""
-        laid = x.new_zeros(len(self.bias), self.most, *x.shape[1:])
+        laid = x.new_zeros(len(self.layers[0][0]), self.most, *x.shape[1:])
         return rearrange(laid.index_put((self.text, self.place), x), "t n h g x -> t h (n g) x")
 
     def _of_rows(self, x: Tensor, query: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModel, PreTrainedModel
@@ -47,15 +46,28 @@ class Block(nn.Module):
         rotary: tuple[Tensor, Tensor],
         bias: Tensor | None,
         cache: KeyValueCache | EvidenceCache | None,
+        asked: Tensor | None = None,
     ) -> Tensor:
-        """Residual stream `[batch, length, width]` -> the same shape."""
-        qkv = rearrange(self.qkv(self.attention_norm(x)), "b l (three h d) -> three b h l d", three=3, h=self.heads)
-        query, key, value = rotate(self.query_norm(qkv[0]), *rotary), rotate(self.key_norm(qkv[1]), *rotary), qkv[2]
-        query, key = query.to(value.dtype), key.to(value.dtype)
+        """Residual stream `[batch, length, width]` -> the same shape, or `[batch, asked, width]`.
+
+        `asked [batch, asked]` are the columns that an answer is wanted for; what the others say is heard all the same.
+        """
+        query, key, value = self.heard(x, rotary)
+        if asked is not None:
+            x = x.take_along_dim(asked[..., None], dim=1)
+            query = query.take_along_dim(asked[:, None, :, None], dim=2)
         mixed = attend(query, key, value, bias) if cache is None else cache.attend(self.layer, query, key, value, bias)
-        x = x + self.dropout(self.out(rearrange(mixed, "b h l d -> b l (h d)")))
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         gate, up = self.gate_up(self.feed_norm(x)).chunk(2, dim=-1)
         return x + self.dropout(self.down(F.silu(gate) * up))
+
+    def heard(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values `[batch, heads, length, head_dim]` of a residual stream."""
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        gain = torch.stack((self.query_norm.weight, self.key_norm.weight))[:, None, None, None]
+        both = F.rms_norm(qkv[:2], qkv.shape[-1:], eps=1e-6) * gain  # one call for two norms: most of it is the call
+        query, key = rotate(both, *rotary).to(qkv.dtype)
+        return query, key, qkv[2]
 
 
 class Transformer(PreTrainedModel):
@@ -173,28 +185,34 @@ class Transformer(PreTrainedModel):
         evidence, text = canvas.masked_fill(~shown, -1).unique(dim=0, return_inverse=True)
         at, inside = compact(evidence >= 0)
         x, store = self.embedding(evidence.gather(1, at).clamp(min=0)), KeyValueCache(at.shape[1])
-        rotary, bias = self.rotary(at), self._bias(inside[:, None], x)
-        finite = bias.clamp(min=torch.finfo(bias.dtype).min)  # a text without evidence is no NaN
-        for block in self.blocks:
+        rotary, bias = self.rotary(at), None if inside.all() else self._bias(inside[:, None], x)
+        finite = None if bias is None else bias.clamp(min=torch.finfo(bias.dtype).min)  # no evidence is no NaN
+        *first, last = self.blocks
+        assert isinstance(last, Block)
+        for block in first:
             x = block.forward(x, rotary, finite, store)  # not compiled: the sizes change all the time
+        store.extend(last.layer, *last.heard(x, rotary)[1:])
         return EvidenceCache.of(store.layers, bias, text)
 
     def _gap_states(self, canvas: Tensor, observed: Tensor, where: Tensor, evidence: EvidenceCache) -> Tensor:
         """Final hidden states `[where.sum(), width]` of positions outside the evidence, which has been read."""
-        real = self._real(canvas)
-        at, inside = compact(~observed & real)
+        shown = self._real(canvas)
+        at, inside = compact(~observed & shown)
         around = at[..., None] + torch.tensor(NEIGHBOURS, device=at.device)
         tokens, x = canvas.gather(1, at), self.embedding(canvas.gather(1, at))
         masked = (tokens == self.config.mask_token_id) & inside
         row, column = masked.nonzero()[:, :1], around[masked]
         inner = column.clamp(0, canvas.shape[1] - 1)
-        near = self.embedding(canvas[row, inner]) * ((inner == column) & real[row, inner])[..., None]
+        near = self.embedding(canvas[row, inner]) * ((inner == column) & shown[row, inner])[..., None]
         x = self._asking(x, masked, near)
         rotary = self.rotary(at - masked.long())
         bias = None if inside.all() else self._bias(inside[:, None], x)
-        for block in self.blocks:
+        *first, last = self.blocks
+        assert isinstance(last, Block)
+        for block in first:
             x = block.forward(x, rotary, bias, evidence)
-        return self.norm(x[where.gather(1, at) & inside])
+        asked, real = compact(where.gather(1, at) & inside)
+        return self.norm(last.forward(x, rotary, bias, evidence, asked)[real])
 
     def _real(self, tokens: Tensor) -> Tensor:
         """Which tokens are no padding."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -178,6 +178,8 @@ def _denoise(
         watch(tokens.clone(), canvas.slots & (gap < 0))
 
     all_forced = target is not None and forced is not None and bool(forced.all())
+    blind = policy.blind and canvas.lattice is None
+    rank, size = rank_and_size(gap)
     masked, steps = gap >= 0, torch.zeros_like(nfe)
     slot_log_q = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
     turn = nfe.clone()  # of a row's place in the batch, not of what stands there: a copy of a row draws afresh
@@ -188,14 +190,24 @@ def _denoise(
                 tokens, gap, masked, slot_log_q, length_log_q, excess, ahead, nfe, steps = (
                     x[parents] for x in (tokens, gap, masked, slot_log_q, length_log_q, excess, ahead, nfe, steps)
                 )
+                rank, size = rank[parents], size[parents]
         if not len(rows := masked.any(dim=1).nonzero()[:, 0]):
             break
-        rank, size = rank_and_size(gap)
         where = masked[rows]
-        inside_word = canvas.word_start[rows][where][:, None] & ~vocabulary.starts_word
-        law = reading.log_probs(rows, tokens[rows], where)
-        law = _normalised(law, vocabulary.forbidden | inside_word)
         noise, order_noise = streams.uniforms(rows, turn[rows])
+        state = State(
+            tokens[rows],
+            where,
+            gap[rows],
+            rank[rows],
+            size[rows],
+            slot_log_q.new_empty(0, vocabulary.size),
+            order_noise,
+        )
+        asked = policy.reveal(state) if blind else where
+        law = reading.log_probs(rows, tokens[rows], asked, alike=not steps.any())
+        inside_word = canvas.word_start[rows][asked][:, None] & ~vocabulary.starts_word
+        law = _normalised(law, vocabulary.forbidden | inside_word)
         drawn, before = None, None
         tempered = tempering(law) if policy.kind is LogProbKind.NONE or canvas.lattice is not None else law
         if canvas.lattice is not None:
@@ -207,11 +219,10 @@ def _denoise(
         elif policy.kind is LogProbKind.NONE:
             drawn = tokens[rows].masked_scatter(where, draw(tempered, noise[where]))
         looked_at = drawn if policy.kind is LogProbKind.NONE else None
-        state = State(tokens[rows], where, gap[rows], rank[rows], size[rows], law.detach(), order_noise, looked_at)
-        revealed = policy.reveal(state)
+        revealed = asked if blind else policy.reveal(replace(state, log_probs=law.detach(), drawn=looked_at))
         assert not (revealed & ~where).any() and revealed.any(dim=1).all()
 
-        law = tempering(law[revealed[where]]) if before is None else tempered[revealed[where]]
+        law = tempering(law if blind else law[revealed[where]]) if before is None else tempered[revealed[where]]
         if drawn is not None:
             values = drawn[revealed]
         elif not all_forced:
@@ -280,7 +291,7 @@ def _set_lengths(
         raise UserError(NO_NULL)
 
     minimum, slots, where = canvas.minimum[rows], gap[rows], canvas.slots[rows]
-    law = reading.log_probs(rows, tokens[rows], where, null=True)
+    law = reading.log_probs(rows, tokens[rows], where, null=True, alike=True)
     law = _normalised(law, vocabulary.forbidden)
     of_lengths = tempering(length_log_probs(law, null, slots, minimum))
     noise, _ = streams.uniforms(rows, nfe[rows])

@@ -17,6 +17,7 @@ class LeftToRight(UnmaskingPolicy):
     """The leftmost masked slot of each row, one token per step."""
 
     kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    blind: ClassVar[bool] = True
 
     def reveal(self, state: State) -> Tensor:
         return state.masked & (state.masked.cumsum(dim=1) == 1)
@@ -32,6 +33,7 @@ class Strided(Paced):
 
     steps: int = 8
     kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    blind: ClassVar[bool] = True
 
     def reveal(self, state: State) -> Tensor:
         return state.lowest(state.rank % self.steps)
@@ -48,6 +50,7 @@ class Dilated(Paced):
     """
 
     kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    blind: ClassVar[bool] = True
 
     def reveal(self, state: State) -> Tensor:
         level, turns = bisection(state.rank, state.size)
@@ -65,6 +68,7 @@ class RandomOrder(Paced):
     """
 
     kind: ClassVar[LogProbKind] = LogProbKind.GIVEN_ORDER
+    blind: ClassVar[bool] = True
 
     def reveal(self, state: State) -> Tensor:
         return state.first(state.noise, state.quota(self.steps))

@@ -39,7 +39,8 @@ class State:
         gap: number of the gap of each slot, -1 outside gaps and on `null` slots.
         rank: number of the slot within its gap, from 0.
         size: number of tokens of the slot's gap.
-        log_probs: log-marginals of the masked slots, normalised over the allowed tokens, not tempered.
+        log_probs: log-marginals of the masked slots, normalised over the allowed tokens, not tempered; without rows for
+            a policy that is `blind`.
         noise: float64 uniforms, fresh in each step, for policies that draw their order.
         drawn: candidate tokens at the masked slots, for policies of kind `NONE`; else None.
     """
@@ -83,9 +84,14 @@ class State:
 
 
 class UnmaskingPolicy(ABC):
-    """Decides which masked slots are filled next."""
+    """Decides which masked slots are filled next.
+
+    A policy that is `blind` does not look at `log_probs` and `drawn`: the denoiser is then asked about the slots that
+    it reveals, and no others.
+    """
 
     kind: ClassVar[LogProbKind]
+    blind: ClassVar[bool] = False
 
     @abstractmethod
     def reveal(self, state: State) -> Tensor:
