@@ -9,6 +9,7 @@ from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
+from textdiff.priors.stream import Draft
 from textdiff.priors.together import infill_together
 from textdiff.priors.worlds import WORLDS, arithmetic, grammar, hmm, ngram, sums, table, texts, walk, world
 
@@ -18,6 +19,7 @@ __all__ = [
     "AutoregressivePrior",
     "Conditioning",
     "DiffusionPrior",
+    "Draft",
     "FillInMiddlePrior",
     "Genealogy",
     "NetworkPrior",

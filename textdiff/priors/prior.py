@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Literal, overload
 
 import torch
 from torch import Generator, Tensor
@@ -12,6 +14,8 @@ from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
 from textdiff.priors.posterior import Conditioning, Posterior
 from textdiff.priors.samples import WeightedSamples, seeded
+from textdiff.priors.stream import Draft
+from textdiff.priors.stream import stream as drafts
 from textdiff.samplers import NEUTRAL, LogProbKind, Randomness, Tempering, Trajectory, UnmaskingPolicy, Watch
 from textdiff.text import Canvas, Template, Vocabulary
 
@@ -131,6 +135,40 @@ class Prior(ABC):
             evidence = Observed(evidence)
         return Posterior(self, evidence, self if target is None else target)
 
+    @overload
+    def infill(
+        self,
+        text: str | Evidence,
+        n: int = ...,
+        *,
+        steps: int | None = ...,
+        policy: UnmaskingPolicy | str | None = ...,
+        error_budget: float | None = ...,
+        seed: int | None = ...,
+        temperature: float = ...,
+        top_p: float = ...,
+        top_k: int | None = ...,
+        watch: Watch | None = ...,
+        stream: Literal[False] = ...,
+    ) -> WeightedSamples: ...
+
+    @overload
+    def infill(
+        self,
+        text: str | Evidence,
+        n: int = ...,
+        *,
+        steps: int | None = ...,
+        policy: UnmaskingPolicy | str | None = ...,
+        error_budget: float | None = ...,
+        seed: int | None = ...,
+        temperature: float = ...,
+        top_p: float = ...,
+        top_k: int | None = ...,
+        watch: Watch | None = ...,
+        stream: Literal[True],
+    ) -> Iterator[Draft | WeightedSamples]: ...
+
     def infill(
         self,
         text: str | Evidence,
@@ -144,7 +182,8 @@ class Prior(ABC):
         top_p: float = 1.0,
         top_k: int | None = None,
         watch: Watch | None = None,
-    ) -> WeightedSamples:
+        stream: bool = False,
+    ) -> WeightedSamples | Iterator[Draft | WeightedSamples]:
         """Fill the gaps of a text, `n` times independently: `given(text).sample(n)` with `Conditioning`.
 
         Args:
@@ -158,6 +197,8 @@ class Prior(ABC):
             seed: of the random numbers; drawn from the system if None.
             temperature, top_p, top_k: sharpen each draw, see `Tempering`; the fills are then no posterior samples.
             watch: called after each step with the canvas `[n, length]` and the slots it revealed, all n in one batch.
+            stream: return an iterator at once. It gives a `Draft` of all n fills after each step, computed when it is
+                asked for, and at last the samples, the same as without.
 
         Raises:
             UserError: no gap, an empty text, a text longer than the model's context, a bad option.
@@ -169,8 +210,12 @@ class Prior(ABC):
             if prior is not self:
                 raise UserError("error_budget chooses order and steps by itself: leave out policy and steps")
             prior = self.with_error_budget(error_budget)
-        method = Conditioning(Tempering(temperature, top_p, top_k), watch)
-        return prior.given(text).sample(n, method, generator=seeded(seed))
+        posterior, tempering = prior.given(text), Tempering(temperature, top_p, top_k)
+        if stream:
+            if watch is not None:
+                raise UserError("stream and watch show the same steps: give one of them")
+            return drafts(posterior, n, tempering, seeded(seed))
+        return posterior.sample(n, Conditioning(tempering, watch), generator=seeded(seed))
 
     def check_canvas(self, canvas: Canvas) -> None:
         """See that a canvas fits into the context.
