@@ -587,6 +587,24 @@ def test_an_error_budget_is_calibrated_and_given(run: Run, checkpoints: Path, tm
     assert "holds no dependence" in err and err.count("\n") == 1
 
 
+def test_ways_to_fill_are_timed(run: Run, tmp_path: Path) -> None:
+    small = ("--gap", "4", "--steps", "2", "--rival-steps", "4", "--rounds", "1", "--fills", "2")
+    out, _ = run(
+        "bench", "--length", "16", "--vocabulary", "64", "--overhead", "64", *small, "--to", str(tmp_path / "found")
+    )
+    heads = [line for line in out.splitlines() if line.endswith("| MiB at the peak |")]
+    assert heads[0].startswith("| 1 text of 16 tokens, 4 of them missing; 2 fills each; vocabulary 64; for each fill |")
+    assert heads[1].startswith("| the loops alone,")
+    assert (tmp_path / "found" / "bench.md").read_text() == out
+    text = tmp_path / "text.txt"
+    text.write_text("Lily lost her red ball. She was very sad. She was happy again. " * 4)
+    out, _ = run("bench", str(text), "--gaps", "2", *small, "--json")
+    (_, rows), found = json.loads(out)["cases"][0], json.loads(out)["about"]
+    known = {row["way"]: row["nats"] is not None for row in rows}
+    assert known.pop("reuse when unchanged, 4 steps") is known.pop("naive: strided, 2 steps") is False
+    assert all(known.values()) and found["files"] == ["text.txt"]
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -608,6 +626,12 @@ def test_an_error_budget_is_calibrated_and_given(run: Run, checkpoints: Path, tm
         (["questions"], "name a source"),
         (["questions", "world:arithmetic-3:2", "--policy", "best"], "expected one of"),
         (["questions", "nowhere.jsonl"], "no text file at"),
+        (["bench", "--checkpoint", "AR"], "name a file of it"),
+        (["bench", "nowhere.txt"], "no text file at"),
+        (["bench", "nowhere.txt", "--checkpoint", "AR", "--twin", "AR"], "expected a diffusion prior and its twin"),
+        (["bench", "--length", "20", "--overhead", "0"], "no room for a gap of 32"),
+        (["bench", "--device", "abacus"], "cannot be used"),
+        (["bench", "--most", "0"], "expected a number above 0"),
         (["lengths"], "name files of held-out text, or a world"),
         (["lengths", "--world", "grammar"], "has a law of lengths"),
         (["lengths", "nowhere.txt"], "no text file at"),

@@ -3,7 +3,7 @@
 import torch
 
 from tests.models.networks import network, tokens
-from tests.qwen import as_qwen
+from textdiff.report.qwen import as_qwen
 
 
 def test_the_logits_of_the_same_weights_as_a_qwen3_are_ours() -> None:

@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
-from textdiff.cli import audit, calibrate, compare, convert, evaluate, export, infill, lengths, questions
+from textdiff.cli import audit, bench, calibrate, compare, convert, evaluate, export, infill, lengths, questions
 from textdiff.cli.parser import nearest
 from textdiff.cli.terminal import write
 from textdiff.errors import UserError
@@ -28,6 +28,7 @@ Commands:
   audit       measure how far a prior's fills are from an exact posterior
   lengths     see what a prior believes about the lengths of gaps
   questions   ask questions, and count the right answers
+  bench       measure how long a fill takes, and how long it takes others
 
 Examples:
   textdiff infill "Lily lost her red ball. [gap] She was happy again." --n 4 --seed 0
@@ -95,6 +96,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "audit": audit.run,
     "lengths": lengths.run,
     "questions": questions.run,
+    "bench": bench.run,
 }
 
 

@@ -1,8 +1,19 @@
 """Our causal network as a Hugging Face one: Qwen3 has the same parts (RMSNorm, RoPE, SwiGLU, QK-norm)."""
 
+from __future__ import annotations
+
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from textdiff.models import Transformer
+
+_SAME = {
+    "attention_norm": "input_layernorm",
+    "out": "self_attn.o_proj",
+    "query_norm": "self_attn.q_norm",
+    "key_norm": "self_attn.k_norm",
+    "feed_norm": "post_attention_layernorm",
+    "down": "mlp.down_proj",
+}
 
 
 def as_qwen(network: Transformer) -> Qwen3ForCausalLM:
@@ -25,25 +36,17 @@ def as_qwen(network: Transformer) -> Qwen3ForCausalLM:
         bos_token_id=ours.bos_token_id,
         eos_token_id=ours.eos_token_id,
     )
-    state = {"model.embed_tokens.weight": network.embedding.weight, "model.norm.weight": network.norm.weight}
-    state["lm_head.weight"] = network.head.weight
-    for number, block in enumerate(network.blocks):
-        query, key, value = block.qkv.weight.chunk(3)
-        gate, up = block.gate_up.weight.chunk(2)
-        parts = {
-            "input_layernorm": block.attention_norm.weight,
-            "self_attn.q_proj": query,
-            "self_attn.k_proj": key,
-            "self_attn.v_proj": value,
-            "self_attn.o_proj": block.out.weight,
-            "self_attn.q_norm": block.query_norm.weight,
-            "self_attn.k_norm": block.key_norm.weight,
-            "post_attention_layernorm": block.feed_norm.weight,
-            "mlp.gate_proj": gate,
-            "mlp.up_proj": up,
-            "mlp.down_proj": block.down.weight,
-        }
+    have = network.state_dict()
+    state = {"model.embed_tokens.weight": have["embedding.weight"], "model.norm.weight": have["norm.weight"]}
+    state["lm_head.weight"] = have["head.weight"]
+    for number in range(ours.num_hidden_layers):
+        block = {name: have[f"blocks.{number}.{name}.weight"] for name in (*_SAME, "qkv", "gate_up")}
+        parts = {theirs: block[name] for name, theirs in _SAME.items()}
+        parts |= dict(
+            zip(("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), block["qkv"].chunk(3), strict=True)
+        )
+        parts |= dict(zip(("mlp.gate_proj", "mlp.up_proj"), block["gate_up"].chunk(2), strict=True))
         state |= {f"model.layers.{number}.{name}.weight": weight for name, weight in parts.items()}
     model = Qwen3ForCausalLM(config)
     model.load_state_dict({name: weight.detach().clone() for name, weight in state.items()})
-    return model.to(next(network.parameters()).dtype).eval()
+    return model.to(dtype=network.dtype).eval()  # type: ignore[call-arg]
