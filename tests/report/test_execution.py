@@ -2,8 +2,10 @@
 
 import os
 import socket
+import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,7 @@ def test_a_sleeper_is_woken() -> None:
 @pytest.mark.parametrize("unshared", [True, False])
 def test_nobody_is_called(unshared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not unshared:
-        monkeypatch.setattr(execution, "_without_network", lambda: ())
+        monkeypatch.setattr(execution, "_apart", lambda: ())
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         call = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
@@ -58,15 +60,31 @@ def test_nobody_is_called(unshared: bool, monkeypatch: pytest.MonkeyPatch) -> No
             server.accept()
 
 
-@pytest.mark.skipif(not execution._without_network(), reason="this system makes no network name spaces")
+@pytest.mark.skipif(not execution._apart(), reason="this system makes no network name spaces")
 def test_a_call_past_the_interpreter_finds_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "_PRELUDE", execution._PRELUDE.replace('("socket", "_socket")', "()"))
     assert passes("import socket")
     with socket.create_server(("127.0.0.1", 0)) as server:
         call = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         assert not passes(call)
-        monkeypatch.setattr(execution, "_without_network", lambda: ())
+        monkeypatch.setattr(execution, "_apart", lambda: ())
         assert passes(call)
+
+
+@pytest.mark.skipif(not execution._apart(), reason="this system makes no process name spaces")
+@pytest.mark.parametrize("seconds", [1, 10])
+def test_no_process_outlives_the_program(seconds: int) -> None:
+    """A child in a session of its own would hold its end of the connection; the limits alone do not bind root."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(60)
+        program = f"import os, time\nif os.fork() == 0:\n    os.setsid()\ntime.sleep({1000 if seconds == 1 else 0})"
+        program += "\nif os.getpid() != 1: time.sleep(1000)"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(execution.subprocess, "Popen", partial(subprocess.Popen, pass_fds=[theirs.fileno()]))
+            passes(program, seconds=seconds)
+        theirs.close()
+        assert ours.recv(1) == b"", "nobody holds the other end"
 
 
 def test_it_sees_neither_our_folder_nor_our_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

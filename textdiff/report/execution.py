@@ -1,8 +1,9 @@
 """Running programs that a model wrote: limited in time, memory, files and network. It is no sandbox.
 
-The operating system limits what a program's process may do, `unshare` gives it a network name space of its own where it
-can, and the interpreter has no sockets. That stops endless loops, greed and accidents. It does not stop malice: the
-process may read whatever its user may read. Run code of models that you do not trust in a container.
+The operating system limits what a program's process may do, `unshare` gives it name spaces of its own for network and
+processes where it can, and the interpreter has no sockets. That stops endless loops, greed and accidents. It does not
+stop malice: the process may read, empty and delete whatever its user may, claim to have passed and, as root or where
+there are no name spaces, start others. Run code of models that you do not trust in a container.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def passes(program: str, seconds: int = 10, megabytes: int = 1024) -> bool:
     """Whether a Python program comes to its end without an error, in a process of its own.
 
     The process is an isolated interpreter (`python -I`) with an empty environment in an empty folder that is deleted
-    afterwards. It may not write to files, start processes, or open sockets; nothing that it prints is kept.
+    afterwards. It may not put anything into files or open sockets; nothing that it prints is kept. Processes that it
+    starts, which only root may, end with it where there are name spaces for them.
 
     Args:
         program: its source.
@@ -53,7 +55,7 @@ def passes(program: str, seconds: int = 10, megabytes: int = 1024) -> bool:
     python = [sys.executable, "-I", "-c", _PRELUDE, str(seconds), str(megabytes * 2**20), str(PASSED)]
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [*_without_network(), *python],
+            [*_apart(), *python],
             cwd=folder,
             env={},
             stdin=subprocess.PIPE,
@@ -73,11 +75,14 @@ def passes(program: str, seconds: int = 10, megabytes: int = 1024) -> bool:
 
 
 @cache
-def _without_network() -> tuple[str, ...]:
-    """The beginning of a command that runs in a network name space of its own; empty where there is no such thing."""
+def _apart() -> tuple[str, ...]:
+    """The beginning of a command that runs with no network and no processes but its own, which all end with it.
+
+    Empty where the system has no such name spaces.
+    """
     unshare = shutil.which("unshare")
     if unshare is None:
         return ()
-    command = (unshare, "--map-root-user", "--net")
+    command = (unshare, "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
     tried = subprocess.run([*command, "true"], capture_output=True, check=False)
     return command if tried.returncode == 0 else ()
