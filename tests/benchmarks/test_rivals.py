@@ -7,7 +7,8 @@ CPU thread, in turn. Run with `pytest -m benchmark -s tests/benchmarks/test_riva
 import pytest
 import torch
 
-from textdiff.report.bench import Bench, overhead
+from textdiff.report.bench import Bench
+from textdiff.report.timing import overhead
 
 pytestmark = pytest.mark.benchmark
 

@@ -8,17 +8,9 @@ import torch
 from tests.tiny import tiny
 from textdiff.errors import UserError
 from textdiff.priors import seeded
-from textdiff.report.bench import (
-    Bench,
-    Timed,
-    cases,
-    end_to_end,
-    likelihoods,
-    networks,
-    overhead,
-    random_canvas,
-    vocabulary_of,
-)
+from textdiff.report.bench import Bench, cases
+from textdiff.report.likelihoods import Likelihood, likelihoods
+from textdiff.report.timing import Timed, end_to_end, networks, overhead, random_canvas, vocabulary_of
 from textdiff.samplers import Strided, path_log_prob
 from textdiff.text import Canvas
 
@@ -63,20 +55,47 @@ def test_a_step_beside_the_network():
 
 def test_likelihoods_are_those_of_the_library():
     prior = tiny()
-    text = torch.randint(10, 200, (1, 20), generator=seeded(0))
-    blank = text.clone()
-    blank[:, 6:12] = prior.vocabulary.mask
-    canvas = Canvas.of(blank, prior.vocabulary.mask)
-    found = likelihoods(prior.network, None, prior.vocabulary, [(canvas, text)], steps=(3,), rival_steps=())
-    log_q = path_log_prob(prior.network, canvas, prior.vocabulary, Strided(3), text).log_q
-    characters = int(prior.vocabulary.characters[text[:, 6:12]].sum())
-    assert found == {"strided, 3 steps": pytest.approx(-float(log_q.detach()) / characters)}
+    policies, items = (Strided(3), Strided(2)), []
+    for start in (3, 6):
+        text = torch.randint(10, 200, (1, 20), generator=seeded(start))
+        blank = text.clone()
+        blank[:, start : start + 6] = prior.vocabulary.mask
+        items.append((Canvas.of(blank, prior.vocabulary.mask), text))
+    found = likelihoods(prior.network, None, prior.vocabulary, items, steps=(3, 2), rival_steps=())
+    nats = torch.tensor(
+        [
+            [
+                -float(path_log_prob(prior.network, canvas, prior.vocabulary, policy, text).log_q.detach())
+                for canvas, text in items
+            ]
+            for policy in policies
+        ],
+        dtype=torch.float64,
+    )
+    characters = torch.tensor([float(prior.vocabulary.characters[text[canvas.slots]].sum()) for canvas, text in items])
+    assert list(found) == ["strided, 3 steps", "strided, 2 steps"]
+    for (first, second), one in zip(((0, 0), (0, 1)), found.values(), strict=True):
+        assert one.nats == pytest.approx(float(nats[second].sum() / characters.sum()))
+        assert one.above == pytest.approx(float((nats[second] - nats[first]).sum() / characters.sum()))
+
+
+def test_errors_of_likelihoods_are_those_over_gaps():
+    dice = seeded(0)
+    characters = torch.randint(80, 160, (4000, 100), generator=dice).double()
+    nats = 0.7 * characters + 5 * torch.randn(4000, 100, generator=dice)
+    found = [Likelihood.of(some, some, many) for some, many in zip(nats, characters, strict=True)]
+    spread = torch.tensor([one.nats for one in found]).std()
+    assert abs(torch.tensor([one.error for one in found]).mean() / spread - 1) < 0.05
+    assert {(one.above, one.above_error) for one in found} == {(0.0, 0.0)}
 
 
 def test_a_table_is_relative_to_its_first_row():
-    rows = (Timed("ours", 0.5, 8, 2**20, 0.7), Timed("theirs", 2.0, 32))
+    rows = (Timed("ours", 0.5, 8, 2**20, Likelihood(0.7, 0.02, 0.0, 0.0)), Timed("theirs", 2.0, 32))
     found = Bench((("a case", rows),), {"seed": 0})
-    assert str(found).splitlines()[2:] == ["| ours | 500 | 1 | 8 | 1 | 0.700 |", "| theirs | 2e+03 | 4 | 32 |  |  |"]
+    assert str(found).splitlines()[2:] == [
+        "| ours | 500 | 1 | 8 | 1 | 0.700 ± 0.020 | +0.000 ± 0.000 |",
+        "| theirs | 2e+03 | 4 | 32 |  |  |  |",
+    ]
     assert json.loads(found.json())["cases"][0][1][1]["seconds"] == 2.0
 
 
