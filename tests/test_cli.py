@@ -246,6 +246,12 @@ def test_text_from_standard_input(monkeypatch: pytest.MonkeyPatch, answer: Calla
     assert answer("-")["text"] == "Lily café\n[gap:2] 🙂"
 
 
+def test_weights_in_another_type_draw_from_nearly_the_same_law(answer: Callable[..., dict[str, Any]]) -> None:
+    half, full = (answer(TEXT, "--seed", "1", *more) for more in (("--dtype", "bfloat16"), ()))
+    found, expected = (one["log_q"][0] for one in (half, full))
+    assert found != expected and abs(found - expected) < 0.05 * abs(expected)
+
+
 def test_a_text_after_baseline_is_the_text(answer: Callable[..., dict[str, Any]]) -> None:
     assert answer("--baseline", TEXT)["baseline"]["sees"] == "prefix"
 
@@ -260,6 +266,8 @@ def test_a_text_after_baseline_is_the_text(answer: Callable[..., dict[str, Any]]
         (["infill", "a [gap:x]"], "malformed gap marker '[gap:x]'"),
         (["infill", "a [gap:600]"], "603 tokens, 600 of them in gaps, and the model reads at most 512: shorten"),
         (["infill", TEXT, "--checkpoint", "nowhere"], "'nowhere' is no folder"),
+        (["infill", TEXT, "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["infill", TEXT, "--dtype", "int3"], "--dtype: invalid choice: 'int3'"),
         (["infill", TEXT, "--baseline", "nowhere"], "'nowhere' is no folder"),
         (["infill", TEXT, "--policy", "entropie"], "policy is 'entropie', expected one of strided, dilated"),
         (["infill", TEXT, "--policy", "threshold", "--steps", "4"], "takes no steps"),
@@ -600,7 +608,7 @@ def test_ways_to_fill_are_timed(run: Run, tmp_path: Path) -> None:
     text.write_text("Lily lost her red ball. She was very sad. She was happy again. " * 4)
     out, _ = run("bench", str(text), "--gaps", "2", *small, "--json")
     (_, rows), found = json.loads(out)["cases"][0], json.loads(out)["about"]
-    known = {row["way"]: row["nats"] is not None for row in rows}
+    known = {row["way"]: row["likelihood"] is not None for row in rows}
     assert known.pop("reuse when unchanged, 4 steps") is known.pop("naive: strided, 2 steps") is False
     assert all(known.values()) and found["files"] == ["text.txt"]
 

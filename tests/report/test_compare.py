@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def test_what_is_finished_is_not_measured_again(items, tmp_path, monkeypatch):
     other = replace(contestants[0], name="other", prior=STORIES.with_policy("strided", 3))
     with pytest.raises(pytest.fail.Exception):
         compare([other], items, **options)
+    halved = replace(contestants[0], prior=replace(STORIES, network=deepcopy(STORIES.network).bfloat16()))
+    assert halved.fingerprint != replace(halved, prior=STORIES).fingerprint
 
 
 def test_a_contestant_is_known_again_in_another_process():
@@ -245,6 +248,8 @@ def test_the_command(tmp_path, capsys):
         ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "layout": "mps"}]}, "Given value: mps"),
         ({"contestants": [{"name": "x", "chekpoint": "stories"}]}, "chekpoint"),
         ({"gaps": "many"}, "gaps"),
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
+        ({"dtype": "int3"}, "Got value: int3"),
         ({"run_code": True}, "run_code runs the tests of code infilling: give files as humaneval:FILE.jsonl"),
         ({"files": ["humaneval:nowhere.jsonl"]}, "'nowhere.jsonl' cannot be read"),
         ({"files": ["humaneval:nowhere.jsonl"], "sentence": 2}, "has gaps of its own"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textdiff.cli.checkpoints import load
+from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, paced, whole
 from textdiff.cli.terminal import told, write
 from textdiff.errors import UserError
@@ -36,6 +36,7 @@ def run(arguments: list[str]) -> int:
     add("--gaps", type=whole(2), default=100, metavar="N", help="number of gaps (default 100)")
     add("--gap-length", type=whole(1), default=12, metavar="N", help="tokens in a gap (default 12)")
     add("--draws", type=whole(16), default=64, metavar="N", help="fills of each gap (default 64)")
+    add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
     add("--to", metavar="FOLDER", help="write audit.md, audit.json and, of a world, audit.png there")
     add("--json", action="store_true", help="print one JSON object and nothing else")
@@ -65,7 +66,7 @@ def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int 
     if options.files:
         raise UserError(f"unexpected {options.files[0]!r}: a world writes its own texts, files go with --target")
     truth = world(options.world)
-    prior = None if options.checkpoint is None else load(options.checkpoint)
+    prior = None if options.checkpoint is None else load(options.checkpoint, options)
     if prior is not None and not isinstance(prior, DiffusionPrior):
         raise UserError(f"{options.checkpoint!r} is autoregressive: an audit is of a diffusion prior's policies")
     policies = gap.POLICIES if policies is None else policies
@@ -90,8 +91,8 @@ def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int
         raise UserError("there is no text to measure on: name a file of held-out text")
     if options.methods:
         raise UserError("--methods goes with --world: towards another target the weights are the method")
-    prior: Prior = load(str(shipped("stories")) if options.checkpoint is None else options.checkpoint)
-    target = load(options.target)
+    prior: Prior = load(str(shipped("stories")) if options.checkpoint is None else options.checkpoint, options)
+    target = load(options.target, options)
     if not isinstance(target, TractablePrior):
         raise UserError(f"{options.target!r} has no exact joint probability: name an autoregressive prior")
     if policies is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from textdiff.cli.checkpoints import load, twin
+from textdiff.cli.checkpoints import add_placing, load, twin
 from textdiff.cli.parser import Parser, number, whole
 from textdiff.cli.terminal import told, write
 from textdiff.errors import UserError
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
     add("--rounds", type=whole(1), default=3, metavar="N", help="of which the median counts (default 3)")
     add("--most", type=number(0, 1e6), default=60, metavar="S", help="leave out what takes more seconds (default 60)")
     add("--threads", type=whole(1), default=1, metavar="N", help="of the processor (default 1)")
-    add("--device", default="cpu", metavar="NAME", help="such as cuda (default cpu)")
+    add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of texts and gaps (default 0)")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     add("--to", metavar="FOLDER", help="write bench.md and bench.json there")
@@ -73,7 +73,8 @@ def run(arguments: list[str]) -> int:
     try:
         if options.files:
             name = str(shipped("stories")) if options.checkpoint is None else options.checkpoint
-            prior, other = load(name), load(twin(name) if options.twin is None else options.twin)
+            other_name = twin(name) if options.twin is None else options.twin
+            prior, other = load(name, options), load(other_name, options)
             if not isinstance(prior, DiffusionPrior) or not isinstance(other, AutoregressivePrior):
                 raise UserError(f"expected a diffusion prior and its twin, got {prior.label} and {other.label}")
             found = bench.on_held_out_text(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textdiff.cli.checkpoints import load
+from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, whole
 from textdiff.cli.terminal import told, write
 from textdiff.errors import UserError
@@ -26,6 +26,7 @@ def run(arguments: list[str]) -> int:
     add("--checkpoint", metavar="FOLDER", help="the prior; dependence.json is written there")
     add("--gaps", type=whole(8), default=96, metavar="N", help="number of gaps (default 96)")
     add("--gap-length", type=whole(2), default=48, metavar="N", help="tokens in a gap (default 48)")
+    add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
     options = parser.read(arguments)
     if options.help:
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> int:
 
     folder = Path(found(options.checkpoint))
     (folder / DEPENDENCE).unlink(missing_ok=True)  # an old or damaged one must not keep the checkpoint from loading
-    prior = load(options.checkpoint)
+    prior = load(options.checkpoint, options)
     if not isinstance(prior, DiffusionPrior):
         raise UserError(f"{options.checkpoint!r} fills one token after the other: calibrate a diffusion prior")
     longest = prior.context or 512

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from textdiff.errors import UserError
 
 if TYPE_CHECKING:
     from textdiff.priors import Prior
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def twin(checkpoint: str) -> str:
@@ -24,11 +27,25 @@ def twin(checkpoint: str) -> str:
         raise UserError(f"there is no autoregressive twin at {folder!r}: name its folder, --baseline FOLDER") from None
 
 
-def load(checkpoint: str) -> Prior:
-    """A checkpoint, read without chatter."""
+def add_placing(parser: argparse.ArgumentParser) -> None:
+    """Options that say where networks live, and in which type: what `load` reads."""
+    add = parser.add_argument
+    add("--device", default="cpu", metavar="NAME", help="where networks live, such as cuda (default cpu)")
+    add(
+        "--dtype", default="float32", choices=DTYPES, help="type of their weights (default float32; bfloat16 is faster)"
+    )
+
+
+def load(checkpoint: str, options: argparse.Namespace) -> Prior:
+    """A checkpoint, read without chatter, where the options of `add_placing` say.
+
+    Raises:
+        UserError: no such checkpoint; a device that there is not.
+    """
+    import torch
     from transformers.utils import logging
 
     from textdiff import priors
 
     logging.set_verbosity_error()
-    return priors.load(checkpoint)
+    return priors.load(checkpoint, options.device, getattr(torch, options.dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textdiff.cli.checkpoints import load, twin
+from textdiff.cli.checkpoints import add_placing, load, twin
 from textdiff.cli.parser import Parser, paced, whole
 from textdiff.cli.terminal import told, write
 from textdiff.errors import UserError
@@ -24,6 +24,7 @@ def run(arguments: list[str]) -> int:
         metavar="LIST",
         help="NAME:STEPS or NAME, ...",
     )
+    add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of the gaps' places and of the noise (default 0)")
     add("--fills", type=whole(0), default=0, metavar="N", help="also fill a sentence of the first N texts")
     add("--json", action="store_true", help="print one JSON object and nothing else")
@@ -36,7 +37,7 @@ def run(arguments: list[str]) -> int:
 
     checkpoint = str(shipped("stories")) if options.checkpoint is None else options.checkpoint
     policies = [paced(word) for word in options.policies.split(",")]
-    prior, baseline = load(checkpoint), load(options.twin or twin(checkpoint))
+    prior, baseline = load(checkpoint, options), load(options.twin or twin(checkpoint), options)
 
     from textdiff.report.held_out import held_out, unpicked_fills
 

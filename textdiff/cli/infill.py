@@ -14,7 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textdiff.cli.checkpoints import load, twin
+from textdiff.cli.checkpoints import add_placing, load, twin
 from textdiff.cli.parser import Parser, number, whole
 from textdiff.cli.terminal import progress, write
 from textdiff.errors import UserError
@@ -88,7 +88,7 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         checkpoints.append(twin(checkpoints[0]) if options.baseline is True else options.baseline)
 
     with progress() as stage:
-        priors = [load(checkpoint) for checkpoint in checkpoints]
+        priors = [load(checkpoint, options) for checkpoint in checkpoints]
         if options.policy is not None or options.steps is not None:
             priors[0] = priors[0].with_policy(options.policy, options.steps)
         if options.guidance is not None:
@@ -171,6 +171,7 @@ def _infill_parser() -> Parser:
     add("--answer", metavar="TEXT", help="the answer of --question: fill its rationale alone")
     add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the autoregressive twin's answer beside it")
     add("--show-steps", action="store_true", help="show which tokens each step revealed")
+    add_placing(parser)
     add("--json", action="store_true", help="print one JSON object and nothing else")
     return parser
 

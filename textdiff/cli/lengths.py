@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textdiff.cli.checkpoints import load
+from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, paced, whole
 from textdiff.cli.terminal import told, write
 from textdiff.errors import UserError
@@ -29,6 +29,7 @@ def run(arguments: list[str]) -> int:
     add("--slots", type=whole(2), default=24, metavar="N", help="most tokens in a gap (default 24)")
     add("--draws", type=whole(16), default=128, metavar="N", help="fills of a gap, over all lengths (default 128)")
     add("--window", type=whole(1), default=16, metavar="N", help="tokens beside a gap that weigh (default 16)")
+    add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     add("--to", metavar="FOLDER", help="write lengths.md and lengths.json there")
@@ -48,7 +49,7 @@ def run(arguments: list[str]) -> int:
 
     truth = None if options.world is None else world(options.world)
     if options.checkpoint is not None or truth is None:
-        prior = load(str(shipped("stories")) if options.checkpoint is None else options.checkpoint)
+        prior = load(str(shipped("stories")) if options.checkpoint is None else options.checkpoint, options)
     else:
         prior = DiffusionPrior(truth, truth.tokenizer, truth.vocabulary)
     if options.policy is not None:
@@ -61,7 +62,7 @@ def run(arguments: list[str]) -> int:
         items = held_out_lengths(
             corpus, prior.vocabulary, options.gaps, options.slots, longest=longest, seed=options.seed
         )
-    target = truth if options.target is None else load(options.target)
+    target = truth if options.target is None else load(options.target, options)
     found = length_calibration(
         prior,
         items,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from textdiff.cli.checkpoints import load
+from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, whole
 from textdiff.cli.terminal import told, write
 from textdiff.errors import UserError
@@ -30,6 +30,7 @@ def run(arguments: list[str]) -> int:
     add("--votes", type=whole(1), default=16, metavar="N", help="posterior samples of each question (default 16)")
     add("--most", type=whole(1), metavar="N", help="ask so many questions at most")
     add("--direct", action="store_true", help="seek the answer without a rationale")
+    add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of the samples (default 0)")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.read(arguments)
@@ -40,7 +41,7 @@ def run(arguments: list[str]) -> int:
     from textdiff.data import documents
     from textdiff.report.questions import answer_questions
 
-    prior = load(options.checkpoint)
+    prior = load(options.checkpoint, options)
     if options.policy is not None or options.steps is not None:
         prior = prior.with_policy(options.policy, options.steps)
     texts = list(islice(documents([options.source]), options.most))

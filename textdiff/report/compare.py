@@ -269,6 +269,7 @@ def _speed(contestant: Contestant, items: Sequence[Item], fills: int, seed: int)
             with peak(contestant.prior.device) if number == 0 else nullcontext(Peak()) as most:
                 start = time.perf_counter()
                 found = posterior.sample(n, contestant.method, generator=seed)
+                found.tokens.cpu()  # no device is waited for before that
                 seconds.append((time.perf_counter() - start) / n)
             passes.append(float(found.nfe.double().mean()))
             if most.bytes is not None:
@@ -309,10 +310,10 @@ def opened(canvas: Canvas, tokens: Tensor, longest: int, vocabulary: Vocabulary)
 
 
 def _weights(prior: Prior | None) -> str:
-    """A hash of a prior's network, or a world's name."""
+    """A hash of a prior's network, with its place and type; or a world's name."""
     if prior is None:
         return ""
     network = getattr(prior, "network", None)
     if not isinstance(network, nn.Module):
         return prior.label
-    return fingerprint(network)
+    return f"{fingerprint(network)} {prior.device} {next(network.parameters()).dtype}"

@@ -73,6 +73,7 @@ class Settings:
         fills: drawn at once.
         timed: gaps on which speed and variety are measured.
         seed: of gaps and fills.
+        device, dtype: where the networks live, such as "cuda", and in which type their weights are.
         scores: further figures of the text, by class, such as `textdiff.metrics.BertScore`.
         run_code: WARNING: RUNS CODE THAT MODELS WROTE, on this machine and as you. Of `humaneval:` files: puts a fill
             into each program, runs its tests and tells the share that passes (pass@1, any length up to `longest`). Each
@@ -94,6 +95,8 @@ class Settings:
     fills: int = 16
     timed: int = 5
     seed: int = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     scores: Sequence[TextScore] = ()
     run_code: bool = False
     to: str = "runs/compare"
@@ -129,7 +132,7 @@ class Settings:
                     raise UserError("a contestant has no checkpoint: name a folder, or one that comes with textdiff")
                 return DiffusionPrior(truth, truth.tokenizer, truth.vocabulary)
             if name not in loaded:
-                loaded[name] = load(name)
+                loaded[name] = load(name, self.device, getattr(torch, self.dtype))
             return loaded[name]
 
         contestants = []
@@ -169,7 +172,8 @@ class Settings:
             gaps = f"sentence {self.sentence} of {self.of}"
         if asked:
             gaps = f"canonical solutions of at most {longest} tokens"
-        found = replace(found, about={"on": source, **found.about, "cut": gaps, "threads": torch.get_num_threads()})
+        about = {"cut": gaps, "threads": torch.get_num_threads(), "device": self.device, "dtype": self.dtype}
+        found = replace(found, about={"on": source, **found.about, **about})
         (folder / "compare.md").write_text(f"{found}\n", encoding="utf-8")
         (folder / "compare.json").write_text(found.json() + "\n", encoding="utf-8")
         (folder / "compare.html").write_text(found.html(), encoding="utf-8")
