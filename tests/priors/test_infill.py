@@ -1,6 +1,7 @@
 """What every prior does: it fills gaps, knows how likely each fill was, and says what is wrong with a request."""
 
 import importlib
+import itertools
 import threading
 from dataclasses import replace
 
@@ -11,13 +12,19 @@ from textdiff.errors import UserError
 from textdiff.evidence import Likelihood, Observed
 from textdiff.priors import AutoregressivePrior, DiffusionPrior
 from textdiff.samplers import (
+    Blocks,
+    ByConfidence,
+    Cap,
     Dependence,
     Dilated,
     Entropy,
     EntropyBounded,
     LeftToRight,
     LogProbKind,
+    Loop,
+    PathPlanning,
     RandomOrder,
+    Remasking,
     SampledConfidence,
     Strided,
     Tempering,
@@ -34,6 +41,7 @@ TEXTS = [
     "[gap:0-2] end",
 ]
 EXACT = [Strided(1), Strided(4), Dilated(), Entropy(3), EntropyBounded(1.0), Threshold(0.2), LeftToRight()]
+EXACT += [Blocks(Strided(2), 3), Blocks(Entropy(2), 4)]
 
 
 def seeded(seed=0):
@@ -348,6 +356,36 @@ def test_a_stream_sharpens_into_the_same_samples(prior):
         assert torch.equal(draft.tokens[settled], samples.tokens[settled])
     assert torch.equal(torch.stack([draft.revealed for draft in drafts]).sum(dim=0) > 0, samples_slots(prior, text, 3))
     assert drafts[-1].texts == samples.texts
+
+
+@pytest.mark.parametrize("policy", [Remasking(9, Cap(0.4)), PathPlanning(6, 3.0)], ids=str)
+def test_a_stream_shows_what_is_masked_again(diffusion, policy):
+    text, mask = "Lily lost her [gap:8-12] ball. She was [gap:3].", diffusion.vocabulary.mask
+    *drafts, samples = diffusion.infill(text, 3, seed=4, policy=policy, stream=True)
+    assert torch.equal(samples.tokens, diffusion.infill(text, 3, seed=4, policy=policy).tokens)
+    for draft in drafts:
+        assert torch.equal(draft.open, draft.tokens == mask)
+        assert [text.count("░") for text in draft.texts] == draft.open.sum(dim=1).tolist()
+    assert drafts[-1].texts == samples.texts
+    assert any((later.open & ~draft.open).any() for draft, later in itertools.pairwise(drafts))
+
+
+@pytest.mark.parametrize(
+    "policy, label",
+    [
+        ("blocks", "blocks, strided, 16 steps, length 32"),
+        (Blocks(Entropy(), 8), "blocks, entropy, length 8"),
+        ("remasking", "remasking, 32 steps, rescale, eta 0.1"),
+        (
+            Remasking(9, ByConfidence(), Loop()),
+            "remasking, 9 steps, by confidence, loop, level 0.9, begin 0.45, end 0.95",
+        ),
+        (PathPlanning(4), "path-planning, 4 steps, eta 1.0"),
+    ],
+    ids=str,
+)
+def test_a_policy_within_a_policy_is_told(diffusion, policy, label):
+    assert diffusion.with_policy(policy).label == label
 
 
 def samples_slots(prior, text, n):

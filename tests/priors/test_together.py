@@ -7,7 +7,7 @@ from tests.tiny import tiny
 from textdiff.errors import UserError
 from textdiff.inference import Conditioning
 from textdiff.priors import infill_together
-from textdiff.samplers import Tempering
+from textdiff.samplers import Blocks, Entropy, Tempering
 
 TEXTS = [
     "Lily lost her [gap:3].",
@@ -18,6 +18,9 @@ PRIORS = {
     "denoiser": tiny(),
     "random order": tiny().with_policy("random", 3),
     "confidence": tiny().with_policy("sampled-confidence", 3),
+    "remasking": tiny().with_policy("remasking", 5),
+    "path planning": tiny().with_policy("path-planning", 3),
+    "blocks": tiny().with_policy(Blocks(Entropy(2), 3)),
     "twin": tiny(causal=True),
     "fill in the middle": tiny(causal=True, fill_in_middle=True),
 }

@@ -9,8 +9,9 @@ import pytest
 from textdiff.priors import Prior
 from textdiff.report import Denoising, denoising_html, fills_html
 from textdiff.report.viewer import CONTEXT, readable, segments, visible
-from textdiff.samplers import POLICIES, LogProbKind
+from textdiff.samplers import POLICIES, Cap, LogProbKind, PathPlanning, Remasking, UnmaskingPolicy
 from textdiff.text import Filled, Gap, Template
+from textdiff.text.vocabulary import token_bytes
 
 TEXTS = (
     "Lily lost her [gap:6]. She was happy.",
@@ -79,6 +80,26 @@ def test_strided_steps_are_shown_as_they_were_taken(diffusion: Prior) -> None:
     denoising = Denoising.of(diffusion, "Lily lost her [gap:11].", seed=0, policy="strided", steps=4)
     assert [token.step for token in denoising.gaps[0]] == [rank % 4 + 1 for rank in range(11)]
     assert (denoising.tokens, denoising.steps, denoising.nfe) == (11, 4, 4)
+
+
+@pytest.mark.parametrize("policy", [Remasking(9, Cap(0.5)), PathPlanning(6, 3.0)], ids=str)
+def test_tokens_that_are_masked_again_are_shown_while_they_stood(diffusion: Prior, policy: UnmaskingPolicy) -> None:
+    text, canvases = "Lily lost her [gap:8].", []
+    denoising = Denoising.of(diffusion, text, seed=0, policy=policy)
+    diffusion.infill(text, seed=0, policy=policy, watch=lambda tokens, _: canvases.append(tokens))
+    gap = Template.parse(text).encode(diffusion.tokenizer).slots
+    contents, again = token_bytes(diffusion.tokenizer), 0
+    for step, canvas in enumerate(canvases, 1):
+        standing = [token.at(step) for token in denoising.gaps[0]]
+        shown = [None if token is None else token.content for token in standing]
+        ids = [None if i == diffusion.vocabulary.mask else i for i in canvas[gap].tolist()]
+        assert shown == [None if i is None else contents[i] for i in ids]
+        assert any(token is not None and token.step == step for token in standing)
+        again += sum(token is not None and token.until == step + 1 for token in standing)
+    assert denoising.steps == len(canvases) and again == sum(len(token.earlier) for token in denoising.gaps[0]) > 0
+    rows = Page(denoising_html(diffusion, text, seed=0, policy=policy)).rows
+    assert [row["side"] for row in rows] == ["canvas", *(str(step) for step in range(1, len(canvases) + 1))]
+    assert rows[-1]["text"] == visible(denoising.filled.text)
 
 
 def test_a_drawn_length_is_a_forward_pass_but_no_step(diffusion: Prior) -> None:

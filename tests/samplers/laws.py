@@ -3,6 +3,9 @@
 import torch
 
 from textdiff.samplers import (
+    Blocks,
+    ByConfidence,
+    Cap,
     Dependence,
     Dilated,
     Entropy,
@@ -10,8 +13,13 @@ from textdiff.samplers import (
     ErrorBudget,
     LeftToRight,
     LogProbKind,
+    Loop,
     Margin,
+    PathPlanning,
     RandomOrder,
+    Remasking,
+    Rescale,
+    SampledConfidence,
     Strided,
     Threshold,
     TopProbability,
@@ -32,6 +40,9 @@ ONE_BY_ONE = (
     ErrorBudget(0.0, DEPENDENCE),
     RandomOrder(),
     RandomOrder(4),
+    Blocks(Strided(2), 2),
+    Blocks(Entropy(), 3),
+    Blocks(RandomOrder(), 2),
 )
 SEVERAL_AT_ONCE = (
     Strided(1),
@@ -50,6 +61,19 @@ SEVERAL_AT_ONCE = (
     ErrorBudget(9.0, DEPENDENCE),
     RandomOrder(2),
     RandomOrder(3),
+    Blocks(Strided(1), 2),
+    Blocks(Entropy(2), 3),
+    Blocks(RandomOrder(2), 3),
+)
+WITHOUT_DENSITY = (
+    SampledConfidence(2),
+    Remasking(3, Rescale(0.5)),
+    Remasking(9, Cap(0.2)),
+    Remasking(12, ByConfidence(), Loop()),
+    PathPlanning(3, 2.0),
+    PathPlanning(None, 2.0),
+    Blocks(Remasking(5, Cap(0.3)), 3),
+    Blocks(PathPlanning(None, 3.0), 3),
 )
 EXACT = tuple(policy for policy in ONE_BY_ONE + SEVERAL_AT_ONCE if policy.kind is LogProbKind.EXACT)
 

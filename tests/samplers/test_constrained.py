@@ -138,10 +138,14 @@ def test_another_target_is_reached_through_weights(law):
         assert float(posterior.sample(4000, method, generator=0).log_evidence) == pytest.approx(float(log_z), abs=0.1)
 
 
-def test_policies_that_look_at_their_draws_are_refused(law):
-    posterior = prior(law, "sampled-confidence").given(Observed("x[gap:3]y") & Regex(".*c.*"))
+@pytest.mark.parametrize("policy", [n for n, p in POLICIES.items() if p.kind is LogProbKind.NONE])
+def test_policies_without_a_density_are_refused(law, policy):
+    posterior = prior(law, policy).given(Observed("x[gap:3]y") & Regex(".*c.*"))
     with pytest.raises(UserError, match="do not heed constraints"):
         posterior.sample(2)
+    for method in (td.Importance(), td.SMC(), td.ParticleGibbs(), td.MetropolisHastings(), td.Rejection()):
+        with pytest.raises(UserError, match=r"density|log-probability|function of the canvas"):
+            posterior.sample(2, method)
 
 
 def test_what_nothing_satisfies_is_said_before_any_network_is_asked(law):

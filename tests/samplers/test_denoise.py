@@ -10,6 +10,7 @@ from tests.samplers.laws import (
     EXACT,
     ONE_BY_ONE,
     SEVERAL_AT_ONCE,
+    WITHOUT_DENSITY,
     canvas_of,
     fills,
     frequencies,
@@ -20,6 +21,7 @@ from tests.samplers.laws import (
 from textdiff.diffusion import subset_log_prob
 from textdiff.errors import UserError
 from textdiff.samplers import (
+    Blocks,
     Dilated,
     Entropy,
     EntropyBounded,
@@ -58,11 +60,11 @@ def noise_of_iid_draws(row):
     return iid_noise(TableOracle.random(4, 4, sharpness=1.5).posterior(canvas.tokens)[0], DRAWS)
 
 
-def distance_to_posterior(policy, row):
+def distance_to_posterior(policy, row, steps=None):
     vocabulary, oracle = Vocabulary.toy(4), TableOracle.random(4, 4, sharpness=1.5)
     canvas = canvas_of(vocabulary, row)
     drawn = sample(oracle, canvas.repeat(DRAWS), vocabulary, policy, seeded(1))
-    assert set(drawn.steps.tolist()) == {row.count(None)}, "not one token per step"
+    assert set(drawn.steps.tolist()) == {steps or row.count(None)}, "not one token per step"
     return total_variation(oracle.posterior(canvas.tokens)[0], frequencies(drawn.tokens, oracle.outcomes))
 
 
@@ -146,20 +148,45 @@ def test_random_order_draws_from_the_mixture_over_orders():
     assert total_variation(law, frequencies(drawn.tokens, tokens)) < 1.5 * iid_noise(law, DRAWS)
 
 
-def test_a_policy_without_probabilities_gives_none():
+@pytest.mark.parametrize("policy", WITHOUT_DENSITY, ids=str)
+def test_a_policy_without_probabilities_gives_none(policy):
     canvas = canvas_of(PLAIN, WHOLE).repeat(3)
-    drawn = sample(TableDenoiser(3, 4), canvas, PLAIN, SampledConfidence(), seeded())
+    drawn = sample(TableDenoiser(3, 4), canvas, PLAIN, policy, seeded())
     assert drawn.kind is LogProbKind.NONE
     assert drawn.log_q is None
-    with pytest.raises(UserError, match="SampledConfidence has no log-probability") as error:
-        path_log_prob(TableDenoiser(3, 4), canvas, PLAIN, SampledConfidence(), drawn.tokens)
+    with pytest.raises(UserError, match=f"{type(policy).__name__} has no log-probability") as error:
+        path_log_prob(TableDenoiser(3, 4), canvas, PLAIN, policy, drawn.tokens)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("policy", WITHOUT_DENSITY, ids=str)
+@pytest.mark.parametrize("null", [False, True], ids=["plain", "null"])
+def test_only_what_was_filled_is_masked_again(policy, null):
+    vocabulary, denoiser, canvas = ragged(null)
+    open_, seen, again = canvas.slots.clone(), canvas.tokens, 0
+
+    def watch(tokens, revealed):
+        nonlocal open_, seen, again
+        hidden = (tokens == vocabulary.mask) & ~open_
+        assert not (hidden & ~canvas.slots).any() and not (hidden & (seen == vocabulary.null)).any()
+        assert (revealed <= open_).all()
+        still = ~revealed & ~hidden
+        assert torch.equal(tokens[still], seen[still])
+        open_, seen, again = open_ & ~revealed | hidden, tokens, again + int(hidden.sum())
+        assert torch.equal(tokens == vocabulary.mask, open_)
+
+    drawn = sample(denoiser, canvas, vocabulary, policy, seeded(2), watch=watch)
+    assert torch.equal(drawn.tokens, seen) and not open_.any()
+    assert (again > 0) == (not isinstance(policy, SampledConfidence))
+    assert torch.equal(drawn.tokens[~canvas.slots], canvas.tokens[~canvas.slots])
 
 
 @pytest.mark.parametrize(
     "row, minimum", [(WHOLE, [0]), (WHOLE, [2]), (WHOLE, [4]), (TWO_GAPS, [1, 0]), (TWO_GAPS, [2, 1])]
 )
-@pytest.mark.parametrize("policy", [LeftToRight(), Strided(2), Dilated(), Entropy(2), EntropyBounded(1.0)], ids=str)
+@pytest.mark.parametrize(
+    "policy", [LeftToRight(), Strided(2), Dilated(), Entropy(2), EntropyBounded(1.0), Blocks(Strided(1), 2)], ids=str
+)
 def test_unknown_lengths(policy, row, minimum):
     denoiser, canvas = TableDenoiser(3, 4, seed=4, null=True), canvas_of(NULLABLE, row, minimum)
     tokens, q = enumerated(denoiser, canvas, NULLABLE, policy)
@@ -241,7 +268,7 @@ def ragged(null):
     return vocabulary, TableDenoiser(3, 4, seed=6, null=null), Canvas.stack(canvases, pad_id=0)
 
 
-@pytest.mark.parametrize("policy", [*SEVERAL_AT_ONCE, LeftToRight(), RandomOrder(), SampledConfidence(2)], ids=str)
+@pytest.mark.parametrize("policy", [*SEVERAL_AT_ONCE, LeftToRight(), RandomOrder(), *WITHOUT_DENSITY], ids=str)
 @pytest.mark.parametrize("null", [False, True], ids=["plain", "null"])
 def test_rows_do_not_feel_batch_mates_or_padding(policy, null):
     vocabulary, denoiser, canvas = ragged(null)

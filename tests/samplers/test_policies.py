@@ -33,24 +33,32 @@ from textdiff.samplers.lengths import rank_and_size
 from textdiff.text import Vocabulary
 
 
-def rounds(policy, gap, seed=0):
-    """The bool tensors that a policy reveals, one after the other, of gaps `[batch, length]` with random marginals."""
+def walk(policy, gap, seed=0):
+    """The slots that a policy reveals and hides, step by step, of gaps `[batch, length]` with random marginals."""
     generator = seeded(seed)
     rank, size = rank_and_size(gap)
-    masked, revealed = gap >= 0, []
-    canvas = torch.zeros_like(gap)
+    masked, when, step = gap >= 0, torch.full_like(gap, -1), 0
+    canvas, confidence = torch.zeros_like(gap), torch.zeros(gap.shape, dtype=torch.float64)
     while (rows := masked.any(dim=1)).any():
         where = masked[rows]
         law = torch.randn(int(where.sum()), 5, dtype=torch.float64, generator=generator).log_softmax(-1)
         noise = torch.rand(where.shape, dtype=torch.float64, generator=generator)
-        state = State(canvas[rows], where, gap[rows], rank[rows], size[rows], law, noise, canvas[rows])
-        chosen = policy.reveal(state)
-        assert not (chosen & ~where).any()
+        seen = canvas[rows], where, gap[rows], rank[rows], size[rows], law, noise, when[rows], canvas[rows]
+        state = State(*seen, confidence[rows])
+        chosen, again = policy.reveal(state), policy.hide(state)
+        assert not (chosen & ~where).any() and not (again & ~state.filled).any()
         assert chosen.any(dim=1).all()
-        revealed.append(torch.zeros_like(masked))
-        revealed[-1][rows] = chosen
-        masked = masked & ~revealed[-1]
-    return torch.stack(revealed)
+        revealed, hidden = torch.zeros_like(masked), torch.zeros_like(masked)
+        revealed[rows], hidden[rows] = chosen, again
+        confidence[rows] = confidence[rows].masked_scatter(chosen, law[chosen[where], 0]).masked_fill(again, 0.0)
+        masked, when = masked & ~revealed | hidden, when.masked_fill(revealed, step).masked_fill(hidden, -1)
+        yield revealed, hidden
+        step += 1
+
+
+def rounds(policy, gap, seed=0):
+    """The slots that a policy reveals, step by step, bool `[steps, batch, length]`."""
+    return torch.stack([revealed for revealed, _ in walk(policy, gap, seed)])
 
 
 @pytest.mark.parametrize("policy", (*ONE_BY_ONE, *SEVERAL_AT_ONCE), ids=str)
@@ -61,7 +69,9 @@ def test_a_blind_policy_does_not_look(policy):
     noise = torch.rand(gap.shape, dtype=torch.float64, generator=seeded(1))
     laws = [torch.randn(11, 5, dtype=torch.float64, generator=seeded(s)).mul(3).log_softmax(-1) for s in range(20)]
     laws.append(torch.empty(0, 5, dtype=torch.float64))
-    states = [State(torch.zeros_like(gap), gap >= 0, gap, rank, size, law, noise) for law in laws]
+    states = [
+        State(torch.zeros_like(gap), gap >= 0, gap, rank, size, law, noise, torch.full_like(gap, -1)) for law in laws
+    ]
     if policy.blind:
         assert all(torch.equal(policy.reveal(state), policy.reveal(states[0])) for state in states)
     else:
@@ -71,7 +81,8 @@ def test_a_blind_policy_does_not_look(policy):
 
 def state_of(law, gap):
     rank, size = rank_and_size(gap)
-    return State(torch.zeros_like(gap), gap >= 0, gap, rank, size, law, torch.zeros(gap.shape, dtype=torch.float64))
+    noise = torch.zeros(gap.shape, dtype=torch.float64)
+    return State(torch.zeros_like(gap), gap >= 0, gap, rank, size, law, noise, torch.full_like(gap, -1))
 
 
 def one_gap(n):

@@ -142,7 +142,12 @@ def _infill_parser() -> Parser:
     add("--seed", type=whole(0), metavar="N", help="of the random numbers; by default drawn and printed")
     add("--checkpoint", metavar="FOLDER", help="the model (default: the one that comes with textdiff)")
     add("--policy", metavar="NAME", help="which tokens to reveal in each step (default: strided)")
-    add("--steps", type=whole(1), metavar="N", help="most steps of the policy; fewer are faster and less faithful")
+    add(
+        "--steps",
+        type=whole(1),
+        metavar="N",
+        help="most steps of the policy (for blocks: of each); fewer are faster and less faithful",
+    )
     add(
         "--error-budget",
         type=number(0, math.inf, closed=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, final
 
@@ -15,10 +17,12 @@ from textdiff.priors.prior import Prior
 from textdiff.samplers import (
     NEUTRAL,
     POLICIES,
+    Chance,
     Dependence,
     ErrorBudget,
     Guided,
     LogProbKind,
+    Loop,
     Randomness,
     Steer,
     Strided,
@@ -89,7 +93,7 @@ class DiffusionPrior(Prior):
         """`sample` as a particle system, see `textdiff.samplers.steered`.
 
         Raises:
-            UserError: the order of filling looks at the drawn tokens.
+            UserError: the policy's draws have no log-probability.
         """
         if self.kind is LogProbKind.NONE:
             raise UserError(f"{self.label} has no log-probability: choose another policy, such as 'strided'")
@@ -181,14 +185,22 @@ class DiffusionPrior(Prior):
     @property
     def label(self) -> str:
         """The policy in words, such as "strided, 16 steps"."""
-        settings = [
-            f"{value} step{'s' * (value != 1)}" if name == "steps" else f"{name} {value}"
-            for name, value in vars(self.policy).items()
-            if isinstance(value, int | float)
-        ]
-        if isinstance(self.network, Guided):
-            settings.append(f"guidance {self.network.weight} (heuristic)")
-        return ", ".join([_name(self.policy), *settings])
+        guidance = [f"guidance {self.network.weight} (heuristic)"] if isinstance(self.network, Guided) else []
+        return ", ".join([_name(self.policy), *_settings(self.policy), *guidance])
+
+
+def _settings(policy: UnmaskingPolicy | Chance | Loop) -> Iterator[str]:
+    """What a policy was told, in words, and what the policy within it was told."""
+    for name, value in vars(policy).items():
+        if isinstance(value, UnmaskingPolicy):
+            yield from (_name(value), *_settings(value))
+        elif isinstance(value, Chance | Loop):
+            kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(value).__name__).lower()
+            yield from (kind, *_settings(value))
+        elif name == "steps" and value is not None:
+            yield f"{value} step{'s' * (value != 1)}"
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{name} {value}"
 
 
 def _name(policy: UnmaskingPolicy) -> str:

@@ -68,7 +68,8 @@ def stream(
 
     def watch(tokens: Tensor, revealed: Tensor) -> None:
         nonlocal left
-        left = left & ~revealed
+        again = posterior.canvas.slots & (tokens == posterior.prior.vocabulary.mask)
+        left = left & ~revealed | again
         shown.put(Draft(tokens.cpu(), left.cpu(), revealed.cpu(), posterior.prior.tokenizer))
         if not asked.get():
             raise _Abandoned

@@ -98,7 +98,7 @@ class Answer:
         """Why the fills are not samples of the model's posterior; empty if they are."""
         caveats = []
         if self.fills.kind is LogProbKind.NONE:
-            caveats.append("not posterior samples: the order of filling looks at the drawn tokens")
+            caveats.append("not posterior samples: this policy looks at what was drawn, or takes some of it back")
         if self.weights is not None and len(self.fills) > 1:
             caveats.append(
                 "all fills satisfy the constraints; weighted as shown they are draws of the sampler's law given that, "

@@ -80,7 +80,8 @@ def _steps(denoising: Denoising) -> Iterator[RenderableType]:
                 text = visible((now if now is not None else then) or "").replace("\n", "↵")
                 word = text.lstrip(" ")
                 line.append(" " * (len(text) - len(word)) if first else "")
-                style = NEW if token.step == step else FILL
+                standing = token.at(step)
+                style = NEW if standing is not None and standing.step == step else FILL
                 line.append(*(("░" * len(word), QUIET) if now is None else (word, style)))
         row = Table.grid(padding=(0, 1))
         row.add_column(justify="right", width=len(str(denoising.steps)), style=QUIET)

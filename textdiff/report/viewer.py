@@ -27,10 +27,19 @@ class Token:
     Attributes:
         content: its UTF-8 bytes; a character may be spread over several tokens.
         step: the step that revealed it, from 1.
+        until: the step that masked it again; None: it stayed.
+        earlier: tokens that stood in its slot before and were masked again.
     """
 
     content: bytes
     step: int
+    until: int | None = None
+    earlier: tuple[Token, ...] = ()
+
+    def at(self, step: int) -> Token | None:
+        """What stands in its slot after so many steps; None: the mask."""
+        standing = (token for token in (*self.earlier, self) if token.step <= step)
+        return next((token for token in standing if token.until is None or step < token.until), None)
 
 
 @dataclass(frozen=True)
@@ -83,27 +92,35 @@ class Denoising:
 
     def frame(self, step: int) -> tuple[tuple[str | None, ...], ...]:
         """The text of each token of each gap after `step` steps, None where it is still masked."""
-        return tuple(readable(token.content if token.step <= step else None for token in gap) for gap in self.gaps)
+        standing = ((token.at(step) for token in gap) for gap in self.gaps)
+        return tuple(readable(token.content if token else None for token in gap) for gap in standing)
 
     def _repr_html_(self) -> str:
         return f"<style>{_STYLE}</style>{_rows(self)}"
 
 
 class Recorder:
-    """A `watch` for `Prior.infill` that notes in which of its calls each slot was revealed.
+    """A `watch` for `Prior.infill` that notes in which of its calls each slot was revealed, and masked again.
 
     Attributes:
         when: number of the call, `[n, length]`, -1 where none revealed the slot.
+        gone: of what was masked again the row and slot, the id, the call that revealed it and the one that masked it.
     """
 
     def __init__(self) -> None:
-        self.when = torch.empty(0, 0)
+        self.when = self._last = torch.empty(0, 0)
+        self.gone: list[tuple[int, int, int, int, int]] = []
         self._calls = 0
 
     def __call__(self, tokens: Tensor, revealed: Tensor) -> None:
         if not self._calls:
-            self.when = torch.full_like(tokens, -1)
+            self.when, self._last = torch.full_like(tokens, -1), tokens
+        hidden = (self.when >= 0) & ~revealed & (tokens != self._last)
+        for row, slot in hidden.nonzero().tolist():
+            was = int(self._last[row, slot]), int(self.when[row, slot])
+            self.gone.append((row, slot, *was, self._calls))
         self.when[revealed] = self._calls
+        self._last = tokens
         self._calls += 1
 
     def denoisings(self, prior: Prior, text: str, fills: WeightedSamples) -> tuple[Denoising, ...]:
@@ -113,24 +130,32 @@ class Recorder:
         scores = [None] * len(fills) if fills.log_q is None else fills.log_q.tolist()
         rows = zip(fills, scores, fills.nfe.tolist(), fills.tokens.tolist(), self.when.tolist(), strict=True)
 
-        def gaps(ids: list[int], calls: list[int]) -> tuple[tuple[Token, ...], ...]:
+        def gaps(row: int, ids: list[int], calls: list[int]) -> tuple[tuple[Token, ...], ...]:
             drawn = [slot for slot in range(len(gap)) if gap[slot] >= 0 and ids[slot] != prior.vocabulary.null]
-            number = {call: step for step, call in enumerate(sorted({calls[slot] for slot in drawn}), 1)}
-            return tuple(
-                tuple(Token(contents[ids[slot]] or b"", number[calls[slot]]) for slot in drawn if gap[slot] == i)
-                for i in range(len(template.gaps))
-            )
+            gone = [rest for where, *rest in self.gone if where == row]
+            used = {calls[slot] for slot in drawn} | {call for _, _, call, _ in gone}
+            number = {call: step for step, call in enumerate(sorted(used), 1)}
+            earlier: dict[int, tuple[Token, ...]] = {}
+            for slot, token, call, until in gone:
+                was = Token(contents[token] or b"", number[call], number[until])
+                earlier[slot] = (*earlier.get(slot, ()), was)
+
+            def last(slot: int) -> Token:
+                return Token(contents[ids[slot]] or b"", number[calls[slot]], None, earlier.get(slot, ()))
+
+            return tuple(tuple(last(slot) for slot in drawn if gap[slot] == i) for i in range(len(template.gaps)))
 
         return tuple(
-            Denoising(template, filled, gaps(ids, calls), score, fills.kind, nfe, fills.label)
-            for filled, score, nfe, ids, calls in rows
+            Denoising(template, filled, gaps(row, ids, calls), score, fills.kind, nfe, fills.label)
+            for row, (filled, score, nfe, ids, calls) in enumerate(rows)
         )
 
 
 def denoising_html(prior: Prior, text: str, seed: int | None = None, **options: Any) -> str:
     """Fill the gaps of a text once and show the denoising step by step: a page of HTML that loads nothing.
 
-    A masked slot is drawn as wide as the token that will replace it, so that nothing moves from one step to the next.
+    A masked slot is drawn as wide as the token that will replace it in the end, so that nothing moves from one step to
+    the next; only tokens that are masked again have widths of their own.
 
     Args:
         prior: what fills the gaps.
@@ -235,7 +260,8 @@ def _canvas(denoising: Denoising, step: int, unused: list[int] | None = None) ->
     for before, part, after in zip(("", *parts), parts, (*parts[1:], ""), strict=False):
         if isinstance(part, Gap):
             for token, now, then in zip(denoising.gaps[number], frame[number], final[number], strict=True):
-                html += _token(now, then or "", step - token.step, _hue(token.step, last))
+                came = (token.at(step) or token).step
+                html += _token(now, then or "", step - came, _hue(came, last))
             html += '<i class="unused">░</i>' * (unused[number] if unused else 0)
             number += 1
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textdiff.errors import UserError
 from textdiff.samplers.adaptive import EntropyBounded, Threshold
+from textdiff.samplers.blocks import Blocks
 from textdiff.samplers.budget import ErrorBudget
 from textdiff.samplers.confidence import Entropy, Margin, SampledConfidence, TopProbability
 from textdiff.samplers.constrained import satisfiable
@@ -22,11 +23,17 @@ from textdiff.samplers.draw import NEUTRAL, Randomness, Tempering, draw, row_see
 from textdiff.samplers.guidance import Guided
 from textdiff.samplers.lengths import length_log_probs
 from textdiff.samplers.ordered import Dilated, LeftToRight, RandomOrder, Strided
+from textdiff.samplers.planning import PathPlanning
 from textdiff.samplers.policy import LogProbKind, Paced, State, UnmaskingPolicy
+from textdiff.samplers.remasking import ByConfidence, Cap, Chance, Loop, Remasking, Rescale
 
 __all__ = [
     "NEUTRAL",
     "POLICIES",
+    "Blocks",
+    "ByConfidence",
+    "Cap",
+    "Chance",
     "Dependence",
     "Dilated",
     "Entropy",
@@ -35,11 +42,15 @@ __all__ = [
     "Guided",
     "LeftToRight",
     "LogProbKind",
+    "Loop",
     "Margin",
     "Paced",
+    "PathPlanning",
     "Progress",
     "RandomOrder",
     "Randomness",
+    "Remasking",
+    "Rescale",
     "SampledConfidence",
     "State",
     "Steer",
@@ -72,12 +83,15 @@ POLICIES: dict[str, type[UnmaskingPolicy]] = {
     "top-probability": TopProbability,
     "entropy-bounded": EntropyBounded,
     "threshold": Threshold,
+    "blocks": Blocks,
     "sampled-confidence": SampledConfidence,
+    "remasking": Remasking,
+    "path-planning": PathPlanning,
 }
 
 
 def by_name(name: str, steps: int | None = None) -> UnmaskingPolicy:
-    """The policy of that name in `POLICIES`, with its own defaults, or with so many steps.
+    """The policy of that name in `POLICIES`, with its own defaults, or with so many steps (for `blocks` in each block).
 
     Raises:
         UserError: no such name, less than one step, or steps for a policy that chooses for itself.
@@ -87,6 +101,8 @@ def by_name(name: str, steps: int | None = None) -> UnmaskingPolicy:
     policy = POLICIES[name]
     if steps is None:
         return policy()
+    if policy is Blocks:
+        return Blocks(Strided(steps))
     if not issubclass(policy, Paced):
         raise UserError(f"policy {name!r} takes no steps (they were {steps}): it chooses how many; leave them out")
     return policy(steps)

@@ -63,7 +63,7 @@ class ErrorBudget(UnmaskingPolicy):
     @staticmethod
     def _begun(state: State) -> Tensor:
         """The smallest stride `[batch]` whose order leads to the canvas; 0 where nothing is filled, or in no order."""
-        done, strides = (state.gap >= 0) & ~state.masked, torch.tensor(_strides(state), device=state.rank.device)
+        done, strides = state.filled, torch.tensor(_strides(state), device=state.rank.device)
         step = state.rank[..., None] % strides
         last = step.masked_fill(~done[..., None], -1).amax(dim=1)
         behind = last < step.masked_fill(~state.masked[..., None], int(strides[-1])).amin(dim=1)

@@ -93,7 +93,8 @@ def sample(
         policy: which slots are filled next.
         generator: the source of all randomness, or a seed for each row, int64 `[batch]`.
         tempering: sharpens the law of the tokens; of the lengths only by its temperature.
-        watch: called after each step with the canvas `[batch, length]` and the slots just filled, bool likewise.
+        watch: called after each step with the canvas `[batch, length]` and the slots just filled, bool likewise. A
+            policy may mask filled slots again: they hold the mask token.
 
     Raises:
         UserError: a gap of unknown length but no `null` in the vocabulary.
@@ -143,7 +144,9 @@ def path_log_prob(
         ValueError: `tokens` differ from the evidence or in shape; the denoiser leaves a slot no allowed token.
     """
     if policy.kind is LogProbKind.NONE:
-        raise UserError(f"{type(policy).__name__} has no log-probability: its order looks at the drawn tokens")
+        raise UserError(
+            f"{type(policy).__name__} has no log-probability: it looks at the drawn tokens, or draws some of them anew"
+        )
     if generator is None:
         if policy.kind is LogProbKind.GIVEN_ORDER:
             raise UserError(f"{type(policy).__name__} draws its order at random: path_log_prob needs a generator")
@@ -168,6 +171,8 @@ def _denoise(
 ) -> Trajectory:
     """Draw the fills; rows that are `forced` walk the same way with the tokens of the `target`."""
     vocabulary = vocabulary.to(canvas.tokens.device)
+    if policy.kind is LogProbKind.NONE:
+        canvas = canvas.free()  # without a density no weight would make such draws those of a constrained law
     streams = Streams.of(generator, canvas.slots)
     reading = Reading(denoiser, canvas.tokens, canvas.observed)
     tokens, gap, length_log_q, excess, nfe = _set_lengths(
@@ -181,7 +186,9 @@ def _denoise(
     blind = policy.blind and canvas.lattice is None
     rank, size = rank_and_size(gap)
     masked, steps = gap >= 0, torch.zeros_like(nfe)
+    when = torch.full_like(gap, -1)
     slot_log_q = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
+    confidence = torch.zeros_like(slot_log_q) if policy.kind is LogProbKind.NONE else None
     turn = nfe.clone()  # of a row's place in the batch, not of what stands there: a copy of a row draws afresh
     while True:
         if steer is not None:
@@ -190,7 +197,7 @@ def _denoise(
                 tokens, gap, masked, slot_log_q, length_log_q, excess, ahead, nfe, steps = (
                     x[parents] for x in (tokens, gap, masked, slot_log_q, length_log_q, excess, ahead, nfe, steps)
                 )
-                rank, size = rank[parents], size[parents]
+                rank, size, when = rank[parents], size[parents], when[parents]
         if not len(rows := masked.any(dim=1).nonzero()[:, 0]):
             break
         where = masked[rows]
@@ -203,26 +210,32 @@ def _denoise(
             size[rows],
             slot_log_q.new_empty(0, vocabulary.size),
             order_noise,
+            when[rows],
+            confidence=None if confidence is None else confidence[rows],
         )
         asked = policy.reveal(state) if blind else where
         law = reading.log_probs(rows, tokens[rows], asked, alike=not steps.any())
         inside_word = canvas.word_start[rows][asked][:, None] & ~vocabulary.starts_word
         law = _normalised(law, vocabulary.forbidden | inside_word)
         drawn, before = None, None
-        tempered = tempering(law) if policy.kind is LogProbKind.NONE or canvas.lattice is not None else law
+        draws_all = canvas.lattice is not None or (policy.kind is LogProbKind.NONE and not blind)
+        tempered = tempering(law) if draws_all else law
         if canvas.lattice is not None:
             before = Constrained(canvas.lattice, tokens[rows], where, tempered)
             mass = before.mass()
             if not tempering.neutral and (mass == -torch.inf).any():
                 raise UserError(f"too little is left to draw from for {canvas.lattice.words}: raise top_p or top_k")
             drawn = tokens[rows] if all_forced else tokens[rows].masked_scatter(where, before.draw(noise))
-        elif policy.kind is LogProbKind.NONE:
+        elif draws_all:
             drawn = tokens[rows].masked_scatter(where, draw(tempered, noise[where]))
-        looked_at = drawn if policy.kind is LogProbKind.NONE else None
-        revealed = asked if blind else policy.reveal(replace(state, log_probs=law.detach(), drawn=looked_at))
+        if not blind:
+            looked_at = drawn if policy.kind is LogProbKind.NONE else None
+            state = replace(state, log_probs=law.detach(), drawn=looked_at)
+        revealed = asked if blind else policy.reveal(state)
         assert not (revealed & ~where).any() and revealed.any(dim=1).all()
 
-        law = tempering(law if blind else law[revealed[where]]) if before is None else tempered[revealed[where]]
+        plain = law if blind else law[revealed[where]]
+        law = tempering(plain) if before is None else tempered[revealed[where]]
         if drawn is not None:
             values = drawn[revealed]
         elif not all_forced:
@@ -237,6 +250,15 @@ def _denoise(
         slot_log_q = slot_log_q.index_add(0, rows, scores)
         tokens[rows] = tokens[rows].masked_scatter(revealed, values)
         masked[rows] = where & ~revealed
+        when[rows] = torch.where(revealed, steps[rows, None], when[rows])
+        if confidence is not None:
+            hidden = policy.hide(state)
+            assert not (hidden & ~state.filled).any()
+            tokens[rows] = tokens[rows].masked_fill(hidden, vocabulary.mask)
+            masked[rows] |= hidden
+            when[rows] = when[rows].masked_fill(hidden, -1)
+            surety = plain.gather(1, values[:, None])[:, 0].double()
+            confidence[rows] = confidence[rows].masked_scatter(revealed, surety).masked_fill(hidden, 0.0)
         if canvas.lattice is not None:
             after = Constrained(canvas.lattice, tokens[rows], masked[rows], tempered[~revealed[where]]).mass()
             excess = excess.index_add(0, rows, (mass - after).nan_to_num(nan=-torch.inf))
@@ -250,8 +272,7 @@ def _denoise(
     log_q = None if policy.kind is LogProbKind.NONE else length_log_q + slot_log_q.sum(dim=1)
     if canvas.lattice is None:
         return Trajectory(tokens, log_q, policy.kind, nfe, steps)
-    if log_q is None:
-        return Trajectory(tokens, None, policy.kind, nfe, steps)
+    assert log_q is not None
     lost = ~canvas.lattice.accepts(tokens) | (excess == -torch.inf)
     return Trajectory(
         tokens,

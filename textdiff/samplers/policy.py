@@ -23,15 +23,15 @@ class LogProbKind(StrEnum):
     """The order is drawn at random, independently of the tokens: the sum is the log-probability given the order."""
 
     NONE = "none"
-    """The order looks at the drawn tokens: the sum is the log-probability of nothing."""
+    """The order looks at the drawn tokens, or tokens are drawn anew: the sum is the log-probability of nothing."""
 
 
 @dataclass(frozen=True)
 class State:
     """One step of a batch: everything that a policy may look at.
 
-    Shapes: `canvas`, `masked`, `gap`, `rank`, `size`, `noise` and `drawn` are `[batch, length]`; `log_probs` is
-    `[masked.sum(), vocab]`, the rows of the masked slots in row-major order.
+    Shapes: all are `[batch, length]`, but `log_probs` is `[masked.sum(), vocab]`, the rows of the masked slots in
+    row-major order.
 
     Attributes:
         canvas: token ids, mask where still unknown.
@@ -42,7 +42,10 @@ class State:
         log_probs: log-marginals of the masked slots, normalised over the allowed tokens, not tempered; without rows for
             a policy that is `blind`.
         noise: float64 uniforms, fresh in each step, for policies that draw their order.
-        drawn: candidate tokens at the masked slots, for policies of kind `NONE`; else None.
+        when: number of the step that filled each slot, from 0; -1 where none did. In every step some slot is filled.
+        drawn: candidate tokens at the masked slots, for policies of kind `NONE` that are not blind; else None.
+        confidence: float64 log-probability that each filled slot's token had when it was drawn, not tempered, 0
+            elsewhere; for policies of kind `NONE`, else None.
     """
 
     canvas: Tensor
@@ -52,7 +55,19 @@ class State:
     size: Tensor
     log_probs: Tensor
     noise: Tensor
+    when: Tensor
     drawn: Tensor | None = None
+    confidence: Tensor | None = None
+
+    @property
+    def filled(self) -> Tensor:
+        """Slots that were filled, and may be masked again: bool `[batch, length]`."""
+        return (self.gap >= 0) & ~self.masked
+
+    @property
+    def step(self) -> Tensor:
+        """How many steps each row has taken, `[batch]`."""
+        return self.when.amax(dim=1) + 1
 
     def spread(self, scores: Tensor) -> Tensor:
         """One score per masked slot `[masked.sum()]` -> `[batch, length]`, infinity elsewhere."""
@@ -65,8 +80,15 @@ class State:
 
     def first(self, key: Tensor, count: Tensor) -> Tensor:
         """The `count [batch]` masked slots of each row with the lowest `key [batch, length]`; ties go to the left."""
-        order = key.masked_fill(~self.masked, _last(key.dtype)).argsort(dim=1, stable=True)
-        return (order.argsort(dim=1) < count[:, None]) & self.masked
+        return _first(self.masked, key, count)
+
+    def first_filled(self, key: Tensor, count: Tensor) -> Tensor:
+        """As `first`, of the filled slots."""
+        return _first(self.filled, key, count)
+
+    def first_of_all(self, key: Tensor, count: Tensor) -> Tensor:
+        """As `first`, of masked and filled slots alike."""
+        return _first(self.gap >= 0, key, count)
 
     def quota(self, steps: int | None) -> Tensor:
         """How many tokens each row reveals now, `[batch]`, if it spreads all of its tokens evenly over `steps`.
@@ -84,7 +106,7 @@ class State:
 
 
 class UnmaskingPolicy(ABC):
-    """Decides which masked slots are filled next.
+    """Decides which masked slots are filled next, and which filled ones are masked again.
 
     A policy that is `blind` does not look at `log_probs` and `drawn`: the denoiser is then asked about the slots that
     it reveals, and no others.
@@ -97,6 +119,10 @@ class UnmaskingPolicy(ABC):
     def reveal(self, state: State) -> Tensor:
         """Slots to fill now: bool `[batch, length]`, within `state.masked`, at least one in each row."""
 
+    def hide(self, state: State) -> Tensor:
+        """Slots to mask again in the same step, within `state.filled`; asked of policies of kind `NONE` only."""
+        return torch.zeros_like(state.masked)
+
 
 @dataclass(frozen=True)
 class Paced(UnmaskingPolicy):
@@ -107,6 +133,12 @@ class Paced(UnmaskingPolicy):
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise UserError(f"steps is {self.steps}, expected at least 1")
+
+
+def _first(where: Tensor, key: Tensor, count: Tensor) -> Tensor:
+    """The `count [batch]` slots of each row within `where` that have the lowest `key`; ties go to the left."""
+    order = key.masked_fill(~where, _last(key.dtype)).argsort(dim=1, stable=True)
+    return (order.argsort(dim=1) < count[:, None]) & where
 
 
 def _last(dtype: torch.dtype) -> float | int:
