@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from textdiff.errors import UserError
+from textdiff.models.quantization import Quantizer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 WRAPPED = "backbone."
@@ -84,6 +85,7 @@ def fill(
     folder: Path,
     device: str | torch.device,
     dtype: torch.dtype,
+    quantizer: Quantizer | None = None,
 ) -> None:
     """Give a network that was built on the meta device its weights, each straight to its device and type.
 
@@ -94,12 +96,15 @@ def fill(
         weights: names of the network's parameters, and their values; copies of tied parameters may be left out.
         folder: where they come from, for messages.
         device, dtype: where and in which type they shall live; buffers keep their own type.
+        quantizer: keeps those of linear layers in fewer bits.
 
     Raises:
-        UserError: they are not the network's, or there is no such device.
+        UserError: they are not the network's, there is no such device, or nothing to quantize.
     """
     tied = set(network.all_tied_weights_keys)
     shapes = {name: value.shape for name, value in network.named_parameters(remove_duplicate=False)}
+    if quantizer is not None:
+        quantizer.prepare(network)
     copies: dict[str, Tensor] = {}
     for name, value in weights:
         if value.shape != shapes.get(name) or not value.is_floating_point():
@@ -111,6 +116,9 @@ def fill(
             parameter = nn.Parameter(value.to(device, dtype, copy=True))
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {str(device)!r} cannot be used ({_reason(error)})") from error
+        if quantizer is not None and quantizer.concerns(network, name):
+            quantizer.keep(network, name, parameter.data)
+            continue
         module, _, leaf = name.rpartition(".")
         setattr(network.get_submodule(module), leaf, parameter)
     network.tie_weights()

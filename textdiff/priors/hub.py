@@ -63,7 +63,7 @@ def save(
         figures: what was measured, by what it is, for the card.
 
     Raises:
-        UserError: the prior is an exact world, which has no weights.
+        UserError: the prior is an exact world, which has no weights, or its weights are quantized.
     """
     folder, network = Path(folder), _network(prior)
     shown = transformers.logging.is_progress_bar_enabled()
@@ -166,4 +166,6 @@ def model_card(prior: NetworkPrior, name: str, figures: Mapping[str, str]) -> st
 def _network(prior: NetworkPrior) -> PreTrainedModel:
     if not isinstance(prior.network, PreTrainedModel):
         raise UserError(f"{prior.label} has no weights to save: give a prior with a network")
+    if getattr(prior.network, "is_quantized", False):
+        raise UserError(f"{prior.label} is quantized, and its weights are on disk already: load it without, to save it")
     return prior.network

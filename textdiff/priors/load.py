@@ -15,6 +15,7 @@ from textdiff.errors import UserError
 from textdiff.models import FAMILIES, ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig, load_adapter
 from textdiff.models.adapters import ADAPTER_CONFIG, base_of
 from textdiff.models.families import backbone_config
+from textdiff.models.quantization import Quantizer
 from textdiff.models.weights import CONFIG, WEIGHTS, Weights, fill
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior
@@ -37,7 +38,10 @@ CODE = ("auto_map", "attn_implementation", "_attn_implementation", "experts_impl
 
 
 def load(
-    folder: str | Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    quantization: int | None = None,
 ) -> NetworkPrior:
     """Read a checkpoint: a folder with `config.json`, weights in safetensors and a tokenizer; or an adapter of one.
 
@@ -51,22 +55,26 @@ def load(
             adapter names the checkpoint that it adapts.
         device: where the network shall live.
         dtype: of its weights in memory, whatever it is on disk.
+        quantization: keep the weights of the linear layers of a model of another making in 8 or 4 bits (`Quantizer`,
+            which needs `pip install 'textdiff[quantization]'`), to fill gaps with it in less memory; it is not saved.
 
     Returns:
         A `DiffusionPrior`; if the network is causal an `AutoregressivePrior`, or a `FillInMiddlePrior` if it was
         trained to be one.
 
     Raises:
-        UserError: no such folder, a file missing or damaged, another kind of model, a tokenizer that does not fit.
+        UserError: no such folder, a file missing or damaged, another kind of model, a tokenizer that does not fit;
+            quantization of a model that it is not for, or without the package.
     """
+    quantizer = None if quantization is None else Quantizer(quantization)  # told before anything is fetched
     path = shipped(DEFAULT_CHECKPOINT) if folder is None else found(folder)
     if (path / ADAPTER_CONFIG).is_file():
-        return _adapted(path, device, dtype)
+        return _adapted(path, device, dtype, quantization)
     content = _json(path, CONFIG)
     if content.get("model_type") in FAMILIES:
-        return prior_of(*published(path, content, device, dtype))
+        return prior_of(*published(path, content, device, dtype, quantizer=quantizer))
     _no_code(path, CONFIG, content)
-    network = _network(path, _config(path, content), device, dtype)
+    network = _network(path, _config(path, content), device, dtype, quantizer)
     _no_code(path, TOKENIZER, _json(path, TOKENIZER))
     tokenizer, config = load_tokenizer(path), network.config
     if (size := Vocabulary.of(tokenizer).size) != config.vocab_size:
@@ -177,18 +185,19 @@ def found(folder: str | Path) -> Path:
     raise UserError(f"{str(folder)!r} {what}: give a folder with {CONFIG} and {WEIGHTS}{names}")
 
 
-def _adapted(path: Path, device: str | torch.device, dtype: torch.dtype) -> NetworkPrior:
+def _adapted(path: Path, device: str | torch.device, dtype: torch.dtype, quantization: int | None) -> NetworkPrior:
     """The checkpoint that an adapter adapts, with the adapter in it."""
     base = found(base_of(path))
     if (base / ADAPTER_CONFIG).is_file():
         raise UserError(
             f"the adapter in {str(path)!r} adapts another adapter, {str(base)!r}: give it a whole checkpoint"
         )
-    prior = load(base, device, dtype)
+    prior = load(base, device, dtype, quantization)
     assert isinstance(prior.network, Transformer | ForeignDenoiser)
     load_adapter(prior.network, path)
     for parameter in prior.network.parameters():
-        parameter.data = parameter.data.to(device, dtype)
+        if parameter.requires_grad:  # the adapter's
+            parameter.data = parameter.data.to(device, dtype)
     prior.network.eval()
     return prior
 
@@ -227,8 +236,14 @@ def _config(path: Path, content: dict[str, Any]) -> TransformerConfig | ForeignC
 
 
 def _network(
-    path: Path, config: TransformerConfig | ForeignConfig, device: str | torch.device, dtype: torch.dtype
+    path: Path,
+    config: TransformerConfig | ForeignConfig,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    quantizer: Quantizer | None,
 ) -> Transformer | ForeignDenoiser:
+    if quantizer is not None and not isinstance(config, ForeignConfig):
+        raise UserError(f"the model in {str(path)!r} is textdiff's own, which is small: leave quantization out")
     weights = Weights(path)
     shape = backbone_config(config.backbone) if isinstance(config, ForeignConfig) else config
     if shape.num_hidden_layers > len(weights):
@@ -239,7 +254,7 @@ def _network(
             network = Transformer(config) if isinstance(config, TransformerConfig) else ForeignDenoiser(config)
     except Exception as error:  # likewise
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({_reason(error)})") from error
-    fill(network, weights.items(), path, device, dtype)
+    fill(network, weights.items(), path, device, dtype, quantizer)
     return network.eval()
 
 

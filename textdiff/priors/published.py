@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.errors import UserError
 from textdiff.models import FAMILIES, Family, ForeignConfig, ForeignDenoiser
 from textdiff.models.families import backbone_config
+from textdiff.models.quantization import Quantizer
 from textdiff.models.weights import CONFIG, WEIGHTS, WRAPPED, Weights, fill
 from textdiff.priors.hub import download
 from textdiff.text import SPECIAL_TOKENS, read_tokenizer, with_special_tokens
@@ -22,7 +23,12 @@ TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.tx
 
 
 def published(
-    path: Path, settings: Mapping[str, Any], device: str | torch.device, dtype: torch.dtype, grow: bool = False
+    path: Path,
+    settings: Mapping[str, Any],
+    device: str | torch.device,
+    dtype: torch.dtype,
+    grow: bool = False,
+    quantizer: Quantizer | None = None,
 ) -> tuple[ForeignDenoiser, PreTrainedTokenizerBase]:
     """The denoiser and the tokenizer of a published checkpoint. Code that it names is left alone.
 
@@ -32,6 +38,7 @@ def published(
         device: where the network shall live.
         dtype: of its weights in memory.
         grow: give the network rows for the special tokens that it lacks, `null` among them; it has to learn them.
+        quantizer: of the weights; None: they stay as they are.
 
     Raises:
         UserError: damaged files, settings that are not known, weights or a tokenizer of another model; or, without
@@ -44,7 +51,7 @@ def published(
             f"the model in {str(path)!r} is a causal language model ({kind}), which fills no gaps before it has learnt "
             "to: textdiff convert makes a masked diffusion model of it, to be trained by configs/convert"
         )
-    network = _network(path, settings, family, device, dtype)
+    network = _network(path, settings, family, device, dtype, quantizer)
     tokenizer = _tokenizer(path, family)
     if (most := max(tokenizer.get_vocab().values())) >= network.config.rows:
         raise UserError(
@@ -79,7 +86,12 @@ def _config(path: Path, backbone: dict[str, Any], family: Family, **special: Any
 
 
 def _network(
-    path: Path, settings: Mapping[str, Any], family: Family, device: str | torch.device, dtype: torch.dtype
+    path: Path,
+    settings: Mapping[str, Any],
+    family: Family,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    quantizer: Quantizer | None,
 ) -> ForeignDenoiser:
     weights = Weights(path)
     try:
@@ -95,8 +107,9 @@ def _network(
     except Exception as error:  # transformers raises whatever a wrong type leads to
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({reason})") from error
+    named = ((f"{WRAPPED}{name}", value) for name, value in family.weights(weights))
     try:
-        fill(network, ((f"{WRAPPED}{name}", value) for name, value in family.weights(weights)), path, device, dtype)
+        fill(network, named, path, device, dtype, quantizer)
     except KeyError as error:
         raise UserError(f"{WEIGHTS} in {str(path)!r} does not fit {CONFIG}: {error} is missing") from error
     return network.eval()
