@@ -363,7 +363,14 @@ def test_a_diffusion_model_is_given_a_null_token(made):
     assert prior.infill("Lily lost [gap:1-4] ball.", seed=0).texts
 
 
-def test_what_cannot_be_converted(tmp_path, diffusion):
+def test_what_cannot_be_converted(made, tmp_path, diffusion):
     save(diffusion, tmp_path)
-    with pytest.raises(UserError, match="of type 'textdiff', expected one of llada"):
+    fix = rf"is textdiff's own: a prior learns .* model\.init_from: {tmp_path} in a configuration of textdiff fit"
+    with pytest.raises(UserError, match=fix):
         convert(tmp_path)
+    with pytest.raises(UserError, match=r"model\.init_from: stories-ar in .*, as in configs/stories\.yaml$"):
+        convert("stories-ar")
+    shutil.copytree(made["bert"], other := tmp_path / "other")
+    change(other / "config.json", model_type="t5")
+    with pytest.raises(UserError, match="of type 't5', expected one of llada"):
+        convert(other)

@@ -123,6 +123,11 @@ def convert(
     path = found(folder)
     content = _json(path, CONFIG)
     if (kind := content.get("model_type")) not in FAMILIES:
+        if kind == TransformerConfig.model_type:
+            fix = (
+                f"a prior learns from where it stopped by model.init_from: {folder} in a configuration of textdiff fit"
+            )
+            raise UserError(f"the model in {str(path)!r} is textdiff's own: {fix}, as in configs/stories.yaml")
         raise UserError(f"the model in {str(path)!r} is of type {kind!r}, expected one of {', '.join(FAMILIES)}")
     prior = prior_of(*published(path, content, device, dtype, grow=True))
     assert isinstance(prior, DiffusionPrior)
