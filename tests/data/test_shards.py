@@ -58,6 +58,22 @@ def test_ranks_share_the_shards(source: str, world_size: int) -> None:
     assert counts == [sum(len(part.rows) for part in rank) for rank in parts]
 
 
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("finished", [[], [0], [0, 2], [1, 3], [0, 2, 4], [1, 2, 3], [0, 1, 2, 3, 4]], ids=str)
+def test_what_is_left_is_shared_evenly(source: str, finished: list[int], world_size: int) -> None:
+    ranks = [Shards([source], "text", 2, 3, rank, world_size, finished) for rank in range(world_size)]
+    taken = [[part.shard for part in rank] for rank in ranks]
+    assert sorted(shard for mine in taken for shard in mine) == [n for n in range(5) if n not in finished]
+    assert max(map(len, taken)) - min(map(len, taken)) <= 1
+    assert [rank.remaining() for rank in ranks] == [2 * len(mine) for mine in taken]
+
+
+def test_rows_are_brought_together_by_the_length_that_is_asked_for(source: str) -> None:
+    shorter = list(Shards([source], "text", None, 3, length=lambda template: -len(template)))
+    lengths = [len(row.template) for part in shorter for row in part.rows]
+    assert lengths == sorted(lengths, reverse=True) and len(lengths) == 10
+
+
 def test_parts_are_of_one_shard_and_alike_in_length(source: str) -> None:
     parts = list(Shards([source], "text", 4, 3))
     assert [(part.shard, len(part.rows), part.last) for part in parts] == [
@@ -73,7 +89,7 @@ def test_parts_are_of_one_shard_and_alike_in_length(source: str) -> None:
 
 
 def test_finished_shards_are_passed_over_unread(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    shards = Shards([source], "text", 4, 3, finished=lambda number: number != 1)
+    shards = Shards([source], "text", 4, 3, finished=[0, 2])
     assert shards.remaining() == 4
     monkeypatch.setattr(json, "loads", lambda line, loads=json.loads: loads(line) if line[1:8] >= '"id": 4' else 1 / 0)
     assert sorted(row.index for part in shards for row in part.rows) == [4, 5, 6, 7]

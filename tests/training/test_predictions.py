@@ -100,6 +100,27 @@ def test_only_missing_shards_are_filled_again(
     assert run(options(model, out)) == 0
     assert sorted(asked) == [6, 7, 8] and files(out) == whole
     assert run(options(model, out, data_batch_size=1)) == 0 and len(asked) == 3
+    (out / "2.jsonl").write_text("of somebody else")
+    (out / "00002.jsonl").unlink()
+    assert run(options(model, out)) == 0 and len(asked) == 6
+
+
+def test_short_rows_are_not_filled_beside_long_ones(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = [1, 40, 3, 42, 2, 41]
+    (tmp_path / "rows.txt").write_text("".join(f"Lily lost [gap:{count}] ball.\n" for count in slots))
+    asked: list[list[int]] = []
+
+    def watched(prior: Any, rows: list[Row], how: Filling) -> list[dict[str, Any]]:
+        asked.append([row.index for row in rows])
+        return filled(prior, rows, how)
+
+    monkeypatch.setattr("textdiff.training.module.filled", watched)
+    source = {"data_predict": [str(tmp_path / "rows.txt")], "data_batch_size": 3, "predictions_rows": 6}
+    assert run(options(model, tmp_path / "out", **source)) == 0
+    assert asked == [[0, 4, 2], [1, 5, 3]]
+    assert [row["seed"] for row in told(tmp_path / "out")] == [5, 6, 7, 8, 9, 10]
 
 
 @pytest.mark.parametrize(
@@ -189,10 +210,17 @@ def start(arguments: list[str], *more: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_writes(model: Path, whole: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [(), ("00000.jsonl", "00002.jsonl")], ids=["from the start", "what is left"])
+def test_two_processes_write_what_one_writes(
+    model: Path, whole: dict[str, bytes], there: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (to := tmp_path / "out").mkdir()
+    for name in (*there, "settings.json"):
+        (to / name).write_bytes(whole[name])
     two = ["--config", str(ROOT / "configs" / "strategy" / "ddp.yaml"), "--trainer.accelerator", "cpu"]
-    assert start(options(model, tmp_path / "out"), *two, "--trainer.devices", "2").wait(timeout=900) == 0
-    assert files(tmp_path / "out") == whole
+    assert start(options(model, to), *two, "--trainer.devices", "2").wait(timeout=900) == 0
+    assert files(to) == whole
+    assert "nothing is left to fill" not in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, final
@@ -24,7 +24,7 @@ from textdiff.data.shards import Shards
 from textdiff.data.stream import StreamedRows
 from textdiff.errors import UserError
 from textdiff.priors import world
-from textdiff.text import Vocabulary, load_tokenizer, train_tokenizer
+from textdiff.text import Template, Vocabulary, load_tokenizer, train_tokenizer
 
 TOKENIZER_TEXTS = 200_000
 """Documents that a tokenizer is trained on, at most."""
@@ -66,7 +66,7 @@ class TextDataModule(lightning.LightningDataModule):
 
     Attributes:
         shard_rows: rows of a shard that `predict` fills; None: there is one shard. Set by who writes them.
-        finished: whether a shard is there already. Likewise.
+        finished: shards that are there already, ascending. Likewise.
 
     Raises:
         UserError: a source or the tokenizer is missing or damaged, or a number makes no sense.
@@ -109,7 +109,7 @@ class TextDataModule(lightning.LightningDataModule):
         self.tokenizer = _tokenizer(tokenizer, self.sources, field, vocab_size)
         self.vocabulary = Vocabulary.of(self.tokenizer)
         self.shard_rows: int | None = None
-        self.finished: Callable[[int], bool] = lambda shard: False
+        self.finished: Sequence[int] = ()
         self._start = self._batches = 0
 
     def prepare_data(self) -> None:
@@ -196,8 +196,24 @@ class TextDataModule(lightning.LightningDataModule):
             UserError: there is none, or the first has no template.
         """
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        shards = Shards(self.templates, self.field, self.shard_rows, self.batch_size, rank, world_size, self.finished)
+        shards = Shards(
+            self.templates,
+            self.field,
+            self.shard_rows,
+            self.batch_size,
+            rank,
+            world_size,
+            self.finished,
+            self._encoded_length,
+        )
         return DataLoader(shards, batch_size=None)
+
+    def _encoded_length(self, template: str) -> int:
+        """Tokens and slots of a template; 0 of what is none."""
+        try:
+            return Template.parse(template).encode(self.tokenizer).tokens.shape[1]
+        except UserError:
+            return 0
 
     def state_dict(self) -> dict[str, Any]:
         """Rows of the stream that all ranks have consumed so far."""

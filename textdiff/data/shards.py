@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -50,9 +51,15 @@ class Part:
         self.shard, self.rows, self.last = shard, rows, last
 
 
+def dealt(shard: int, finished: Sequence[int], world_size: int) -> int | None:
+    """The rank that fills a shard: those not `finished` (ascending) are dealt in turn; None: this one is."""
+    before = bisect_left(finished, shard)
+    return None if shard in finished[before : before + 1] else (shard - before) % world_size
+
+
 @final
 class Shards(IterableDataset[Part]):
-    """The rows of all sources in order, cut into shards of `size` rows; rank r of w takes shards r, r + w, ...
+    """The rows of all sources in order, cut into shards of `size` rows; those to fill are dealt to the ranks in turn.
 
     What a shard holds and how it is cut into parts depends on the sources, `size` and `batch_size` alone. Rows of other
     ranks and of finished shards are passed over; in text and jsonl files they are not even parsed.
@@ -64,7 +71,8 @@ class Shards(IterableDataset[Part]):
         size: rows in a shard; None: one shard holds all.
         batch_size: rows in a part.
         rank, world_size: of this process.
-        finished: whether a shard of that number need not be filled.
+        finished: numbers of shards that need not be filled, ascending, the same for all ranks.
+        length: of a template, by which rows are brought together: short ones do not pay for long ones.
 
     Raises:
         UserError: there is no source, no row in any, or the first row has no template.
@@ -78,14 +86,15 @@ class Shards(IterableDataset[Part]):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        finished: Callable[[int], bool] = lambda number: False,
+        finished: Sequence[int] = (),
+        length: Callable[[str], int] = len,
     ) -> None:
         check_sources(sources)
         for source in sources:
             if source.startswith((WORLD, PRIOR, QUESTIONS)):
                 raise UserError(f"{source!r} writes texts without gaps: name files of templates in data.predict")
         self.sources, self.field, self.size, self.batch_size = sources, field, size, batch_size
-        self.rank, self.world_size, self.finished = rank, world_size, finished
+        self.rank, self.world_size, self.finished, self.length = rank, world_size, finished, length
         first = next(self._entries(), None)
         if first is None:
             raise UserError(f"no template in {', '.join(sources)}: the files are empty")
@@ -97,7 +106,7 @@ class Shards(IterableDataset[Part]):
             if not self._mine(number):
                 continue
             found = [self._row(index, *entry) for index, entry in entries]
-            found.sort(key=lambda row: len(row.template))
+            found.sort(key=lambda row: self.length(row.template))
             for start in range(0, len(found), self.batch_size):
                 stop = start + self.batch_size
                 yield Part(number, found[start:stop], stop >= len(found))
@@ -122,7 +131,7 @@ class Shards(IterableDataset[Part]):
         return 0 if self.size is None else index // self.size
 
     def _mine(self, number: int) -> bool:
-        return number % self.world_size == self.rank and not self.finished(number)
+        return dealt(number, self.finished, self.world_size) == self.rank
 
     def _entries(self) -> Iterator[tuple[str, str | Mapping[str, Any]]]:
         """Each row as its file holds it, and which file that is."""

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 
 from textdiff.data import Part, TextDataModule
 from textdiff.data.files import atomically
+from textdiff.data.shards import dealt
 from textdiff.errors import UserError
 from textdiff.models import fingerprint
 from textdiff.training.module import TextModule
@@ -42,6 +43,7 @@ class PredictionWriter(Callback):
             raise UserError(f"predictions.rows is {rows}, expected at least 1")
         self.path, self.rows = Path(path), rows
         self._lines: dict[int, str] = {}
+        self._finished: list[int] = []
 
     @property
     def one_file(self) -> bool:
@@ -64,7 +66,7 @@ class PredictionWriter(Callback):
         if self.one_file and trainer.world_size > 1:
             raise UserError(f"several processes cannot write {str(self.path)!r}: give a folder as predictions.path")
         data.shard_rows = None if self.one_file else self.rows
-        data.finished = lambda shard: not self.one_file and self.file(shard).is_file()
+        data.finished = self._finished = trainer.strategy.broadcast(self._there())  # of one process: all deal alike
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See that what the folder holds is of a run with the same settings.
@@ -122,11 +124,18 @@ class PredictionWriter(Callback):
             **{f"model.fill.{name}": value for name, value in asdict(module.fill).items()},
         }
 
+    def _there(self) -> list[int]:
+        """Shards that the folder holds, ascending."""
+        if self.one_file:
+            return []
+        files = (path for path in self.path.glob("*.jsonl") if path.stem.isdecimal())
+        return sorted(int(path.stem) for path in files if path == self.file(int(path.stem)))
+
     def _tidy(self, trainer: Trainer) -> None:
         """Delete what a killed run left half written, each process of its own shards."""
         for part in self.path.glob(".*.part"):
             number = part.name.removeprefix(".").partition(".")[0]
-            if number.isdecimal() and int(number) % trainer.world_size == trainer.global_rank:
+            if number.isdecimal() and dealt(int(number), self._finished, trainer.world_size) == trainer.global_rank:
                 part.unlink(missing_ok=True)
 
 
