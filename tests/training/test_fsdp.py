@@ -1,4 +1,4 @@
-"""Two processes (gloo, CPU) that share a network out by blocks learn what one process with all of it learns.
+"""Two processes (gloo, CPU) that share a network out by layers learn what one process with all of it learns.
 
 Lightning's strategy of configs/strategy/fsdp.yaml refuses a CPU, so this wraps the network as it does: by torch.
 """
@@ -12,28 +12,49 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import destroy_process_group, init_process_group
 from torch.distributed.fsdp import FullyShardedDataParallel as Sharded
-from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.nn.functional import cross_entropy
 
+from tests.foreign import CAUSAL, DIFFUSION, MASKED, checkpoint
 from tests.models.networks import MASK, network, tokens
-from textdiff.models import Transformer
-from textdiff.models.transformer import Block
+from textdiff.models import ForeignDenoiser, Transformer
+from textdiff.priors import convert, load
+from textdiff.training import RepeatedLayers
 
 STEPS = 4
 
 
-def learnt(wrap: Any, rank: int, world_size: int, recompute: bool) -> tuple[list[float], dict[str, Tensor]]:
+def tiny(kind: str, folder: Path) -> Transformer | ForeignDenoiser:
+    """Ours, with or without its activations kept, or a tiny network of others, in double precision."""
+    if kind.startswith("ours"):
+        net = network()
+        if kind == "ours, recomputed":
+            net.checkpoint_activations()
+        return net.train()
+    if not (folder / kind).is_dir():
+        checkpoint(kind, folder / kind)
+    prior = convert(folder / kind) if kind in CAUSAL else load(folder / kind)
+    assert isinstance(prior.network, ForeignDenoiser)
+    return prior.network.double()
+
+
+def parts(model: nn.Module) -> list[nn.Module]:
+    """The modules that are parts of their own in a network that was wrapped."""
+    return [module.module for module in model.modules() if isinstance(module, Sharded)]
+
+
+def learnt(wrap: Any, rank: int, world_size: int, kind: str, folder: Path) -> tuple[list[float], dict[str, Tensor]]:
     """Losses and weights after some steps of AdamW on this process's part of batches of four rows."""
-    net: Transformer = network()
-    if recompute:
-        net.checkpoint_activations()
-    model: nn.Module = wrap(net.train())
+    net = tiny(kind, folder)
+    depth = net.config.num_hidden_layers if isinstance(net, Transformer) else net.backbone.config.num_hidden_layers
+    mask = MASK if isinstance(net, Transformer) else net.config.mask_token_id
+    model: nn.Module = wrap(net)
+    assert world_size == 1 or (len({type(part) for part in parts(model)[1:]}) == 1 and len(parts(model)) == 1 + depth)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     losses = []
     for step in range(STEPS):
         own = tokens(4, 12, seed=step).chunk(world_size)[rank]
         masked = torch.arange(12) % 3 > 0
-        logits = model(own.masked_fill(masked, MASK))
+        logits = model(own.masked_fill(masked, mask))
         loss = cross_entropy(logits[:, masked].flatten(0, 1), own[:, masked].flatten())
         optimizer.zero_grad()
         loss.backward()
@@ -42,26 +63,46 @@ def learnt(wrap: Any, rank: int, world_size: int, recompute: bool) -> tuple[list
     return losses, model.state_dict()
 
 
-def process(rank: int, folder: str, recompute: bool) -> None:
+def process(rank: int, folder: str, kind: str) -> None:
     """One of two processes; it writes what it has learnt."""
     torch.set_num_threads(1)
     init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     try:
-        wrap = partial(Sharded, auto_wrap_policy=ModuleWrapPolicy({Block}), device_id=torch.device("cpu"))
-        found = learnt(wrap, rank, 2, recompute)  # a collective: the whole weights come from both
+        wrap = partial(Sharded, auto_wrap_policy=RepeatedLayers(), device_id=torch.device("cpu"))
+        found = learnt(wrap, rank, 2, kind, Path(folder))  # a collective: the whole weights come from both
         torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         destroy_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recompute", [False, True])
-def test_two_processes_with_parts_of_a_network_learn_what_one_learns(recompute: bool, tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(process, (str(tmp_path), recompute), nprocs=2)
-    losses, weights = learnt(lambda whole: whole, 0, 1, recompute=False)
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
-    assert [sum(both) / 2 for both in zip(*(part[0] for part in parts), strict=True)] == pytest.approx(losses, rel=1e-9)
-    for _, found in parts:
+@pytest.mark.parametrize("kind", ["ours", "ours, recomputed", *CAUSAL])
+def test_two_processes_with_parts_of_a_network_learn_what_one_learns(kind: str, tmp_path: Path) -> None:
+    losses, weights = learnt(lambda whole: whole, 0, 1, kind, tmp_path)
+    torch.multiprocessing.spawn(process, (str(tmp_path), kind), nprocs=2)
+    both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert [sum(pair) / 2 for pair in zip(*(part[0] for part in both), strict=True)] == pytest.approx(losses, rel=1e-9)
+    assert losses[-1] < losses[0]
+    for _, found in both:
         assert found.keys() == weights.keys()
         for name, value in weights.items():
             torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["ours", *DIFFUSION, *MASKED, *CAUSAL])
+def test_a_part_is_a_layer_of_whichever_network(kind: str, tmp_path: Path) -> None:
+    net, policy, found = tiny(kind, tmp_path), RepeatedLayers(), []
+
+    def ask(module: nn.Module) -> None:  # in the order of torch
+        if policy(module, recurse=True, nonwrapped_numel=0):
+            for child in module.children():
+                ask(child)
+        if policy(module, recurse=False, nonwrapped_numel=0):
+            found.append(module)
+
+    ask(nn.Sequential(net))
+    depth = net.config.num_hidden_layers if isinstance(net, Transformer) else net.backbone.config.num_hidden_layers
+    assert len(found) == depth and len({type(layer) for layer in found}) == 1
+    within = {id(weight) for layer in found for weight in layer.parameters()}
+    outside = [weight for weight in net.parameters() if id(weight) not in within]
+    assert all(weight.ndim == 1 or net.config.hidden_size in weight.shape for weight in outside)

@@ -7,6 +7,7 @@ from textdiff.training.module import Network, TextModule
 from textdiff.training.optimizers import AdamW, Muon, OptimizerFactory
 from textdiff.training.predictions import PredictionWriter
 from textdiff.training.progress import StepBar
+from textdiff.training.sharding import RepeatedLayers
 
 __all__ = [
     "AdamW",
@@ -16,6 +17,7 @@ __all__ = [
     "Network",
     "OptimizerFactory",
     "PredictionWriter",
+    "RepeatedLayers",
     "SampleFill",
     "StepBar",
     "TextModule",
