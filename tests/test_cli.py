@@ -267,6 +267,8 @@ def test_a_text_after_baseline_is_the_text(answer: Callable[..., dict[str, Any]]
         (["infill", "a [gap:600]"], "603 tokens, 600 of them in gaps, and the model reads at most 512: shorten"),
         (["infill", TEXT, "--checkpoint", "nowhere"], "'nowhere' is no folder"),
         (["infill", TEXT, "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["infill", TEXT, "--quantization", "3"], "--quantization: invalid choice: 3"),
+        (["infill", TEXT, "--quantization", "8"], "uantization"),  # not installed, or not for our own
         (["infill", TEXT, "--dtype", "int3"], "--dtype: invalid choice: 'int3'"),
         (["infill", TEXT, "--baseline", "nowhere"], "'nowhere' is no folder"),
         (["infill", TEXT, "--policy", "entropie"], "policy is 'entropie', expected one of strided, dilated"),

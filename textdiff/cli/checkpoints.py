@@ -28,19 +28,20 @@ def twin(checkpoint: str) -> str:
 
 
 def add_placing(parser: argparse.ArgumentParser) -> None:
-    """Options that say where networks live, and in which type: what `load` reads."""
+    """Options that say where networks live, and in which type and bits: what `load` reads."""
     add = parser.add_argument
     add("--device", default="cpu", metavar="NAME", help="where networks live, such as cuda (default cpu)")
     add(
         "--dtype", default="float32", choices=DTYPES, help="type of their weights (default float32; bfloat16 is faster)"
     )
+    add("--quantization", type=int, choices=(8, 4), help="keep weights of a model of another making in so many bits")
 
 
 def load(checkpoint: str, options: argparse.Namespace) -> Prior:
     """A checkpoint, read without chatter, where the options of `add_placing` say.
 
     Raises:
-        UserError: no such checkpoint; a device that there is not.
+        UserError: no such checkpoint; a device that there is not; few bits for a model that they are not for.
     """
     import torch
     from transformers.utils import logging
@@ -48,4 +49,4 @@ def load(checkpoint: str, options: argparse.Namespace) -> Prior:
     from textdiff import priors
 
     logging.set_verbosity_error()
-    return priors.load(checkpoint, options.device, getattr(torch, options.dtype))
+    return priors.load(checkpoint, options.device, getattr(torch, options.dtype), options.quantization)
