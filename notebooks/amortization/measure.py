@@ -2,8 +2,9 @@
 
 python notebooks/amortization/measure.py
 
-Writes sir.json beside this file; needs what configs/amortization/rtb.yaml leaves in runs/. Seconds are the
-processor's, on one thread.
+Writes sir.json beside this file; needs what configs/amortization/rtb.yaml and configs/worlds/hmm-ar.yaml leave in
+runs/. The autoregressive twin proposes from the prefix and weighs by all the rest. Seconds are the processor's, on
+one thread.
 """
 
 import json
@@ -27,6 +28,7 @@ wanted = Reward(Counts(["m", "x", "y"], pieces=True), 0.5, gap=0)
 exact = [float(truth.sample(canvas.repeat(1024), torch.Generator().manual_seed(0)).log_q.mean()) for canvas, _ in items]
 prior = td.load("runs/worlds/hmm/last").with_policy(Strided(4))
 learner = td.load("runs/amortization/rtb").with_policy(Strided(4))
+twin = td.load("runs/worlds/hmm-ar/last")
 
 
 def measured(proposal: td.Prior, n: int, repeats: int) -> dict[str, float]:
@@ -39,7 +41,8 @@ def measured(proposal: td.Prior, n: int, repeats: int) -> dict[str, float]:
             if n == 1 and proposal is learner:
                 found = proposal.given(Observed(canvas)).sample(1, generator=seed)
             else:
-                found = proposal.given(Observed(canvas) & wanted, target=prior).sample(n, Importance(), generator=seed)
+                posterior = proposal.given(Observed(canvas) & wanted, target=None if proposal is twin else prior)
+                found = posterior.sample(n, Importance(), generator=seed)
             seconds.append(time.process_time() - start)
             log_p = truth.score(canvas.repeat(len(found)), found.tokens).log_q
             values.append(float((found.weights * log_p).where(found.weights > 0, 0.0).sum()))
@@ -54,7 +57,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     table = {}
     repeats = {1: 64, 16: 8, 16384: 1}
-    sizes = {"learner": (learner, (1, 16, 64)), "prior": (prior, (16, 64, 256, 1024, 4096, 16384))}
+    many = (16, 64, 256, 1024, 4096, 16384)
+    sizes = {"learner": (learner, (1, 16, 64)), "prior": (prior, many), "twin": (twin, many)}
     for name, (proposal, draws) in sizes.items():
         for n in draws:
             table[f"{name}, {n}"] = found = measured(proposal, n, repeats.get(n, 2))
