@@ -54,9 +54,11 @@ def test_mauve_tells_the_same_texts_from_others(encoder):
     assert same > 0.9 > other >= 0
 
 
-@pytest.mark.parametrize("score", [BertScore("no/where"), Mauve("no/where"), BertScore("no/where", layers=3)])
+@pytest.mark.parametrize(
+    "score", [BertScore("no/where/at/all"), Mauve("no/where/at/all"), BertScore("no/where/at/all", layers=3)]
+)
 def test_no_model_is_told_in_a_line(score):
-    with pytest.raises(UserError, match="no model at 'no/where'"):
+    with pytest.raises(UserError, match="no model at 'no/where/at/all'"):
         score(["a"], ["b"])
 
 

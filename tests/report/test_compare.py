@@ -255,7 +255,10 @@ def test_the_command(tmp_path, capsys):
         ({"files": ["humaneval:nowhere.jsonl"], "sentence": 2}, "has gaps of its own"),
         ({"sentence": 6}, "sentence is 6 of 5: expected 2 to 5"),
         ({"sentence": 4, "of": 40}, "has room for 40 sentences, number 4 of at most 8 tokens"),
-        ({"scores": [{"class_path": "textdiff.metrics.Mauve", "init_args": {"model": "no/where"}}]}, "no model at"),
+        (
+            {"scores": [{"class_path": "textdiff.metrics.Mauve", "init_args": {"model": "no/where/at/all"}}]},
+            "no model at",
+        ),
     ],
 )
 def test_mistakes_of_the_command_are_one_line(changes, message, tmp_path, capsys):
