@@ -641,6 +641,8 @@ def test_ways_to_fill_are_timed(run: Run, tmp_path: Path) -> None:
         (["bench", "nowhere.txt", "--checkpoint", "AR", "--twin", "AR"], "expected a diffusion prior and its twin"),
         (["bench", "--length", "20", "--overhead", "0"], "no room for a gap of 32"),
         (["bench", "--device", "abacus"], "cannot be used"),
+        (["bench", "--dtype", "bfloat16"], "random weights are float32: leave out --dtype"),
+        (["bench", "--quantization", "4"], "random weights are float32"),
         (["bench", "--most", "0"], "expected a number above 0"),
         (["lengths"], "name files of held-out text, or a world"),
         (["lengths", "--world", "grammar"], "has a law of lengths"),

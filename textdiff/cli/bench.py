@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from textdiff.cli.checkpoints import add_placing, load, twin
+from textdiff.cli.checkpoints import DTYPES, add_placing, load, twin
 from textdiff.cli.parser import Parser, number, whole
 from textdiff.cli.terminal import told, write
 from textdiff.errors import UserError
@@ -52,6 +52,8 @@ def run(arguments: list[str]) -> int:
         return write(parser.format_help())
     if not options.files and (options.checkpoint or options.twin):
         raise UserError("a checkpoint is measured on held-out text: name a file of it")
+    if not options.files and (options.dtype != DTYPES[0] or options.quantization):
+        raise UserError(f"random weights are {DTYPES[0]}: leave out --dtype and --quantization, or name a file of text")
     if options.to is not None:
         Path(options.to).mkdir(parents=True, exist_ok=True)
 

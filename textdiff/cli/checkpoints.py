@@ -32,7 +32,7 @@ def add_placing(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--device", default="cpu", metavar="NAME", help="where networks live, such as cuda (default cpu)")
     add(
-        "--dtype", default="float32", choices=DTYPES, help="type of their weights (default float32; bfloat16 is faster)"
+        "--dtype", default=DTYPES[0], choices=DTYPES, help="type of their weights (default float32; bfloat16 is faster)"
     )
     add("--quantization", type=int, choices=(8, 4), help="keep weights of a model of another making in so many bits")
 

@@ -149,7 +149,8 @@ def on_held_out_text(
     if prior.tokenizer.get_vocab() != twin.tokenizer.get_vocab():
         raise UserError("prior and twin have different tokenizers: give two checkpoints that were trained together")
     network, vocabulary = prior.network, prior.vocabulary
-    assert isinstance(network, Transformer)
+    if not isinstance(network, Transformer):
+        raise UserError("the loops are measured on networks of textdiff's own making: give a prior such as stories")
     corpus = in_memory(documents(files), prior.tokenizer)
     count = max(gaps, *texts)
     items = held_out_gaps(corpus, vocabulary, count, gap, longest=network.context, seed=seed)

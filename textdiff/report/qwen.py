@@ -49,4 +49,4 @@ def as_qwen(network: Transformer) -> Qwen3ForCausalLM:
         state |= {f"model.layers.{number}.{name}.weight": weight for name, weight in parts.items()}
     model = Qwen3ForCausalLM(config)
     model.load_state_dict({name: weight.detach().clone() for name, weight in state.items()})
-    return model.to(dtype=network.dtype).eval()  # type: ignore[call-arg]
+    return model.to(device=network.device, dtype=network.dtype).eval()  # type: ignore[call-arg]
