@@ -10,7 +10,7 @@ import torch
 import textdiff as td
 from tests.tiny import tiny
 from textdiff.errors import UserError
-from textdiff.evidence import Both, Contains, Counts, Likelihood, Observed, Question, Reward
+from textdiff.evidence import Both, Contains, Counts, Likelihood, Observed, Question, Reward, RightSum
 from textdiff.priors import DiffusionPrior, hmm, table, world
 from textdiff.text import Canvas
 
@@ -184,3 +184,15 @@ def test_open_slots_are_left_out_of_what_is_read() -> None:
     evidence = Observed("Lily lost her [gap:3] happy again.") & Reward(score, gap=0, look_ahead=True)
     found = prior.with_policy("left-to-right").given(evidence).sample(2, td.SMC(), generator=0)
     assert len(seen) == 2 * 4 and seen[:2] == ["", ""] and seen[-2:] == [fill.fills[0] for fill in found]
+
+
+def test_a_sum_is_right_if_its_last_line_is_its_value() -> None:
+    texts = [
+        "6 - 0 - 4 = ?\n6 - 4 = 2, 2 - 0 = 2\n2",
+        "3 - 5 = ?\n?\n-2",
+        "3 - 5 = ?\n-2\n2",
+        "12 + 30 = ?\n42",
+        "?\n0",
+        "7 = ?",
+    ]
+    assert RightSum()(texts) == [1.0, 1.0, 0.0, 1.0, 0.0, 0.0]

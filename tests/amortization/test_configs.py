@@ -27,10 +27,17 @@ def names(path: Path) -> str:
     return path.stem
 
 
+def world_of(config: dict[str, Any]) -> str | None:
+    """The world that the learner was trained on; None for stories."""
+    learner = config["model"]["init_args"]["learner"]
+    folder = Path(learner).parts
+    return folder[2] if folder[:2] == ("runs", "worlds") else "arithmetic" if learner == "arithmetic" else None
+
+
 def tokenizer_of(config: dict[str, Any]) -> PreTrainedTokenizerBase | None:
-    """That of the world the learner was trained on; None for stories."""
-    folder = Path(config["model"]["init_args"]["learner"]).parts
-    return world(folder[2]).tokenizer if folder[:2] == ("runs", "worlds") else None
+    """That of the learner's world; None for stories."""
+    name = world_of(config)
+    return None if name is None else world(name).tokenizer
 
 
 def small(folder: Path, config: dict[str, Any], **model: Any) -> list[str]:
@@ -61,6 +68,8 @@ def test_there_are_configs() -> None:
         "twin",
         "integers",
         "modes",
+        "grammar",
+        "rationale",
     } <= set(map(names, CONFIGS))
 
 
@@ -84,7 +93,10 @@ def test_a_config_learns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run(["fit", "--config", str(path), *small(tmp_path, config)]) == 0
 
     learnt = load(tmp_path / "out")
-    assert len(learnt.given("a[gap:2]b" if tokenizer_of(config) is None else "#[gap:1].").sample(2, generator=0)) == 2
+    text = {None: "a[gap:2]b", "grammar": "Tom[gap:1].", "arithmetic": "1 + [gap:1] = ?"}.get(
+        world_of(config), "#[gap:1]."
+    )
+    assert len(learnt.given(text).sample(2, generator=0)) == 2
     rows = list(csv.DictReader(next(tmp_path.rglob("metrics.csv")).open()))
     figures = {name: float(row[name]) for row in rows for name in row if row[name]}
     assert 0 <= figures["unseen/ess"] <= 1 and figures["seen/kl_at_least"] >= -1e-6

@@ -7,6 +7,7 @@ import pytest
 from textdiff.amortization import Queries
 from textdiff.errors import UserError
 from textdiff.priors import world
+from textdiff.text import decode
 
 
 def queries(**options: object) -> Queries:
@@ -46,7 +47,7 @@ def test_what_is_unseen_is_not_learnt_from() -> None:
 
 def test_templates_of_several_lengths_share_a_batch(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("dd[gap:2-4]m\nd[gap:1]\n")
-    data = Queries([str(tmp_path / "t.txt")], [str(tmp_path / "t.txt")], templates=True, batch_size=2)
+    data = Queries([str(tmp_path / "t.txt")], [str(tmp_path / "t.txt")], holds="templates", batch_size=2)
     data.tokenizer = world("hmm").tokenizer
     batch = next(iter(read(data).train_dataloader()))
     assert batch.tokens is None and len(batch) == 2
@@ -54,6 +55,17 @@ def test_templates_of_several_lengths_share_a_batch(tmp_path: Path) -> None:
     assert by_number.slots.sum(dim=1).tolist() == [4, 1]
     assert by_number.minimum.tolist() == [[2], [1]]
     assert by_number.tokens[1, -1] == data.tokenizer.pad_token_id
+
+
+def test_questions_seek_a_rationale_and_an_answer() -> None:
+    data = Queries(["world:arithmetic:8:1"], ["world:arithmetic:8:2"], holds="questions", gap_length=20, batch_size=8)
+    data.tokenizer = world("arithmetic").tokenizer
+    batch = next(iter(read(data).train_dataloader()))
+    assert batch.tokens is None
+    assert batch.canvas.minimum.tolist() == [[1, 1]] * 8 and batch.canvas.maximum.tolist() == [[20, 8]] * 8
+    for row in batch.canvas.tokens:
+        question, *rest = decode(data.tokenizer, row[row != data.tokenizer.mask_token_id].tolist()).split("\n")
+        assert question.endswith("= ?") and not "".join(rest).strip()
 
 
 def test_the_stream_goes_on_where_it_stopped() -> None:

@@ -272,6 +272,13 @@ def test_mistakes_get_one_clear_line(make, message) -> None:
 def test_a_tilted_world_by_its_name() -> None:
     found = world("hmm^mx=0.5")
     assert not found.normalised and found.name == "hmm of 8 states and 32 symbols, tilted"
+    plain, tilted = world("grammar"), world("grammar^ very, told=2")
+    texts = (
+        _ids(plain, "Tom lost a hat. He was very sad. Tom cried."),
+        _ids(plain, "Tom lost a hat. He was sad. Tom cried."),
+    )
+    ratios = [float(tilted.log_prob(text) - plain.log_prob(text)) for text in texts]
+    assert ratios[0] - ratios[1] == pytest.approx(2)
     for name, message in (("hmm^=1", "tilts no world"), ("hmm^mx", "tilts no world"), ("hmm^é=1", "has no token 'é'")):
         with pytest.raises(UserError, match=message):
             world(name)

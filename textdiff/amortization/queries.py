@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, final
+from typing import Any, Literal, final
 
 import lightning
 import torch
@@ -17,7 +17,9 @@ from textdiff.data import KeyedSampler, documents, held_out_gaps
 from textdiff.data.corpus import in_memory
 from textdiff.data.documents import check_sources, templates
 from textdiff.errors import UserError
-from textdiff.text import Canvas, Template, Vocabulary
+from textdiff.evidence import Question
+from textdiff.evidence.question import ANSWER
+from textdiff.text import Canvas, Gap, Template, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +72,17 @@ class QuerySet(Dataset[Query]):
 
 @final
 class Queries(lightning.LightningDataModule):
-    """Texts with a gap cut into each, or templates: those to learn from, and others to measure generalisation on.
+    """Texts with a gap cut into each, templates or questions: some to learn from, others to measure generalisation on.
 
     Validation has two loaders, `unseen` queries and some of those that are learnt from: an amortized sampler may know
     the answers to the latter by heart. Training batches form one endless stream keyed by (seed, epoch).
 
     Args:
-        train: sources of texts (see `textdiff.data.documents`), or of templates.
-        valid: sources of unseen ones.
-        templates: whether the sources hold templates, one in each line of a `.txt` file, rather than texts.
-        gap_length: tokens in the gap that is cut into a text.
+        train: sources, see `textdiff.data.documents`.
+        valid: sources of unseen queries.
+        holds: what the sources hold: "texts"; "templates", one in each line of a `.txt` file; or "questions", of whose
+            texts the first line is asked, and a rationale and an answer are sought (see `textdiff.evidence.Question`).
+        gap_length: tokens in the gap that is cut into a text, or at most in a rationale.
         shortest: least tokens that a fill of such a gap may have; None: exactly as many as were cut out.
         margin: tokens on either side of it, at least.
         longest: longer texts are passed over.
@@ -97,7 +100,7 @@ class Queries(lightning.LightningDataModule):
         self,
         train: Sequence[str],
         valid: Sequence[str],
-        templates: bool = False,
+        holds: Literal["texts", "templates", "questions"] = "texts",
         gap_length: int = 12,
         shortest: int | None = None,
         margin: int = 2,
@@ -111,7 +114,7 @@ class Queries(lightning.LightningDataModule):
         super().__init__()
         if min(gap_length, margin, count, unseen, batch_size) < 1:
             raise UserError("data.gap_length, margin, count, unseen and batch_size are 1 or more")
-        self.train, self.valid, self.templates = list(train), list(valid), templates
+        self.train, self.valid, self.holds = list(train), list(valid), holds
         self.shortest = gap_length if shortest is None else shortest
         if not 0 <= self.shortest <= gap_length:
             raise UserError(f"data.shortest is {shortest}, expected at most data.gap_length, {gap_length}")
@@ -136,9 +139,13 @@ class Queries(lightning.LightningDataModule):
         vocabulary = Vocabulary.of(self.tokenizer)
         assert vocabulary.pad is not None
         items: list[tuple[Canvas, Tensor | None]] = []
-        if self.templates:
+        if self.holds == "templates":
             lines = islice(templates(sources, self.field), count)
             items += [(Template.parse(line).encode(self.tokenizer), None) for line in lines]
+        elif self.holds == "questions":
+            for text in islice(documents(sources, self.field), count):
+                question = Question(text.split("\n")[0], room=(Gap(1, self.gap_length), ANSWER))
+                items.append((question.template.encode(self.tokenizer), None))
         else:
             corpus = in_memory(islice(documents(sources, self.field), 4 * count), self.tokenizer)
             items += [
@@ -148,7 +155,7 @@ class Queries(lightning.LightningDataModule):
                 )
             ]
         if not items:
-            what = "template" if self.templates else f"text with room for a gap of {self.gap_length} tokens"
+            what = f"text with room for a gap of {self.gap_length} tokens" if self.holds == "texts" else self.holds[:-1]
             raise UserError(f"no {what} in {', '.join(sources)}: lower data.gap_length, or name other sources")
         return QuerySet(items, vocabulary.pad)
 

@@ -13,7 +13,7 @@ from textdiff.evidence.evidence import (
     united,
 )
 from textdiff.evidence.question import Question
-from textdiff.evidence.reward import Counts, Reward
+from textdiff.evidence.reward import Counts, Reward, RightSum
 
 __all__ = [
     "Both",
@@ -32,6 +32,7 @@ __all__ = [
     "Read",
     "Regex",
     "Reward",
+    "RightSum",
     "Rule",
     "united",
 ]

@@ -1,4 +1,4 @@
-"""Soft constraints: any function that says how good a text is, and one that counts words."""
+"""Soft constraints: any function that says how good a text is, one that counts words, and one that checks sums."""
 
 from __future__ import annotations
 
@@ -47,6 +47,24 @@ class Counts:
         )
         counts = (len(re.findall(alternatives, text)) for text in texts)
         return [float(count if self.most is None else min(count, self.most)) for count in counts]
+
+
+@final
+@dataclass(frozen=True)
+class RightSum:
+    """Whether a worked sum, such as those of `td.world("arithmetic")`, ends rightly: a score of 1 or 0.
+
+    The last line is to be the value of the sum on the first, "6 - 0 - 4 = ?". The lines between are not judged.
+    """
+
+    def __call__(self, texts: Sequence[str], /) -> Tensor | Sequence[float]:
+        return [float(self._right(text)) for text in texts]
+
+    @staticmethod
+    def _right(text: str) -> bool:
+        asked, *_, found = text.split("\n") if "\n" in text else (text, "")
+        terms = re.findall(r"([+-]?)\s*(\d+)", asked)
+        return bool(terms) and found.strip() == str(sum(int(sign + value) for sign, value in terms))
 
 
 @final

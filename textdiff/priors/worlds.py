@@ -402,7 +402,8 @@ def world(name: str) -> Automaton:
     Args:
         name: "hmm", "walk", "grammar", "arithmetic" (of 3 operands; "arithmetic-4" has 4), or "ngram@FILE": trigrams of
             the characters of a text file whose documents end with `<|endoftext|>`. "hmm^aeiou=0.5" is the world "hmm"
-            in which each of these symbols is worth 0.5 nats, see `Automaton.tilted`.
+            in which each of these symbols is worth 0.5 nats, and "grammar^ very, told=2" one in which these tokens are
+            worth 2, see `Automaton.tilted`.
 
     Raises:
         UserError: no such name, or no such file.
@@ -414,7 +415,9 @@ def world(name: str) -> Automaton:
             raise UserError(
                 f"{worth!r} tilts no world: expected symbols and what each is worth in nats, as in hmm^abc=1"
             )
-        return world(name).tilted(dict.fromkeys(symbols, float(nats)))
+        plain = world(name)
+        known = "," in symbols or symbols in plain.tokenizer.get_vocab()
+        return plain.tilted(dict.fromkeys(symbols.split(",") if known else symbols, float(nats)))
     kind, at, file = name.partition("@")
     if kind == "ngram" and at:
         try:
