@@ -1,11 +1,12 @@
 """The laws of corruption: what it may touch, and that its weights estimate what they claim to."""
 
 from collections import defaultdict
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from tests.oracle import TableDenoiser
 from textdiff.data import (
@@ -16,14 +17,16 @@ from textdiff.data import (
     LineGaps,
     Mixture,
     RandomMasks,
+    SentenceGaps,
     SpanGaps,
     Stretched,
 )
+from textdiff.data.sentences import sentences
 from textdiff.diffusion import nelbo_exact_k
 from textdiff.errors import UserError
 from textdiff.priors import world
 from textdiff.samplers import Strided, path_log_prob
-from textdiff.text import Canvas, Vocabulary, encode
+from textdiff.text import Canvas, Vocabulary, decode, encode
 
 SIGMAS = 4.5
 
@@ -253,6 +256,52 @@ def test_whole_lines_are_gaps() -> None:
     assert any(tuple(elsewhere.places(ids, law.vocabulary, rng)) not in set(seen) for _ in range(20))
     with pytest.raises(UserError, match="given is -1"):
         LineGaps(given=-1)
+
+
+SENTENCES = "Lily had a ball. Look! She ran.\nTom ran 3.5 miles... Was he tired? He was not"
+
+
+def test_whole_sentences_are_gaps(tokenizer: PreTrainedTokenizerBase) -> None:
+    vocabulary = Vocabulary.of(tokenizer)
+    ids = np.array([vocabulary.bos, *encode(tokenizer, SENTENCES), vocabulary.eos])
+    found = sentences(ids, vocabulary)
+    texts = [decode(tokenizer, ids[start:stop].tolist(), continues=True) for start, stop in found]
+    assert "".join(texts) == SENTENCES
+    assert texts[1:] == [" Look!", " She ran.", "\nTom ran 3.5 miles...", " Was he tired?", " He was not"]
+    law, rng = SentenceGaps(share=1.0, gaps=SpanGaps(share_null=0.0)), np.random.default_rng(0)
+    edges, runs_of = {edge for pair in found for edge in pair}, list[int]()
+    for _ in range(400):
+        places = law.places(ids, vocabulary, rng)
+        if not {edge for place in places for edge in place} <= edges:
+            continue  # no sentence was chosen: gaps like any other
+        assert all(stop - start <= 40 for start, stop in places)
+        assert all(start > stop for (_, stop), (start, _) in pairwise(places)), "something parts two gaps"
+        runs_of += [sum(start <= begin < stop for begin, _ in found) for start, stop in places]
+    assert {*runs_of} == {1, 2, 3} and len(runs_of) > 400
+    example = law(ids, vocabulary, 0, rng)
+    assert (example.tokens == ids).all() and (example.weights[example.observed] == 0).all()
+    short = SentenceGaps(longest=6, share=1.0)
+    assert all(stop - start <= 64 for _ in range(50) for start, stop in short.places(ids, vocabulary, rng))
+    assert sentences(ids[:0], vocabulary) == [] == sentences(ids[[0, -1]], vocabulary)
+    with pytest.raises(UserError, match="share 2"):
+        SentenceGaps(share=2)
+
+
+def test_slots_say_nothing_about_lengths(vocabulary: Vocabulary) -> None:
+    """Of gaps with 12 slots as many are short as of gaps with 24, as far as they fit."""
+    law = SpanGaps(most_gaps=1, longest=12, shortest=1, share_null=1.0, share_words=0.0, slots=[12, 24])
+    rng, lengths = np.random.default_rng(0), {12: list[int](), 24: list[int]()}
+    for _ in range(4000):
+        example = law(text(vocabulary, rng, 40), vocabulary, 30, rng)
+        (gap,) = runs(~example.observed)
+        lengths[gap.stop - gap.start].append(int((example.tokens[gap] != vocabulary.null).sum()))
+    few, many = (np.array(lengths[slots]) for slots in (12, 24))
+    assert min(len(few), len(many)) > 1800
+    assert abs(few.mean() - many.mean()) < 4 * few.std() / 1800**0.5  # four standard errors
+    cramped = law(text(vocabulary, rng, 40), vocabulary, 0, rng)
+    assert not (cramped.tokens == vocabulary.null).any() or (~cramped.observed).sum() == 12
+    with pytest.raises(UserError, match="slots"):
+        SpanGaps(slots=[0])
 
 
 def test_positions_jump_in_a_few_places() -> None:

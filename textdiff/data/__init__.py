@@ -2,12 +2,13 @@
 
 from textdiff.data.code import HUMANEVAL, Problem, held_out_code, problems
 from textdiff.data.corpus import Corpus, load_corpus
-from textdiff.data.corruption import Corruption, Example, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
+from textdiff.data.corruption import Corruption, Example, Gaps, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
 from textdiff.data.documents import documents
 from textdiff.data.gaps import held_out_gaps, held_out_lengths, held_out_sentences
 from textdiff.data.middle import FillInMiddle
 from textdiff.data.module import TextDataModule
 from textdiff.data.rows import KeyedSampler, PackedRows
+from textdiff.data.sentences import SentenceGaps
 from textdiff.data.shards import Part, Row, Shards
 from textdiff.data.stretched import Stretched
 
@@ -17,6 +18,7 @@ __all__ = [
     "Corruption",
     "Example",
     "FillInMiddle",
+    "Gaps",
     "KeyedSampler",
     "LeftToRight",
     "LineGaps",
@@ -26,6 +28,7 @@ __all__ = [
     "Problem",
     "RandomMasks",
     "Row",
+    "SentenceGaps",
     "Shards",
     "SpanGaps",
     "Stretched",

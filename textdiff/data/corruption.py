@@ -74,9 +74,17 @@ class RandomMasks(Corruption):
         return Example(tokens, np.where(masked, vocabulary.mask, tokens), observed, weights, _nowhere(tokens))
 
 
+class Gaps(Corruption):
+    """Corruptions that cut gaps into a text."""
+
+    @abstractmethod
+    def places(self, tokens: Ids, vocabulary: Vocabulary, rng: Generator) -> list[tuple[int, int]]:
+        """Starts and stops of the gaps, in order, with at least one observed token between two."""
+
+
 @final
 @dataclass(frozen=True)
-class SpanGaps(Corruption):
+class SpanGaps(Gaps):
     """Contiguous gaps in clamped evidence, partly filled the way a sampler fills them.
 
     Gap lengths are log-uniform from `shortest` to `longest`. A share of the gaps has more slots than text: half of
@@ -89,6 +97,9 @@ class SpanGaps(Corruption):
         most_gaps: gaps in a text, at most.
         longest: slots in a gap, at most.
         shortest: slots in a gap before its edges are moved, at least.
+        slots: numbers of slots for a gap of unknown length; one is drawn before the gap is looked at, and where gap or
+            room are too small for it the length is known, so that slots say nothing about lengths. Empty: any number
+            up to `longest`, which says that many slots go with many tokens.
         share_masked: at most this share of a text's tokens lies in gaps.
         share_null: share of gaps of unknown length, which have null slots.
         share_random: share of gaps that are filled in random rather than strided order.
@@ -107,6 +118,7 @@ class SpanGaps(Corruption):
     steps: Sequence[int] = (4, 8, 16, 32, 64)
     lookahead: float = 0.3
     shortest: int = 1
+    slots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         shares = {
@@ -117,8 +129,10 @@ class SpanGaps(Corruption):
             raise UserError(f"{wrong[0]}, expected a share between 0 and 1")
         if not 1 <= self.shortest <= self.longest:
             raise UserError(f"shortest is {self.shortest}, longest {self.longest}: expected 1 <= shortest <= longest")
-        if self.most_gaps < 1 or not self.steps or min(self.steps) < 1:
-            raise UserError(f"most_gaps {self.most_gaps} and steps {list(self.steps)} must be at least 1")
+        if self.most_gaps < 1 or not self.steps or min(*self.steps, *self.slots, 1) < 1:
+            raise UserError(
+                f"most_gaps {self.most_gaps}, steps {list(self.steps)} and slots {list(self.slots)} must be at least 1"
+            )
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         return self.cut(tokens, self.places(tokens, vocabulary, rng), vocabulary, room, rng)
@@ -166,9 +180,9 @@ class SpanGaps(Corruption):
 
     def _gap(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         n = len(tokens)
-        most = min(room, self.longest - n)
-        if vocabulary.null is not None and most > 0 and rng.random() < self.share_null:
-            tokens = np.concatenate((tokens, np.full(rng.integers(most + 1), vocabulary.null)))
+        unused = None if vocabulary.null is None else self._unused(n, room, rng)
+        if unused is not None:
+            tokens = np.concatenate((tokens, np.full(unused, vocabulary.null)))
             if rng.random() < 0.5:
                 blank, nowhere = np.full_like(tokens, vocabulary.mask), _nowhere(tokens)
                 return Example(tokens, blank, nowhere, np.ones(len(tokens), dtype=np.float32), ~nowhere)
@@ -178,6 +192,16 @@ class SpanGaps(Corruption):
             masked, weights = self._strided(n, len(tokens), rng)
         nowhere = _nowhere(tokens)
         return Example(tokens, np.where(masked, vocabulary.mask, tokens), nowhere, weights, nowhere)
+
+    def _unused(self, n: int, room: int, rng: Generator) -> int | None:
+        """Slots beyond the `n` tokens of a gap of unknown length; None: the length is known."""
+        most = min(room, self.longest - n)
+        if (most <= 0 and not self.slots) or rng.random() >= self.share_null:
+            return None
+        if not self.slots:
+            return int(rng.integers(most + 1))
+        unused = int(rng.choice(np.asarray(self.slots))) - n
+        return unused if 0 <= unused <= room else None
 
     def _strided(self, n: int, slots: int, rng: Generator) -> tuple[Mask, NDArray[np.float32]]:
         steps = min(int(rng.choice(np.asarray(self.steps))), n)
@@ -189,7 +213,7 @@ class SpanGaps(Corruption):
 
 
 @final
-class LineGaps(Corruption):
+class LineGaps(Gaps):
     """Whole lines are gaps: of a question, its rationale and its answer, any but the question may be missing.
 
     Args:
@@ -226,15 +250,13 @@ class Mixture(Corruption):
     """Gaps in a share of the texts, random masks in the rest.
 
     Args:
-        gaps: the law of gaps, such as `SpanGaps` or `LineGaps`.
+        gaps: the law of gaps, such as `SpanGaps`, `LineGaps` or `SentenceGaps`.
         share: share of texts with gaps; chosen by the held-out log-likelihood of gaps.
         heaviest: weights above this are cut down to it. The estimate is then too low, and its gradient far less noisy
             (as with the clipped schedules of arXiv:2503.09573); infinity leaves it unbiased.
     """
 
-    def __init__(
-        self, gaps: SpanGaps | LineGaps | None = None, share: float = 0.75, heaviest: float = math.inf
-    ) -> None:
+    def __init__(self, gaps: Gaps | None = None, share: float = 0.75, heaviest: float = math.inf) -> None:
         if not 0 <= share <= 1:
             raise UserError(f"the share of texts with gaps is {share}, expected a number between 0 and 1")
         self.gaps, self.share, self.heaviest = gaps if gaps is not None else SpanGaps(), share, heaviest

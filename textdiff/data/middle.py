@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from numpy.random import Generator
 
-from textdiff.data.corruption import Corruption, Example, Ids, LeftToRight, LineGaps, SpanGaps
+from textdiff.data.corruption import Corruption, Example, Gaps, Ids, LeftToRight, SpanGaps
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary
 from textdiff.text.middle import evidence_first
@@ -41,7 +41,7 @@ class FillInMiddle(Corruption):
         rate: float = 0.9,
         spm: float = 0.5,
         single: float = 0.5,
-        gaps: SpanGaps | LineGaps | None = None,
+        gaps: Gaps | None = None,
         evidence: float = 1.0,
     ) -> None:
         for name, share in (("rate", rate), ("spm", spm), ("single", single), ("evidence", evidence)):

@@ -119,6 +119,7 @@ def vocabulary_of(network: Transformer) -> Vocabulary:
         characters=(~special).long(),
         starts_word=ids < 0,
         breaks_line=ids < 0,
+        ends_sentence=ids < 0,
     )
 
 

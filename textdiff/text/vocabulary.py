@@ -13,6 +13,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from textdiff.text.tokenizer import decode
 
+SENTENCE_END = re.compile(rb"[.!?][\"')\]]*\s*$")
+
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
@@ -26,6 +28,8 @@ class Vocabulary:
             over tokens), so that they sum to the length of the text; 0 for special tokens.
         starts_word: `[size]` bool, the token begins with a blank (U+0020).
         breaks_line: `[size]` bool, there is a newline in the token.
+        ends_sentence: `[size]` bool, the token ends with a full stop, a question or an exclamation mark, quotes and
+            brackets that close after it included.
     """
 
     size: int
@@ -38,6 +42,7 @@ class Vocabulary:
     characters: Tensor
     starts_word: Tensor
     breaks_line: Tensor
+    ends_sentence: Tensor
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, null: bool = True) -> Vocabulary:
@@ -61,6 +66,7 @@ class Vocabulary:
             characters=torch.tensor([sum(byte & 0xC0 != 0x80 for byte in content or b"") for content in contents]),
             starts_word=torch.tensor([(content or b"").startswith(b" ") for content in contents]),
             breaks_line=torch.tensor([b"\n" in (content or b"") for content in contents]),
+            ends_sentence=torch.tensor([SENTENCE_END.search(content or b"") is not None for content in contents]),
         )
 
     @classmethod
@@ -79,6 +85,7 @@ class Vocabulary:
             characters=(ids < symbols).long(),
             starts_word=(ids < symbols) & (ids % 2 == 0),
             breaks_line=ids < 0,
+            ends_sentence=ids < 0,
         )
 
     def to(self, device: torch.device | str) -> Vocabulary:
@@ -89,6 +96,7 @@ class Vocabulary:
             characters=self.characters.to(device),
             starts_word=self.starts_word.to(device),
             breaks_line=self.breaks_line.to(device),
+            ends_sentence=self.ends_sentence.to(device),
         )
 
 
