@@ -1,0 +1,75 @@
+"""What a reader meets first: does a fill end where a sentence ends, in words that exist, without a stutter?
+
+python notebooks/fills/measure.py TRAIN.txt HELD-OUT.txt [CHECKPOINT]
+
+The third of the first five sentences of each held-out text is filled anew, as `[gap]` and with the author's number of
+tokens, at several temperatures. Prints a table and, for reading, the first fills; writes measured.json and fills.md
+beside this file, unless a checkpoint is named. None of this sees grammar or sense: that takes a reader.
+"""
+
+import json
+import re
+import sys
+from itertools import islice, pairwise
+from pathlib import Path
+
+import torch
+
+import textdiff as td
+from textdiff.data import documents
+from textdiff.text import encode
+
+SENTENCE = re.compile(r"\S.*?[.!?][\"”']*(?=\s|$)")
+ENDED = re.compile(r"[.!?][\"”')]*\s*$")
+SETTINGS = tuple((temperature, known) for known in (False, True) for temperature in (1.0, 0.8, 0.6))
+TEXTS, READ = 100, 20
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text.lower())
+
+
+def faults(fill: str, known: set[str]) -> dict[str, bool]:
+    """What is wrong with a fill between two sentences, as far as a program can tell."""
+    said = words(fill)
+    return {
+        "open": ENDED.search(fill) is None,
+        "unknown word": any(word not in known for word in said),
+        "stutter": any(one == other for one, other in pairwise(said) if one not in ("very", "so", "ha")),
+        "empty": not said,
+    }
+
+
+def main(train: str, valid: str, checkpoint: str = "stories") -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Shares of fills with each fault, by setting, and a text to read for each of the first texts."""
+    prior = td.load(checkpoint)
+    known = {word for text in documents([train]) for word in words(text)}
+    table, read = dict[str, dict[str, float]](), list[str]()
+    stories = [found for text in documents([valid]) if len(found := SENTENCE.findall(" ".join(text.split()))[:5]) == 5]
+    for temperature, exactly in SETTINGS:
+        counts = dict.fromkeys(("open", "unknown word", "stutter", "empty", "any"), 0)
+        for number, (first, second, author, fourth, fifth) in enumerate(islice(stories, TEXTS)):
+            gap = f"[gap:{len(encode(prior.tokenizer, f' {author}', continues=True))}]" if exactly else "[gap]"
+            before, after = (part.replace("[gap", "\\[gap") for part in (f"{first} {second}", f"{fourth} {fifth}"))
+            fill = prior.infill(f"{before} {gap} {after}", seed=number, temperature=temperature)[0].fills[0]
+            found = faults(fill, known)
+            for name, wrong in found.items():
+                counts[name] += wrong
+            counts["any"] += any(found.values())
+            if number < READ and (temperature, exactly) in ((1.0, False), (0.6, False)):
+                told = f"{second} **{' '.join(fill.split())}** {fourth}  \n*The author: {author}*"
+                read.append(f"{temperature}: {told}")
+        share = {name: count / min(TEXTS, len(stories)) for name, count in counts.items()}
+        table[f"{'length given' if exactly else '[gap]'}, temperature {temperature}"] = share
+        print(f"{list(table)[-1]:32}", *(f"{name} {100 * value:3.0f} %" for name, value in share.items()), flush=True)
+    return table, read
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    table, read = main(*sys.argv[1:])
+    for text in read:
+        print(f"\n{text}")
+    if len(sys.argv) < 4:
+        Path(__file__).with_name("measured.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        Path(__file__).with_name("fills.md").write_text("\n\n".join(read) + "\n", encoding="utf-8")
