@@ -68,7 +68,6 @@ def test_there_are_configs() -> None:
         "twin",
         "integers",
         "modes",
-        "grammar",
         "rationale",
     } <= set(map(names, CONFIGS))
 
@@ -100,7 +99,19 @@ def test_a_config_learns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     rows = list(csv.DictReader(next(tmp_path.rglob("metrics.csv")).open()))
     figures = {name: float(row[name]) for row in rows for name in row if row[name]}
     assert 0 <= figures["unseen/ess"] <= 1 and figures["seen/kl_at_least"] >= -1e-6
-    assert ("unseen/kl" in figures) == ("truth" in config["model"]["init_args"])
+    for name in ("kl", "forward_kl"):
+        assert (f"unseen/{name}" in figures) == ("truth" in config["model"]["init_args"])
+
+
+@pytest.mark.parametrize("method", ["rtb", "distillation"])
+def test_a_method_learns_on_another_world(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`on-grammar.yaml` comes after the config of a method."""
+    paths = [ROOT / f"configs/amortization/{name}.yaml" for name in (method, "on-grammar")]
+    config = yaml.safe_load(paths[1].read_text(encoding="utf-8"))
+    config["data"]["init_args"]["count"] = 4
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", "--config", str(paths[0]), "--config", str(paths[1]), *small(tmp_path, config)]) == 0
+    assert len(load(tmp_path / "out").given("Tom lost a[gap:1].").sample(2, generator=0)) == 2
 
 
 RTB = ROOT / "configs/amortization/rtb.yaml"

@@ -247,6 +247,9 @@ def test_what_is_measured_is_the_distance_to_the_truth() -> None:
     truth = float((log_q.exp() * (log_q - log_p)).nan_to_num(nan=0.0).sum())
     assert truth > 0.1
     assert abs(float(found["kl"].mean()) - truth) < 3 * float(found["kl"].std() / 8)
+    forward = float((log_p.exp() * (log_p - log_q)).nan_to_num(nan=0.0).sum())
+    assert abs(forward - truth) > 3 * float(found["forward_kl"].std() / 8)  # so that they cannot be mixed up
+    assert abs(float(found["forward_kl"].mean()) - forward) < 3 * float(found["forward_kl"].std() / 8)
     assert float(found["kl_at_least"].mean()) < truth
     assert float(found["ess"].min()) >= 1 / 64 and float(found["ess"].max()) <= 1 + 1e-9
     assert (found["kl_at_least"] >= -1e-9).all()

@@ -36,7 +36,8 @@ class PosteriorModule(lightning.LightningModule):
     Logged in training: `train/loss`, and what the method tells. In validation, for `unseen` evidence and for `seen`
     evidence, that is learnt from: `ess`, the effective sample size of `valid_draws` fills weighted towards the target,
     as a share of them; `kl_at_least`, log mean w - mean log w, an estimate of KL(q || posterior) that is too low where
-    no fill has found the bulk of the posterior; and with a `truth`, `kl`, unbiased, in nats for each text.
+    no fill has found the bulk of the posterior; and with a `truth`, unbiased and in nats for each text, `kl`,
+    KL(q || posterior), infinite where a fill is impossible, and `forward_kl`, KL(posterior || q).
 
     Args:
         learner: the checkpoint to start from.
@@ -213,7 +214,7 @@ class PosteriorModule(lightning.LightningModule):
 
 
 OF = ("unseen", "seen")
-FIGURES = ("ess", "kl_at_least", "kl")
+FIGURES = ("ess", "kl_at_least", "kl", "forward_kl")
 
 
 @torch.no_grad()
@@ -241,6 +242,10 @@ def measured(
         log_p = truth.score(canvas.to(truth.device), drawn.tokens.to(truth.device)).log_q
         assert log_p is not None
         found["kl"] = (drawn.log_q.cpu() - log_p.cpu()).view(-1, draws).mean(dim=1)
+        exact = truth.sample(canvas.to(truth.device), generator)
+        assert exact.log_q is not None
+        log_q = task.log_q(canvas, exact.tokens.to(canvas.tokens.device))
+        found["forward_kl"] = (exact.log_q.cpu() - log_q.cpu()).view(-1, draws).mean(dim=1)
     return found
 
 
