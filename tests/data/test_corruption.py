@@ -160,7 +160,7 @@ def test_corruption_touches_only_what_it_may(kind: Corruption, vocabulary: Vocab
             if example.nullable[gap].any():
                 assert example.nullable[gap].all() and masked[gap].all() and (example.weights[gap] == 1).all()
             else:
-                assert not (null[gap] & (masked[gap] | asked[gap])).any(), "where it is not asked for, null is given"
+                assert not null[gap].any(), "once a length is known, unused slots are no text"
         assert not example.nullable[example.observed].any()
         seen_null |= bool(null.any())
         seen_nullable |= bool(example.nullable.any())
@@ -299,7 +299,7 @@ def test_slots_say_nothing_about_lengths(vocabulary: Vocabulary) -> None:
     assert min(len(few), len(many)) > 1800
     assert abs(few.mean() - many.mean()) < 4 * few.std() / 1800**0.5  # four standard errors
     cramped = law(text(vocabulary, rng, 40), vocabulary, 0, rng)
-    assert not (cramped.tokens == vocabulary.null).any() or (~cramped.observed).sum() == 12
+    assert not (cramped.tokens == vocabulary.null).any()
     with pytest.raises(UserError, match="slots"):
         SpanGaps(slots=[0])
 

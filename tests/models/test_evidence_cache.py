@@ -26,8 +26,8 @@ def ragged(seed):
     canvas, observed = texts[of].clone(), observed[of]
     filled = torch.randint(CONTENT, canvas.shape, generator=dice)
     canvas = torch.where(observed, canvas, filled)
-    asked = ~observed & (torch.rand(canvas.shape, generator=dice) < 0.6)
-    unused = ~observed & ~asked & (torch.rand(canvas.shape, generator=dice) < 0.3)
+    unused = ~observed & (torch.rand(3, 24, generator=dice) < 0.2)[of]
+    asked = ~observed & ~unused & (torch.rand(canvas.shape, generator=dice) < 0.6)
     return canvas.masked_fill(asked, MASK).masked_fill(unused, NULL), observed, asked
 
 
@@ -51,6 +51,35 @@ def test_cached_and_uncached_agree(seed, null):
             net.log_probs(canvas[rows], observed[rows], asked[rows], null, cache.select(rows)),
             net.log_probs(canvas[rows], observed[rows], asked[rows], null),
         )
+
+
+@pytest.mark.parametrize("attention", ["isolated", "full"])
+def test_unused_slots_are_no_text(attention):
+    """What is said of a text with null is what is said of the text without it, read ahead or not."""
+    net = network(attention=attention)
+    canvas, observed, asked = ragged(3)
+    read = net.read_evidence(canvas, observed)
+    found = net.log_probs(canvas, observed, asked, evidence=read).split(asked.sum(dim=1).tolist())
+    every = net.log_probs(canvas, observed)
+    for row, law in enumerate(found):
+        used = canvas[row] != NULL
+        alone = net.log_probs(canvas[row : row + 1, used], observed[row : row + 1, used])[0]
+        torch.testing.assert_close(law, alone[asked[row, used]])
+        torch.testing.assert_close(every[row, used], alone)
+        assert (every[row, ~used].argmax(dim=1) == NULL).all() and (every[row, ~used].exp().sum(dim=1) == 1).all()
+    assert (canvas == NULL).any(dim=1).sum() > 3
+
+
+def test_where_gaps_have_different_lengths_each_is_read_where_it_stands():
+    net = network()
+    text = torch.tensor([[3, 1, MASK, MASK, 2, 5, 1], [3, 1, MASK, NULL, 2, 5, 1]])
+    observed = (text != MASK) & (text != NULL)
+    observed[:, 2:4] = False
+    reading, asked = Reading(net, text, observed), text == MASK
+    for rows in (torch.tensor([0, 1]), torch.tensor([1, 1, 0]), torch.tensor([1])):
+        chosen = reading.select(rows)
+        law = chosen.log_probs(torch.arange(len(rows)), text[rows], asked[rows])
+        torch.testing.assert_close(law, net.log_probs(text[rows], observed[rows], asked[rows]))
 
 
 def test_a_row_may_be_all_gap():

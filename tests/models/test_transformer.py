@@ -17,7 +17,6 @@ def canvas_and_observed(rows=3, length=9):
     observed = torch.ones_like(canvas, dtype=torch.bool)
     observed[:, 3:7] = False
     canvas[:, 4:6] = MASK
-    canvas[:, 6] = NULL
     return canvas, observed
 
 

@@ -87,9 +87,9 @@ class Gaps(Corruption):
 class SpanGaps(Gaps):
     """Contiguous gaps in clamped evidence, partly filled the way a sampler fills them.
 
-    Gap lengths are log-uniform from `shortest` to `longest`. A share of the gaps has more slots than text: half of
-    these gaps are shown while all their slots are masked, and every slot is asked for, null included (when a sampler
-    draws the length); in the other half the nulls are given. A share of the gaps is partly filled at random, the rest
+    Gap lengths are log-uniform from `shortest` to `longest`. A share of the gaps is shown when a sampler draws their
+    lengths: they have more slots than text, all of them masked, and every slot is asked for, null included. (Once its
+    length is known, unused slots are no part of a text.) Of the other gaps a share is partly filled at random, the rest
     in strided order with a random number of steps, where the tokens of the *next* step weigh as in -log q of that
     order. Each gap of a text is at a stage of its own.
 
@@ -101,7 +101,7 @@ class SpanGaps(Gaps):
             room are too small for it the length is known, so that slots say nothing about lengths. Empty: any number
             up to `longest`, which says that many slots go with many tokens.
         share_masked: at most this share of a text's tokens lies in gaps.
-        share_null: share of gaps of unknown length, which have null slots.
+        share_null: share of gaps of unknown length.
         share_random: share of gaps that are filled in random rather than strided order.
         share_words: share of gaps whose edges are moved to where words begin.
         steps: numbers of strided steps to train for.
@@ -112,7 +112,7 @@ class SpanGaps(Gaps):
     most_gaps: int = 4
     longest: int = 64
     share_masked: float = 0.6
-    share_null: float = 0.25
+    share_null: float = 0.15
     share_random: float = 0.25
     share_words: float = 0.75
     steps: Sequence[int] = (4, 8, 16, 32, 64)
@@ -183,13 +183,12 @@ class SpanGaps(Gaps):
         unused = None if vocabulary.null is None else self._unused(n, room, rng)
         if unused is not None:
             tokens = np.concatenate((tokens, np.full(unused, vocabulary.null)))
-            if rng.random() < 0.5:
-                blank, nowhere = np.full_like(tokens, vocabulary.mask), _nowhere(tokens)
-                return Example(tokens, blank, nowhere, np.ones(len(tokens), dtype=np.float32), ~nowhere)
+            blank, nowhere = np.full_like(tokens, vocabulary.mask), _nowhere(tokens)
+            return Example(tokens, blank, nowhere, np.ones(len(tokens), dtype=np.float32), ~nowhere)
         if rng.random() < self.share_random:
-            masked, weights = _uniform_masks(np.arange(n), len(tokens), rng)
+            masked, weights = _uniform_masks(np.arange(n), n, rng)
         else:
-            masked, weights = self._strided(n, len(tokens), rng)
+            masked, weights = self._strided(n, rng)
         nowhere = _nowhere(tokens)
         return Example(tokens, np.where(masked, vocabulary.mask, tokens), nowhere, weights, nowhere)
 
@@ -203,10 +202,10 @@ class SpanGaps(Gaps):
         unused = int(rng.choice(np.asarray(self.slots))) - n
         return unused if 0 <= unused <= room else None
 
-    def _strided(self, n: int, slots: int, rng: Generator) -> tuple[Mask, NDArray[np.float32]]:
+    def _strided(self, n: int, rng: Generator) -> tuple[Mask, NDArray[np.float32]]:
         steps = min(int(rng.choice(np.asarray(self.steps))), n)
         step = rng.integers(steps)
-        phase = np.where(np.arange(slots) < n, np.arange(slots) % steps, -1)
+        phase = np.arange(n) % steps
         masked = phase >= step
         weights = (1 - self.lookahead) * steps * (phase == step) + self.lookahead * n / masked.sum() * masked
         return masked, weights.astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
@@ -43,13 +44,20 @@ class Reading:
 
     Args:
         denoiser: asked; an `EvidenceReader` saves its passes over the evidence, the answers are the same to rounding.
-        canvas: ids `[batch, length]`; only the evidence matters.
+        canvas: ids `[batch, length]`; only the evidence matters, and which slots hold null.
         observed: bool `[batch, length]`.
     """
 
     def __init__(self, denoiser: Denoiser, canvas: Tensor, observed: Tensor) -> None:
         self._denoiser, self._observed = denoiser, observed
         self._evidence = denoiser.read_evidence(canvas, observed) if isinstance(denoiser, EvidenceReader) else None
+
+    def select(self, rows: Tensor) -> Reading:
+        """The same of some of the rows, in that order."""
+        chosen = copy(self)
+        chosen._observed = self._observed[rows]
+        chosen._evidence = None if self._evidence is None else self._evidence.select(rows)
+        return chosen
 
     def log_probs(self, rows: Tensor, canvas: Tensor, where: Tensor, null: bool = False, alike: bool = False) -> Tensor:
         """See `Denoiser.log_probs`, of canvases `[len(rows), length]` whose evidence is that of these rows.

@@ -179,6 +179,7 @@ class Transformer(PreTrainedModel):
         Returns:
             For `log_probs`; None where evidence looks at gaps, too, or there is none.
         """
+        canvas, observed, _ = self._used(canvas, observed)
         shown = observed & self._real(canvas)
         if self.config.causal or self.config.attention != "isolated" or not shown.any():
             return None
@@ -213,6 +214,22 @@ class Transformer(PreTrainedModel):
             x = block.forward(x, rotary, bias, evidence)
         asked, real = compact(where.gather(1, at) & inside)
         return self.norm(last.forward(x, rotary, bias, evidence, asked)[real])
+
+    def _used(
+        self, canvas: Tensor, observed: Tensor, where: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same canvases without null, which is no text: what stands behind it moves up, and padding follows."""
+        null = self.config.null_token_id
+        if null is None or not (unused := canvas == null).any():
+            return canvas, observed, where
+        assert self.config.pad_token_id is not None, "rows of different lengths take padding"
+        at, inside = compact(~unused)
+        where = None if where is None else where.gather(1, at) & inside
+        return (
+            canvas.gather(1, at).masked_fill(~inside, self.config.pad_token_id),
+            observed.gather(1, at) | ~inside,
+            where,
+        )
 
     def _real(self, tokens: Tensor) -> Tensor:
         """Which tokens are no padding."""
@@ -273,10 +290,13 @@ class Transformer(PreTrainedModel):
     ) -> Tensor:
         """Normalised log-probabilities of the clean tokens, float32, no mass on mask, pad, bos or eos.
 
+        Null is not read and takes no position: a text with unused slots is the text without them.
+
         Args:
-            canvas: ids `[batch, length]`, mask at unknown positions, pad to the right of shorter rows.
+            canvas: ids `[batch, length]`, mask at unknown positions, null in slots that are known to be unused, pad to
+                the right of shorter rows.
             observed: bool `[batch, length]`, evidence and padding.
-            where: bool `[batch, length]`, positions to answer for.
+            where: bool `[batch, length]`, positions to answer for; null answers null.
             null: whether a position may be an unused slot, too; no mass on null otherwise.
             evidence: what `read_evidence` has read of these rows; only the gaps are computed then.
 
@@ -288,6 +308,14 @@ class Transformer(PreTrainedModel):
         """
         if self.config.causal:
             raise ValueError("a causal network is no denoiser: score and sample with an AutoregressivePrior")
+        asked, unused = torch.ones_like(observed) if where is None else where, canvas == self.config.null_token_id
+        if (asked & unused).any():
+            law, known = self.log_probs(canvas, observed, asked & ~unused, null, evidence), unused[asked]
+            answer = law.new_full((len(known), law.shape[1]), -torch.inf)
+            answer[known, self.config.null_token_id] = 0.0
+            answer[~known] = law
+            return answer if where is not None else answer.view(*canvas.shape, -1)
+        canvas, observed, where = self._used(canvas, observed, where)
         if evidence is not None and where is not None:
             logits = self.head(self._gap_states(canvas, observed, where, evidence))
         else:

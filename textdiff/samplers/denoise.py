@@ -179,6 +179,8 @@ def _denoise(
         reading, canvas, vocabulary, streams, target, forced, Tempering(tempering.temperature)
     )
     ahead = -excess
+    if nfe.any():  # unused slots are no text: where what follows them stands is known only now
+        reading = Reading(denoiser, tokens, canvas.observed)
     if watch is not None and nfe.any():
         watch(tokens.clone(), canvas.slots & (gap < 0))
 
@@ -197,7 +199,7 @@ def _denoise(
                 tokens, gap, masked, slot_log_q, length_log_q, excess, ahead, nfe, steps = (
                     x[parents] for x in (tokens, gap, masked, slot_log_q, length_log_q, excess, ahead, nfe, steps)
                 )
-                rank, size, when = rank[parents], size[parents], when[parents]
+                rank, size, when, reading = rank[parents], size[parents], when[parents], reading.select(parents)
         if not len(rows := masked.any(dim=1).nonzero()[:, 0]):
             break
         where = masked[rows]
