@@ -84,7 +84,9 @@ def test_what_is_saved_comes_back_bit_for_bit(kind, made, tmp_path, no_network):
 def test_shards_are_one_model(kind, made, tmp_path):
     sharded = shard(shutil.copytree(made[kind], tmp_path / kind))
     states = [load(place).network.state_dict() for place in (made[kind], sharded)]
-    assert all(torch.equal(weight, states[1][name]) for name, weight in states[0].items())
+    assert states[0].keys() == states[1].keys()
+    for name, weight in states[0].items():  # those that are folded together on reading may differ in the last bit
+        torch.testing.assert_close(weight, states[1][name], rtol=1e-6, atol=1e-7)
 
 
 def test_weights_of_older_names_are_understood(made, tmp_path):

@@ -75,8 +75,10 @@ def test_likelihoods_are_those_of_the_library():
     characters = torch.tensor([float(prior.vocabulary.characters[text[canvas.slots]].sum()) for canvas, text in items])
     assert list(found) == ["strided, 3 steps", "strided, 2 steps"]
     for (first, second), one in zip(((0, 0), (0, 1)), found.values(), strict=True):
-        assert one.nats == pytest.approx(float(nats[second].sum() / characters.sum()))
-        assert one.above == pytest.approx(float((nats[second] - nats[first]).sum() / characters.sum()))
+        assert one.nats == pytest.approx(float(nats[second].sum() / characters.sum()), rel=1e-5)
+        assert one.above == pytest.approx(
+            float((nats[second] - nats[first]).sum() / characters.sum()), rel=1e-4
+        )  # float32, alone and in batches
 
 
 def test_errors_of_likelihoods_are_those_over_gaps():
