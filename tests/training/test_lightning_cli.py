@@ -56,7 +56,10 @@ MISTAKES = {
         {"trainer.callbacks.0.class_path": "lightning.pytorch.callbacks.EMA"},
         "module 'lightning.pytorch.callbacks' has no attribute 'EMA'",
     ),
-    "misspelt class of ours": ({"data.corruption": "textdiff.data.Gaps"}, "'textdiff.data' has no attribute 'Gaps'"),
+    "misspelt class of ours": (
+        {"data.corruption": "textdiff.data.SpanGap"},
+        "'textdiff.data' has no attribute 'SpanGap'",
+    ),
     "wrong type": ({"data.batch_size": "two"}, "data.batch_size.*Expected a <class 'int'>. Got value: two"),
     "wrong choice": ({"trainer.precision": "bf17"}, "trainer.precision.*bf16-mixed.*Given value: bf17"),
     "wrong share": (
