@@ -17,7 +17,8 @@ class Denoiser(Protocol):
         """Normalised log-probs of the clean token, in nats, with no mass on the mask.
 
         Args:
-            canvas: Token ids `[batch, length]`, the mask id at unknown positions.
+            canvas: Token ids `[batch, length]`, the mask id at unknown positions, null in slots known to be unused: the
+                answer is that for the text without them.
             observed: Bool `[batch, length]`, true on evidence and on padding.
             where: Bool `[batch, length]`, the positions asked for; every position if None.
             null: Whether an unknown position may turn out unused. Only the slots of a gap whose length is still open
