@@ -68,6 +68,8 @@ def main(train: str, valid: str, checkpoint: str = "stories") -> tuple[dict[str,
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit("measure.py takes two files and perhaps a checkpoint: measure.py TRAIN.txt HELD-OUT.txt [CHECKPOINT]")
     torch.set_num_threads(1)
     table, read = main(*sys.argv[1:])
     if len(sys.argv) < 4:
