@@ -22,6 +22,7 @@ import textdiff.priors
 import textdiff.report
 from tests.tiny import save, tiny
 from textdiff import cli
+from textdiff.inference import Importance, Resampled
 from textdiff.priors import load
 from textdiff.samplers import POLICIES, LogProbKind
 from textdiff.text import Template
@@ -94,6 +95,8 @@ def test_json_is_what_the_library_answers(answer: Callable[..., dict[str, Any]],
         "temperature": 1.0,
         "top_p": 1.0,
         "top_k": None,
+        "particles": None,
+        "target": None,
         "caveats": [],
         "texts": expected.texts,
         "fills": [list(sample.fills) for sample in expected],
@@ -141,6 +144,37 @@ def test_fill_in_the_middle_beside_the_prior(
         assert 2 <= tokens == steps <= 6
     shown, _ = run("infill", TEXT, "--checkpoint", str(folder), "--seed", "3", "--show-steps")
     assert "autoregressive, fill-in-the-middle (PSM)" in shown and "prefix-only" not in shown
+
+
+@pytest.mark.parametrize("target", ["stories-ar", "stories-fim"])
+def test_fills_chosen_by_weight(
+    target: str, answer: Callable[..., dict[str, Any]], run: Run, checkpoints: Path
+) -> None:
+    """Each fill is one of several draws by weight towards the twin, or another; its steps are those of that draw."""
+    options = ["--n", "3", "--seed", "4", "--temperature", "0.6", "--particles", "5", "--show-steps"]
+    options += [] if target == "stories-ar" else ["--target", str(checkpoints / target)]
+    got = answer(TEXT, *options)
+    prior, method = load(checkpoints / "stories"), Resampled(Importance(0.6), particles=5)
+    expected = prior.given(TEXT, target=load(checkpoints / target)).sample(3, method, generator=4)
+    assert expected.log_q is not None
+    assert (got["texts"], got["log_q"]) == (expected.texts, expected.log_q.tolist())
+    assert (got["particles"], got["target"]) == (5, str(checkpoints / target))
+    assert all(nfe > 5 * steps for nfe, steps in zip(got["nfe"], got["steps"], strict=True))
+    for (fill,), (tokens,) in zip(got["fills"], got["denoising"], strict=True):
+        assert "".join(token["token"] for token in tokens).strip() == fill.strip()
+        assert sorted(token["step"] for token in tokens) == list(range(1, len(tokens) + 1))
+    out, _ = run("infill", TEXT, *options)
+    assert f"under {target}, from 5 draws" in out and "by weight; a set was worth" in out
+    assert 1 <= expected.diagnostics["set_ess"] <= 5
+
+
+def test_a_prior_with_a_joint_weighs_its_own_draws(answer: Callable[..., dict[str, Any]], checkpoints: Path) -> None:
+    got = answer(TEXT, "--seed", "1", "--particles", "4", "--baseline")["baseline"]
+    alone = answer(TEXT, "--seed", "1", "--particles", "4", "--checkpoint", str(checkpoints / "stories-ar"))
+    assert (got["fills"], got["target"]) == (alone["fills"], alone["target"])
+    assert got["sees"] == alone["sees"] == "prefix and suffix"
+    other = answer(TEXT.replace("She", "Tom"), "--seed", "1", "--particles", "4", "--baseline")["baseline"]
+    assert other["log_q"] != got["log_q"]
 
 
 @pytest.mark.parametrize("option, value", [("--temperature", "0.8"), ("--top-p", "0.8"), ("--top-k", "8")])
@@ -283,6 +317,11 @@ def test_a_text_after_baseline_is_the_text(answer: Callable[..., dict[str, Any]]
         (["infill", TEXT, "--temperature", "-1"], "--temperature: expected a number from 0, got '-1'"),
         (["infill", TEXT, "--temperature", "nan"], "--temperature: expected a number from 0, got 'nan'"),
         (["infill", TEXT, "--top-p", "1.1"], "--top-p: expected a number above 0, at most 1, got '1.1'"),
+        (["infill", TEXT, "--particles", "0"], "--particles: expected a whole number, 1 or more, got '0'"),
+        (["infill", TEXT, "--particles", "4", "--top-p", "0.9"], "cannot make up for tokens never drawn: leave out"),
+        (["infill", TEXT, "--particles", "4", "--temperature", "0"], "cannot make up for tokens never drawn"),
+        (["infill", TEXT, "--target", "stories-ar"], "--target weighs the draws of --particles: give both"),
+        (["infill", TEXT, "--particles", "4", "--policy", "remasking"], "have no density, so they cannot be weighted"),
         (["infill", TEXT, "--polcy", "entropy"], "there is no option '--polcy': did you mean '--policy'?"),
         (["infill", "--chekpoint=x", TEXT], "there is no option '--chekpoint': did you mean '--checkpoint'?"),
         (["infill", TEXT, "--zzz"], "there is no option '--zzz': there are -h, --help, --n, --seed"),
@@ -321,6 +360,8 @@ def test_a_missing_twin_is_told(run: Run, checkpoints: Path, tmp_path: Path, mon
     shutil.copytree(checkpoints / "stories", tmp_path / "lonely")
     _, err = run("infill", TEXT, "--checkpoint", str(tmp_path / "lonely"), "--baseline", status=2)
     assert "there is no autoregressive twin at" in err and "--baseline FOLDER" in err
+    _, err = run("infill", TEXT, "--checkpoint", str(tmp_path / "lonely"), "--particles", "4", status=2)
+    assert "there is no autoregressive twin at" in err and "--target FOLDER" in err
 
 
 @pytest.mark.parametrize("damage", ["empty", "foreign", "garbled", "truncated", "weightless", "not-a-number"])

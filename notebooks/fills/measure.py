@@ -3,8 +3,9 @@
 python notebooks/fills/measure.py TRAIN.txt HELD-OUT.txt [CHECKPOINT]
 
 The third of the first five sentences of each held-out text is filled anew, as `[gap]` and with the author's number of
-tokens, in 16 and 32 steps, at two temperatures. Prints a table and, for reading, the first fills; writes measured.json
-and fills.md beside this file, unless a checkpoint is named. None of this sees grammar or sense: that takes a reader.
+tokens, in 16 and 32 steps, at two temperatures, and as one of 16 such fills, by weight towards the twin. Prints a
+table and, for reading, the first fills; writes measured.json and fills.md beside this file, unless a checkpoint is
+named. None of this sees grammar or sense: that takes a reader.
 """
 
 import json
@@ -17,11 +18,15 @@ import torch
 
 import textdiff as td
 from textdiff.data import documents
+from textdiff.inference import Conditioning, Importance, Resampled
+from textdiff.samplers import Tempering
 from textdiff.text import encode
 
 SENTENCE = re.compile(r"\S.*?[.!?][\"”']*(?=\s|$)")
 ENDED = re.compile(r"[.!?][\"”')]*\s*$")
-SETTINGS = tuple(product((False, True), (1.0, 0.6), (16, 32)))
+SETTINGS = (*((*way, 1) for way in product((False, True), (1.0, 0.6), (16, 32))), (False, 0.6, 32, 16))
+"""Is the length given, temperature, steps, and draws that a fill is chosen from, by weight towards the twin."""
+READING = ((False, 1.0, 16, 1), (False, 0.6, 32, 16))
 TEXTS, READ = 100, 20
 
 
@@ -40,30 +45,37 @@ def faults(fill: str, known: set[str]) -> dict[str, bool]:
     }
 
 
+def said(exactly: bool, temperature: float, steps: int, particles: int) -> str:
+    """A setting, in words."""
+    chosen = f", one of {particles} by weight" * (particles > 1)
+    return f"{'length given' if exactly else '[gap]'}, temperature {temperature}, {steps} steps{chosen}"
+
+
 def main(train: str, valid: str, checkpoint: str = "stories") -> tuple[dict[str, dict[str, float]], list[str]]:
     """Shares of fills with each fault, by setting, and a text to read for each of the first texts."""
-    prior = td.load(checkpoint)
+    prior, twin = td.load(checkpoint), td.load("stories-ar")
     known = {word for text in documents([train]) for word in words(text)}
     table, read = dict[str, dict[str, float]](), list[str]()
     stories = [found for text in documents([valid]) if len(found := SENTENCE.findall(" ".join(text.split()))[:5]) == 5]
-    for exactly, temperature, steps in SETTINGS:
+    for setting in SETTINGS:
+        exactly, temperature, steps, particles = setting
         counts = dict.fromkeys(("open", "unknown word", "stutter", "empty", "any"), 0)
         for number, (first, second, author, fourth, fifth) in enumerate(islice(stories, TEXTS)):
             gap = f"[gap:{len(encode(prior.tokenizer, f' {author}', continues=True))}]" if exactly else "[gap]"
             before, after = (part.replace("[gap", "\\[gap") for part in (f"{first} {second}", f"{fourth} {fifth}"))
-            fill = prior.infill(f"{before} {gap} {after}", seed=number, temperature=temperature, steps=steps)[0].fills[
-                0
-            ]
+            posterior = prior.with_policy(None, steps).given(f"{before} {gap} {after}", target=twin)
+            single, several = Conditioning(Tempering(temperature)), Resampled(Importance(temperature), particles)
+            fill = posterior.sample(1, single if particles == 1 else several, generator=number)[0].fills[0]
             found = faults(fill, known)
             for name, wrong in found.items():
                 counts[name] += wrong
             counts["any"] += any(found.values())
-            if number < READ and not exactly and (temperature, steps) in ((1.0, 16), (0.6, 32)):
+            if number < READ and setting in READING:
                 told = f"{second} **{' '.join(fill.split())}** {fourth}  \n*The author: {author}*"
-                read.append(f"{number + 1}, temperature {temperature}, {steps} steps: {told}")
+                read.append(f"{number + 1}, {said(*setting)}: {told}")
         share = {name: count / min(TEXTS, len(stories)) for name, count in counts.items()}
-        table[f"{'length given' if exactly else '[gap]'}, temperature {temperature}, {steps} steps"] = share
-        print(f"{list(table)[-1]:42}", *(f"{name} {100 * value:3.0f} %" for name, value in share.items()), flush=True)
+        table[said(*setting)] = share
+        print(f"{said(*setting):50}", *(f"{name} {100 * value:3.0f} %" for name, value in share.items()), flush=True)
     return table, read
 
 

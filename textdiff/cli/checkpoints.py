@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def twin(checkpoint: str) -> str:
+def twin(checkpoint: str, option: str = "--baseline") -> str:
     """The autoregressive twin that belongs to a checkpoint: a folder beside it, or one that comes with textdiff."""
     from textdiff.priors import shipped
 
@@ -24,7 +24,7 @@ def twin(checkpoint: str) -> str:
     try:
         return str(shipped(folder))
     except UserError:
-        raise UserError(f"there is no autoregressive twin at {folder!r}: name its folder, --baseline FOLDER") from None
+        raise UserError(f"there is no autoregressive twin at {folder!r}: name its folder, {option} FOLDER") from None
 
 
 def add_placing(parser: argparse.ArgumentParser) -> None:

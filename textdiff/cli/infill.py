@@ -10,6 +10,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from textdiff.errors import UserError
 
 if TYPE_CHECKING:
     from textdiff.evidence import Evidence
+    from textdiff.priors import Prior
     from textdiff.report import Answer
 
 NOTES = """\
@@ -33,6 +35,7 @@ gaps:
 examples:
   textdiff infill "Lily lost her red ball. [gap] She was happy again." --n 4 --seed 0
   textdiff infill "Tom had a [gap:2]. He liked to [gap:3-8]." --policy entropy --steps 4
+  textdiff infill "Lily lost her ball. [gap] She was happy." --particles 16 --temperature 0.6
   textdiff infill "Lily lost her ball. [gap] She was happy." --baseline
   textdiff infill "The wedding is at [gap:4-6] on Sunday." --regex "[0-9]{1,2}:[0-9][0-9]"
   textdiff infill "Lily went to the park. [gap] She was happy." --contains dog --contains ball --n 4
@@ -71,11 +74,11 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
     """The answer of the checkpoint, and of the baseline if one is wanted."""
     from textdiff.priors import DiffusionPrior, shipped
     from textdiff.report import Answer
-    from textdiff.samplers import Tempering, by_name
+    from textdiff.samplers import NEUTRAL, Tempering, by_name
     from textdiff.text import Template
 
     # Mistakes in the options come to light before a model is read.
-    slots = options.n * sum(gap.maximum for gap in Template.parse(text).gaps)
+    slots = options.n * (options.particles or 1) * sum(gap.maximum for gap in Template.parse(text).gaps)
     if options.policy is not None:
         by_name(options.policy, options.steps)
     if options.error_budget is not None and (options.policy is not None or options.steps is not None):
@@ -83,6 +86,13 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
     if options.error_budget is not None and options.guidance is not None:
         raise UserError("--error-budget is calibrated for fills without --guidance: leave out one of them")
     tempering = Tempering(options.temperature, options.top_p, options.top_k)
+    if options.particles is None and options.target is not None:
+        raise UserError("--target weighs the draws of --particles: give both")
+    if options.particles is not None and (tempering.temperature == 0 or replace(tempering, temperature=1.0) != NEUTRAL):
+        raise UserError(
+            "--particles weighs draws, and weights cannot make up for tokens never drawn: leave out --top-p, --top-k "
+            "and --temperature 0"
+        )
     checkpoints = [str(shipped("stories")) if options.checkpoint is None else options.checkpoint]
     if options.baseline is not None:
         checkpoints.append(twin(checkpoints[0]) if options.baseline is True else options.baseline)
@@ -98,6 +108,7 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         if options.error_budget is not None:
             priors[0] = priors[0].with_error_budget(options.error_budget)
         constraint = _constraint(options)
+        target, folder = _target(checkpoints[0], priors[0], options)
         answers = []
         for prior, checkpoint in zip(priors, checkpoints, strict=True):
             watch = stage(f"filling with {Path(checkpoint).name}", slots)
@@ -111,10 +122,25 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
                         checkpoint=checkpoint,
                         seed=seed,
                         tempering=tempering,
+                        particles=options.particles,
+                        target=target,
+                        target_checkpoint=folder,
                         watch=watch,
                     )
                 )
     return answers
+
+
+def _target(checkpoint: str, prior: Prior, options: argparse.Namespace) -> tuple[Prior | None, str | None]:
+    """What weighs draws, and its folder: the model named, the prior itself where it has a joint, or its twin."""
+    from textdiff.priors import TractablePrior
+
+    if options.particles is None:
+        return None, None
+    if options.target is None and isinstance(prior, TractablePrior):
+        return prior, checkpoint
+    folder = twin(checkpoint, "--target") if options.target is None else options.target
+    return load(folder, options), folder
 
 
 def _constraint(options: argparse.Namespace) -> Evidence | None:
@@ -169,6 +195,13 @@ def _infill_parser() -> Parser:
     )
     add("--top-p", type=number(0, 1), default=1.0, metavar="P", help="draw only from so much probability (default 1)")
     add("--top-k", type=whole(1), metavar="N", help="draw only from so many likeliest tokens (default: all)")
+    add(
+        "--particles",
+        type=whole(1),
+        metavar="N",
+        help="each fill is one of N draws, by weight towards the twin, which judges the whole text: better fills",
+    )
+    add("--target", metavar="FOLDER", help="what weighs the draws of --particles in place of the twin")
     add("--contains", action="append", default=[], metavar="WORD", help="the first fill contains this word; repeat it")
     add("--excludes", action="append", default=[], metavar="WORD", help="the first fill does not contain this word")
     add("--regex", metavar="PATTERN", help="the first fill matches this regular expression from beginning to end")

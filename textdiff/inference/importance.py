@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from textdiff.errors import UserError
 from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
-from textdiff.samplers import Tempering, Trajectory
+from textdiff.samplers import Tempering, Trajectory, Watch
 
 
 @final
@@ -25,10 +25,12 @@ class Importance(PosteriorSampler):
 
     Args:
         temperature: of the proposal; a little above 1 gives it heavier tails. The weights make up for it.
+        watch: called after each step, as in `Prior.infill`; all draws are then one batch.
     """
 
     exactness: ClassVar[str] = "self-normalised importance sampling: exact as n grows; unbiased evidence at any n"
     temperature: float = 1.0
+    watch: Watch | None = None
 
     def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """Draw `n` weighted samples.
@@ -37,7 +39,7 @@ class Importance(PosteriorSampler):
             UserError: the draws or the target have no density.
         """
         started = time.perf_counter()
-        drawn = posterior.propose(n, generator, tempering := Tempering(self.temperature))
+        drawn = posterior.propose(n, generator, tempering := Tempering(self.temperature), self.watch)
         weights, passes = log_weights(posterior, drawn, tempered=not tempering.neutral)
         return posterior.samples(
             drawn.tokens,

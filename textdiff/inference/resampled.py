@@ -24,7 +24,8 @@ class Resampled(PosteriorSampler):
     `log_q` is log gamma(z) - log Z-hat, with the target's unnormalised density gamma and the set's estimate of the
     evidence. It is the log-probability of the fill together with how it came about, up to factors that the target
     shares; so the mean of `log_q` - log p is a KL divergence on the larger space, and bounds KL(q || p) from above
-    (Andrieu, Doucet and Holenstein 2010; Naesseth et al., arXiv:1705.11140).
+    (Andrieu, Doucet and Holenstein 2010; Naesseth et al., arXiv:1705.11140). `diagnostics["set_ess"]` is the mean
+    effective sample size of a set: near 1, a fill is little else than the likeliest of its set.
 
     Args:
         method: gives weighted samples and estimates the evidence, such as `SMC`; None: `Importance()`.
@@ -68,4 +69,5 @@ class Resampled(PosteriorSampler):
             exactness=self.exactness,
             kind=LogProbKind.GIVEN_ORDER,
             has_evidence=False,
+            diagnostics={"set_ess": float((1 / law.square().sum(dim=1)).mean())},
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from textdiff.evidence import Evidence, Observed
+from textdiff.inference import Importance, Resampled
 from textdiff.priors import AutoregressivePrior, DiffusionPrior, Prior, WeightedSamples
 from textdiff.report.viewer import Denoising, Recorder
 from textdiff.samplers import NEUTRAL, POLICIES, LogProbKind, Tempering, Watch
@@ -33,6 +35,8 @@ class Answer:
         prefix_only: the model does not see the text after a gap.
         seed: of the random numbers.
         tempering: of the draws.
+        particles: draws that each fill was chosen from, by weight towards `target`; None: it is the draw.
+        target: folder of the model whose posterior weighs draws.
     """
 
     template: Template
@@ -43,6 +47,8 @@ class Answer:
     prefix_only: bool
     seed: int
     tempering: Tempering
+    particles: int | None = None
+    target: str | None = None
 
     @classmethod
     def of(
@@ -55,11 +61,15 @@ class Answer:
         checkpoint: str,
         seed: int,
         tempering: Tempering = NEUTRAL,
+        particles: int | None = None,
+        target: Prior | None = None,
+        target_checkpoint: str | None = None,
         watch: Watch,
     ) -> Answer:
         """Fill the gaps of a text `n` times, see `Prior.infill`; `watch` is called after each step.
 
-        A `constraint` is satisfied by every fill.
+        A `constraint` is satisfied by every fill. With `particles`, each fill is one of so many draws, by weight
+        towards `target`, which lies in `target_checkpoint`, see `Resampled`.
         """
         recorder = Recorder()
 
@@ -68,7 +78,11 @@ class Answer:
             watch(tokens, revealed)
 
         evidence = text if constraint is None else Observed(text) & constraint
-        fills = prior.infill(evidence, n, seed=seed, **asdict(tempering), watch=both)
+        if particles is None:
+            fills = prior.infill(evidence, n, seed=seed, **asdict(tempering), watch=both)
+        else:
+            method = Resampled(Importance(tempering.temperature, both), particles)
+            fills = prior.given(evidence, target=target).sample(n, method, generator=seed)
         policy = "left-to-right"
         if isinstance(prior, DiffusionPrior):
             policy = next((name for name, kind in POLICIES.items() if kind is type(prior.policy)), prior.label)
@@ -78,9 +92,11 @@ class Answer:
             denoisings=recorder.denoisings(prior, text, fills),
             checkpoint=checkpoint,
             policy=policy,
-            prefix_only=isinstance(prior, AutoregressivePrior),
+            prefix_only=isinstance(prior, AutoregressivePrior) and particles is None,
             seed=seed,
             tempering=tempering,
+            particles=particles,
+            target=target_checkpoint,
         )
 
     @property
@@ -91,7 +107,13 @@ class Answer:
     @property
     def meaning(self) -> str:
         """What `log q` is."""
+        if self.particles is not None:
+            return f"log q estimates log p(fill | text) under {self._judge}, from {self.particles} draws"
         return _MEANING[self.fills.kind]
+
+    @property
+    def _judge(self) -> str:
+        return Path(self.target or "").name
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -104,7 +126,12 @@ class Answer:
                 "all fills satisfy the constraints; weighted as shown they are draws of the sampler's law given that, "
                 f"worth {self.fills.ess:.1f} of {len(self.fills)} unweighted ones"
             )
-        if not self.tempering.neutral:
+        if self.particles is not None:
+            caveats.append(
+                f"each fill is one of {self.particles} draws, by weight; a set was worth "
+                f"{self.fills.diagnostics['set_ess']:.1f}: posterior samples of {self._judge} only as sets grow"
+            )
+        elif not self.tempering.neutral:
             caveats.append(f"not posterior samples: {self.tempering}")
         return tuple(caveats)
 
@@ -125,6 +152,8 @@ class Answer:
             "policy": self.policy,
             "seed": self.seed,
             **asdict(self.tempering),
+            "particles": self.particles,
+            "target": self.target,
             "caveats": list(self.caveats),
             "texts": fills.texts,
             "fills": [list(filled.fills) for filled in fills],

@@ -124,11 +124,15 @@ class Recorder:
         self._calls += 1
 
     def denoisings(self, prior: Prior, text: str, fills: WeightedSamples) -> tuple[Denoising, ...]:
-        """The denoising of each of the `fills = prior.infill(text, ..., watch=self)`."""
+        """The denoising of each of the `fills = prior.infill(text, ..., watch=self)`, or of some of them."""
         template, contents = Template.parse(text), token_bytes(prior.tokenizer)
         gap = template.encode(prior.tokenizer).gap[0].tolist()
         scores = [None] * len(fills) if fills.log_q is None else fills.log_q.tolist()
-        rows = zip(fills, scores, fills.nfe.tolist(), fills.tokens.tolist(), self.when.tolist(), strict=True)
+        watched = list(range(len(self.when)))
+        if len(fills) != len(watched):  # chosen among the draws: the first with these tokens
+            last = self._last.to(fills.tokens.device)
+            watched = [int((last == tokens).all(dim=1).nonzero()[0]) for tokens in fills.tokens]
+        rows = zip(watched, fills, scores, fills.nfe.tolist(), fills.tokens.tolist(), strict=True)
 
         def gaps(row: int, ids: list[int], calls: list[int]) -> tuple[tuple[Token, ...], ...]:
             drawn = [slot for slot in range(len(gap)) if gap[slot] >= 0 and ids[slot] != prior.vocabulary.null]
@@ -146,8 +150,8 @@ class Recorder:
             return tuple(tuple(last(slot) for slot in drawn if gap[slot] == i) for i in range(len(template.gaps)))
 
         return tuple(
-            Denoising(template, filled, gaps(row, ids, calls), score, fills.kind, nfe, fills.label)
-            for row, (filled, score, nfe, ids, calls) in enumerate(rows)
+            Denoising(template, filled, gaps(row, ids, self.when[row].tolist()), score, fills.kind, nfe, fills.label)
+            for row, filled, score, nfe, ids in rows
         )
 
 
