@@ -168,6 +168,22 @@ def test_fills_chosen_by_weight(
     assert 1 <= expected.diagnostics["set_ess"] <= 5
 
 
+def test_fills_together_with_the_twin(answer: Callable[..., dict[str, Any]], run: Run, checkpoints: Path) -> None:
+    got = answer(TEXT, "--n", "2", "--seed", "4", "--join")
+    expected = load(checkpoints / "stories").joined(load(checkpoints / "stories-ar")).infill(TEXT, n=2, seed=4)
+    assert expected.log_q is not None
+    assert (got["texts"], got["log_q"]) == (expected.texts, expected.log_q.tolist())
+    assert (got["policy"], got["kind"], got["caveats"]) == ("left-to-right", "exact", [])
+    assert got["steps"] == got["tokens"]
+    out, _ = run("infill", TEXT, "--join", str(checkpoints / "stories-ar"))
+    assert "stories: left-to-right, joined with a causal network, share 0.5; 1 fill in" in out
+    _, err = run("infill", TEXT, "--join", "--checkpoint", str(checkpoints / "stories-ar"), status=2)
+    assert "is autoregressive: --join is for a diffusion prior" in err
+    _, err = run("infill", TEXT, "--join", str(checkpoints / "stories"), status=2)
+    assert "is no autoregressive prior: --join takes one" in err
+    assert answer("--join", TEXT)["fills"]
+
+
 def test_a_prior_with_a_joint_weighs_its_own_draws(answer: Callable[..., dict[str, Any]], checkpoints: Path) -> None:
     got = answer(TEXT, "--seed", "1", "--particles", "4", "--baseline")["baseline"]
     alone = answer(TEXT, "--seed", "1", "--particles", "4", "--checkpoint", str(checkpoints / "stories-ar"))
@@ -322,6 +338,7 @@ def test_a_text_after_baseline_is_the_text(answer: Callable[..., dict[str, Any]]
         (["infill", TEXT, "--particles", "4", "--temperature", "0"], "cannot make up for tokens never drawn"),
         (["infill", TEXT, "--target", "stories-ar"], "--target weighs the draws of --particles: give both"),
         (["infill", TEXT, "--particles", "4", "--policy", "remasking"], "have no density, so they cannot be weighted"),
+        (["infill", TEXT, "--join", "--steps", "4"], "--join fills from left to right: leave out --policy, --steps"),
         (["infill", TEXT, "--polcy", "entropy"], "there is no option '--polcy': did you mean '--policy'?"),
         (["infill", "--chekpoint=x", TEXT], "there is no option '--chekpoint': did you mean '--checkpoint'?"),
         (["infill", TEXT, "--zzz"], "there is no option '--zzz': there are -h, --help, --n, --seed"),
@@ -436,7 +453,7 @@ def test_export_calls_the_library(monkeypatch: pytest.MonkeyPatch, run: Run, che
 def test_help_is_a_page_on_standard_output(run: Run, arguments: list[str]) -> None:
     out, err = run(*arguments)
     assert not err
-    assert 8 < out.count("\n") < 70
+    assert 8 < out.count("\n") < 80
     assert max(map(len, out.splitlines())) <= 100
     assert "textdiff" in out
 

@@ -218,6 +218,7 @@ def config(folder: Path, **changes) -> str:
         "to": str(folder / "found"),
         "contestants": [
             {"name": "fast", "checkpoint": str(folder / "stories"), "policy": "strided", "steps": 2},
+            {"name": "joined", "checkpoint": str(folder / "stories"), "joined": str(folder / "stories-ar")},
             {
                 "name": "best",
                 "checkpoint": str(folder / "stories-ar"),
@@ -232,7 +233,7 @@ def config(folder: Path, **changes) -> str:
 def test_the_command(tmp_path, capsys):
     assert cli.main(["compare", "--config", config(tmp_path), "--seed", "3"]) == 0
     shown = capsys.readouterr().out
-    assert "| fast |" in shown and "| best |" in shown and "seed 3" in shown
+    assert "| fast |" in shown and "| joined |" in shown and "| best |" in shown and "seed 3" in shown
     files = {path.name for path in (tmp_path / "found").iterdir()}
     assert files == {"compare.md", "compare.json", "compare.html", "compare.png", "cells"}
 
@@ -246,6 +247,7 @@ def test_the_command(tmp_path, capsys):
         ({"contestants": [{"name": "x"}]}, "a contestant has no checkpoint"),
         ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "layout": "psm"}]}, "only fill-in-the-middle has"),
         ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "layout": "mps"}]}, "Given value: mps"),
+        ({"contestants": [{"name": "x", "checkpoint": "stories-ar", "joined": "stories-ar"}]}, "is joined with an"),
         ({"contestants": [{"name": "x", "chekpoint": "stories"}]}, "chekpoint"),
         ({"gaps": "many"}, "gaps"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),

@@ -35,6 +35,7 @@ gaps:
 examples:
   textdiff infill "Lily lost her red ball. [gap] She was happy again." --n 4 --seed 0
   textdiff infill "Tom had a [gap:2]. He liked to [gap:3-8]." --policy entropy --steps 4
+  textdiff infill "Lily lost her ball. [gap] She was happy." --join --temperature 0.6
   textdiff infill "Lily lost her ball. [gap] She was happy." --particles 16 --temperature 0.6
   textdiff infill "Lily lost her ball. [gap] She was happy." --baseline
   textdiff infill "The wedding is at [gap:4-6] on Sunday." --regex "[0-9]{1,2}:[0-9][0-9]"
@@ -72,7 +73,7 @@ def run(arguments: list[str]) -> int:
 
 def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
     """The answer of the checkpoint, and of the baseline if one is wanted."""
-    from textdiff.priors import DiffusionPrior, shipped
+    from textdiff.priors import AutoregressivePrior, DiffusionPrior, shipped
     from textdiff.report import Answer
     from textdiff.samplers import NEUTRAL, Tempering, by_name
     from textdiff.text import Template
@@ -83,6 +84,9 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         by_name(options.policy, options.steps)
     if options.error_budget is not None and (options.policy is not None or options.steps is not None):
         raise UserError("--error-budget chooses order and steps by itself: leave out --policy and --steps")
+    other_way = (options.policy, options.steps, options.error_budget, options.guidance)
+    if options.join is not None and any(option is not None for option in other_way):
+        raise UserError("--join fills from left to right: leave out --policy, --steps, --error-budget and --guidance")
     if options.error_budget is not None and options.guidance is not None:
         raise UserError("--error-budget is calibrated for fills without --guidance: leave out one of them")
     tempering = Tempering(options.temperature, options.top_p, options.top_k)
@@ -101,6 +105,13 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         priors = [load(checkpoint, options) for checkpoint in checkpoints]
         if options.policy is not None or options.steps is not None:
             priors[0] = priors[0].with_policy(options.policy, options.steps)
+        if options.join is not None:
+            if not isinstance(priors[0], DiffusionPrior):
+                raise UserError(f"{checkpoints[0]!r} is autoregressive: --join is for a diffusion prior")
+            other = load(twin(checkpoints[0], "--join") if options.join is True else options.join, options)
+            if not isinstance(other, AutoregressivePrior):
+                raise UserError(f"{options.join!r} is no autoregressive prior: --join takes one, such as stories-ar")
+            priors[0] = priors[0].joined(other)
         if options.guidance is not None:
             if not isinstance(priors[0], DiffusionPrior):
                 raise UserError(f"{checkpoints[0]!r} is autoregressive: --guidance is for a diffusion prior")
@@ -196,6 +207,13 @@ def _infill_parser() -> Parser:
     add("--top-p", type=number(0, 1), default=1.0, metavar="P", help="draw only from so much probability (default 1)")
     add("--top-k", type=whole(1), metavar="N", help="draw only from so many likeliest tokens (default: all)")
     add(
+        "--join",
+        nargs="?",
+        const=True,
+        metavar="FOLDER",
+        help="fill token by token, together with the autoregressive twin: likelier fills, more passes",
+    )
+    add(
         "--particles",
         type=whole(1),
         metavar="N",
@@ -216,7 +234,7 @@ def _infill_parser() -> Parser:
 
 def _text(options: argparse.Namespace) -> str:
     """The text that was asked about."""
-    text, baseline = options.text, options.baseline
+    text = options.text
     if options.question is not None:
         from textdiff.evidence import Question
 
@@ -225,8 +243,11 @@ def _text(options: argparse.Namespace) -> str:
         return str(Question(options.question, answer=options.answer).template)
     if options.answer is not None:
         raise UserError("--answer goes with --question: give both")
-    if text is None and isinstance(baseline, str) and ("[gap" in baseline or baseline == "-"):
-        text, options.baseline = baseline, True  # a text that stands where --baseline takes a folder
+    for name in ("baseline", "join"):  # a text that stands where these take a folder
+        folder = getattr(options, name)
+        if text is None and isinstance(folder, str) and ("[gap" in folder or folder == "-"):
+            text = folder
+            setattr(options, name, True)
     if text is None:
         raise UserError('there is no text: give it in quotes, "... [gap] ...", or - to read it from standard input')
     if text != "-":

@@ -133,7 +133,7 @@ class Transformer(PreTrainedModel):
         tokens: Tensor,
         visible: Tensor | None = None,
         positions: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        cache: KeyValueCache | EvidenceCache | None = None,
     ) -> Tensor:
         """Final hidden states `[batch, length, width]`.
 
@@ -142,15 +142,18 @@ class Transformer(PreTrainedModel):
             visible: bool `[batch, length, seen]`, who (row) may look at whom (column); by default everyone at everyone,
                 or in a causal model at what came before.
             positions: rotary positions `[batch, length]`; by default counted from what the cache holds.
-            cache: keys and values of earlier tokens, extended in place; of a causal model only.
+            cache: keys and values of earlier tokens, of a causal model only: extended in place, or held once for many
+                rows; then `visible`, among `tokens` alone, and `positions` are given.
         """
         assert cache is None or self.config.causal, "a denoiser's evidence is read by read_evidence"
         if positions is None:
+            assert not isinstance(cache, EvidenceCache)
             start = len(cache) if cache is not None else 0
             positions = torch.arange(start, start + tokens.shape[1], device=tokens.device).expand_as(tokens)
         x = self.embedding(tokens)
         if self.config.causal:
             if visible is None and tokens.shape[1] > 1:
+                assert not isinstance(cache, EvidenceCache)
                 seen = tokens.shape[1] + (len(cache) if cache is not None else 0)
                 visible = torch.ones(1, seen, seen, dtype=torch.bool, device=x.device).tril()[:, -tokens.shape[1] :]
         else:

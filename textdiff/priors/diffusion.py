@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.diffusion import Denoiser
 from textdiff.errors import UserError
+from textdiff.priors.autoregressive import AutoregressivePrior
+from textdiff.priors.joined import Joined
 from textdiff.priors.prior import Prior
 from textdiff.samplers import (
     NEUTRAL,
@@ -21,6 +23,7 @@ from textdiff.samplers import (
     Dependence,
     ErrorBudget,
     Guided,
+    LeftToRight,
     LogProbKind,
     Loop,
     Randomness,
@@ -162,6 +165,24 @@ class DiffusionPrior(Prior):
         own = self.network.denoiser if isinstance(self.network, Guided) else self.network
         return replace(self, network=Guided(own, self.vocabulary, weight), dependence=None)
 
+    def joined(self, other: AutoregressivePrior, share: float = 0.5) -> DiffusionPrior:
+        """Fill from left to right, one token at a time, joined with an autoregressive prior: see `Joined`.
+
+        Likelier fills than either prior's own, for the passes of a token-by-token sampler, each through three networks.
+
+        Args:
+            other: its network says what comes next; the same tokens.
+            share: of it in what comes next; 1: all of it, and the denoiser only tilts by the text after the gap.
+
+        Raises:
+            UserError: another tokenizer, or no share.
+        """
+        if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise UserError("the two priors have different tokenizers: join two that were trained together")
+        own = self.network.denoiser if isinstance(self.network, Joined) else self.network
+        network = Joined(own, other.network, self.vocabulary, share)
+        return replace(self, network=network, policy=LeftToRight(), dependence=None)
+
     @property
     def device(self) -> torch.device:
         """Where the network lives."""
@@ -186,7 +207,8 @@ class DiffusionPrior(Prior):
     def label(self) -> str:
         """The policy in words, such as "strided, 16 steps"."""
         guidance = [f"guidance {self.network.weight} (heuristic)"] if isinstance(self.network, Guided) else []
-        return ", ".join([_name(self.policy), *_settings(self.policy), *guidance])
+        joined = [f"joined with a causal network, share {n.share}" for n in [self.network] if isinstance(n, Joined)]
+        return ", ".join([_name(self.policy), *_settings(self.policy), *guidance, *joined])
 
 
 def _settings(policy: UnmaskingPolicy | Chance | Loop) -> Iterator[str]:

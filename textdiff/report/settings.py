@@ -25,7 +25,16 @@ from textdiff.data.middle import MARKS
 from textdiff.data.packing import cut
 from textdiff.errors import UserError
 from textdiff.metrics import TextScore
-from textdiff.priors import Automaton, DiffusionPrior, FillInMiddlePrior, NetworkPrior, PosteriorSampler, load, world
+from textdiff.priors import (
+    Automaton,
+    AutoregressivePrior,
+    DiffusionPrior,
+    FillInMiddlePrior,
+    NetworkPrior,
+    PosteriorSampler,
+    load,
+    world,
+)
 from textdiff.priors.middle import Layout
 from textdiff.report.compare import Contestant, Item, compare
 from textdiff.report.contest import Comparison
@@ -41,6 +50,7 @@ class Entry:
         name: as the tables shall call it.
         checkpoint: folder, or the name of one that comes with textdiff; null: the world's perfect network.
         policy, steps: unmasking policy of a diffusion prior.
+        joined: checkpoint of an autoregressive prior to join a diffusion prior with, see `DiffusionPrior.joined`.
         layout: of a fill-in-the-middle prior; "prefix": its network from the prefix alone.
         method: how posterior samples are drawn, by class; null: plain conditioning.
         target: checkpoint of the prior whose posterior is meant, or "world".
@@ -50,6 +60,7 @@ class Entry:
     checkpoint: str | None = None
     policy: str | None = None
     steps: int | None = None
+    joined: str | None = None
     layout: Layout | Literal["prefix"] | None = None
     method: PosteriorSampler | None = None
     target: str | None = None
@@ -140,6 +151,11 @@ class Settings:
             own = prior(entry.checkpoint)
             if entry.policy is not None or entry.steps is not None:
                 own = own.with_policy(entry.policy, entry.steps)
+            if entry.joined is not None:
+                other = prior(entry.joined)
+                if not isinstance(own, DiffusionPrior) or not isinstance(other, AutoregressivePrior):
+                    raise UserError(f"{entry.name}: a diffusion prior is joined with an autoregressive one, see joined")
+                own = own.joined(other)
             if entry.layout is not None:
                 if not isinstance(own, FillInMiddlePrior):
                     raise UserError(f"{entry.name}: only fill-in-the-middle has a layout, this is {own.label}")
