@@ -24,8 +24,12 @@ from textdiff.text import encode
 
 SENTENCE = re.compile(r"\S.*?[.!?][\"”']*(?=\s|$)")
 ENDED = re.compile(r"[.!?][\"”')]*\s*$")
-SETTINGS = (*((*way, 1) for way in product((False, True), (1.0, 0.6), (16, 32))), (False, 0.6, 32, 16))
-"""Is the length given, temperature, steps, and draws that a fill is chosen from, by weight towards the twin."""
+SETTINGS = (
+    *((*way, 1) for way in product((False, True), (1.0, 0.6), (16, 32))),
+    *((False, 0.6, 32, 16), (False, 1.0, None, 1), (False, 0.6, None, 1), (False, 0.6, None, 8)),
+)
+"""Is the length given, temperature, steps (None: joined with the twin, token by token), and draws that a fill is chosen
+from, by weight towards the twin."""
 READING = ((False, 1.0, 16, 1), (False, 0.6, 32, 16))
 TEXTS, READ = 100, 20
 
@@ -45,10 +49,11 @@ def faults(fill: str, known: set[str]) -> dict[str, bool]:
     }
 
 
-def said(exactly: bool, temperature: float, steps: int, particles: int) -> str:
+def said(exactly: bool, temperature: float, steps: int | None, particles: int) -> str:
     """A setting, in words."""
     chosen = f", one of {particles} by weight" * (particles > 1)
-    return f"{'length given' if exactly else '[gap]'}, temperature {temperature}, {steps} steps{chosen}"
+    way = "joined with the twin" if steps is None else f"{steps} steps"
+    return f"{'length given' if exactly else '[gap]'}, temperature {temperature}, {way}{chosen}"
 
 
 def main(train: str, valid: str, checkpoint: str = "stories") -> tuple[dict[str, dict[str, float]], list[str]]:
@@ -63,7 +68,8 @@ def main(train: str, valid: str, checkpoint: str = "stories") -> tuple[dict[str,
         for number, (first, second, author, fourth, fifth) in enumerate(islice(stories, TEXTS)):
             gap = f"[gap:{len(encode(prior.tokenizer, f' {author}', continues=True))}]" if exactly else "[gap]"
             before, after = (part.replace("[gap", "\\[gap") for part in (f"{first} {second}", f"{fourth} {fifth}"))
-            posterior = prior.with_policy(None, steps).given(f"{before} {gap} {after}", target=twin)
+            filler = prior.joined(twin) if steps is None else prior.with_policy(None, steps)
+            posterior = filler.given(f"{before} {gap} {after}", target=twin)
             single, several = Conditioning(Tempering(temperature)), Resampled(Importance(temperature), particles)
             fill = posterior.sample(1, single if particles == 1 else several, generator=number)[0].fills[0]
             found = faults(fill, known)
