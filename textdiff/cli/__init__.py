@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; 2 after one line on standard error for a mistake of the user; 130 after Ctrl-C; 141 when
         the reader of standard output went away.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:  # before torch is there: by default its threads wait for each other in a
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # loop, for so long that one busy core costs 30 times the time
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
