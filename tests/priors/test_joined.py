@@ -174,4 +174,17 @@ def test_sample_is_reachable_without_a_prior() -> None:
     own = prior(0.5)
     canvas = Canvas.of(torch.tensor([[BOS, 0, MASK, MASK, MASK, 2]]), MASK).repeat(3)
     drawn = sample(own.network, canvas, VOCABULARY, LeftToRight(), seeded(0))
-    assert int(drawn.nfe.max()) == 3 and (drawn.tokens != MASK).all()
+    assert int(drawn.steps.max()) == 3 and (drawn.tokens != MASK).all()
+
+
+@pytest.mark.parametrize(("share", "each"), [(0.5, 3), (0.0, 1)])
+def test_every_pass_is_counted(share, each, monkeypatch):
+    """A step asks the denoiser twice and the causal network once; lengths the denoiser alone."""
+    own, asked = tiny().joined(tiny(causal=True), share), []
+    for of, method in ((own.network.denoiser, "log_probs"), (own.network, "_heard")):
+        answer = getattr(of, method)
+        monkeypatch.setattr(of, method, lambda *a, answer=answer, **n: asked.append(1) or answer(*a, **n))
+    found = own.infill("Lily lost her [gap:2-3] ball.", seed=0)
+    gap = own.given("Lily lost her [gap:2-3] ball.").canvas.slots
+    steps = int((found.tokens[gap] != own.vocabulary.null).sum())
+    assert found.nfe.tolist() == [1 + each * steps] == [len(asked)]

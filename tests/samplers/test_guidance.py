@@ -53,6 +53,14 @@ def test_log_q_is_that_of_the_guided_sampler():
     assert torch.allclose(path_log_prob(guided, canvas, V, Strided(2), drawn.tokens).log_q, drawn.log_q)
 
 
+def test_both_passes_of_a_step_are_counted(monkeypatch):
+    oracle, asked = TableOracle.random(3, 4, seed=5), []
+    answer = oracle.log_probs
+    monkeypatch.setattr(oracle, "log_probs", lambda *given, **named: asked.append(1) or answer(*given, **named))
+    drawn = sample(Guided(oracle, V, 1.0), canvas_of(V, [2, None, None, None]), V, Strided(2), seeded())
+    assert drawn.nfe.tolist() == [len(asked)] == [4] and drawn.steps.tolist() == [2]
+
+
 def test_a_weight_below_zero_is_refused():
     with pytest.raises(UserError, match="expected a number, 0 or more"):
         Guided(TableOracle.random(3, 4), V, -1.0)

@@ -39,6 +39,20 @@ class EvidenceReader(Protocol):
         ...
 
 
+@runtime_checkable
+class Composed(Protocol):
+    """A denoiser whose answer takes several forward passes."""
+
+    def passes(self, null: bool) -> int:
+        """How many `log_probs` takes for a row, called with that `null`."""
+        ...
+
+
+def passes(denoiser: Denoiser, null: bool = False) -> int:
+    """Forward passes of a network that one answer takes: 1, unless the denoiser is `Composed`."""
+    return denoiser.passes(null) if isinstance(denoiser, Composed) else 1
+
+
 @final
 class Reading:
     """A denoiser before a batch of canvases whose evidence stands still: it is read once for all steps and rows.
@@ -59,6 +73,10 @@ class Reading:
         chosen._observed = self._observed[rows]
         chosen._evidence = None if self._evidence is None else self._evidence.select(rows)
         return chosen
+
+    def passes(self, null: bool = False) -> int:
+        """Forward passes that an answer takes for a row."""
+        return passes(self._denoiser, null)
 
     def log_probs(self, rows: Tensor, canvas: Tensor, where: Tensor, null: bool = False, alike: bool = False) -> Tensor:
         """See `Denoiser.log_probs`, of canvases `[len(rows), length]` whose evidence is that of these rows.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textdiff.diffusion import subs
+from textdiff.diffusion import passes, subs
 from textdiff.diffusion.denoiser import EvidenceReader
 from textdiff.errors import UserError
 from textdiff.models import KeyValueCache, Transformer
@@ -86,6 +86,11 @@ class Joined:
             answer = self._joined(told[at], *there, None if evidence is None else evidence.select(rows))
             told = told.index_copy(0, at, answer)
         return told if where is not None else told.view(*canvas.shape, -1)
+
+    def passes(self, null: bool) -> int:
+        """See `textdiff.diffusion.Composed`: lengths are the denoiser's alone."""
+        own = passes(self.denoiser, null)
+        return own if null or self.share == 0 else 2 * own + 1
 
     @property
     def device(self) -> torch.device:

@@ -56,8 +56,9 @@ class Trajectory:
         log_q: float64 `[batch]`, nats: log-probability of the fill under the sampler, in the sense of `kind`; None for
             kind `NONE`.
         kind: the policy's claim about `log_q`.
-        nfe: `[batch]`, forward passes that each row took part in.
-        steps: `[batch]`, those of them that revealed tokens; one more is spent on a row with a gap of unknown length.
+        nfe: `[batch]`, forward passes that each row took part in: one for each step, several of a `Composed` denoiser,
+            and as many for the lengths of a row with a gap of unknown length.
+        steps: `[batch]`, how often tokens were revealed.
         log_excess: float64 `[batch]`, nats: what the sampler without the canvas's lattice gives to the same trajectory,
             less `log_q`. It is the weight that turns draws which satisfy the lattice into draws of the sampler's law
             given that they do; -inf where earlier draws had left nothing that does. None without a lattice or density.
@@ -191,7 +192,7 @@ def _denoise(
     when = torch.full_like(gap, -1)
     slot_log_q = torch.zeros(tokens.shape, dtype=torch.float64, device=tokens.device)
     confidence = torch.zeros_like(slot_log_q) if policy.kind is LogProbKind.NONE else None
-    turn = nfe.clone()  # of a row's place in the batch, not of what stands there: a copy of a row draws afresh
+    turn = nfe.clamp(max=1)  # of a row's place in the batch, not of what stands there: a copy of a row draws afresh
     while True:
         if steer is not None:
             parents = steer(Progress(tokens, masked, slot_log_q, length_log_q, excess, ahead))
@@ -265,7 +266,7 @@ def _denoise(
             after = Constrained(canvas.lattice, tokens[rows], masked[rows], tempered[~revealed[where]]).mass()
             excess = excess.index_add(0, rows, (mass - after).nan_to_num(nan=-torch.inf))
             ahead = ahead.index_copy(0, rows, after)
-        nfe[rows] += 1
+        nfe[rows] += reading.passes()
         turn[rows] += 1
         steps[rows] += 1
         if watch is not None:
@@ -333,7 +334,7 @@ def _set_lengths(
         lengths, constrained_log_q = constrained.lengths(slots, of_lengths, null, noise, given, chosen)
     unused = where & (rank_and_size(slots)[0] >= lengths.gather(1, slots.clamp(min=0)))
     tokens[rows], gap[rows] = tokens[rows].masked_fill(unused, null), slots.masked_fill(unused, -1)
-    nfe[rows] = 1
+    nfe[rows] = reading.passes(null=True)
     length_log_q = of_lengths.gather(2, lengths[..., None]).sum(dim=(1, 2))
     excess = torch.zeros_like(log_q)
     if canvas.lattice is not None:

@@ -7,7 +7,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from textdiff.diffusion import Denoiser
+from textdiff.diffusion import Denoiser, passes
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary
 
@@ -54,6 +54,10 @@ class Guided:
         untold = self.denoiser.log_probs(canvas.masked_fill(hidden, self._mask), observed & ~hidden, where, null)
         further = (told - untold).where(told > -torch.inf, 0.0)
         return (told + self.weight * further).log_softmax(dim=-1)
+
+    def passes(self, null: bool) -> int:
+        """See `textdiff.diffusion.Composed`."""
+        return 2 * passes(self.denoiser, null)
 
     @property
     def device(self) -> torch.device:
