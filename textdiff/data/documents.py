@@ -13,7 +13,8 @@ from textdiff.errors import UserError
 from textdiff.evidence.question import one_line
 from textdiff.priors import AutoregressivePrior, load, seeded, sums, world
 from textdiff.priors import texts as written_by
-from textdiff.priors.worlds import Part
+from textdiff.priors.sentences import Part
+from textdiff.priors.worlds import SEPARATOR
 from textdiff.text import decode
 
 HUB = "hub:"
@@ -22,7 +23,6 @@ PRIOR = "prior:"
 QUESTIONS = "questions:"
 MARK = "####"
 """Parts the reasoning from the answer where both stand in one field, as in GSM8K (arXiv:2110.14168)."""
-SEPARATOR = "<|endoftext|>"
 _READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 

@@ -9,9 +9,10 @@ from textdiff.priors.middle import FillInMiddlePrior
 from textdiff.priors.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.priors.prior import Prior, TractablePrior
 from textdiff.priors.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
+from textdiff.priors.sentences import arithmetic, grammar, sums
 from textdiff.priors.stream import Draft
 from textdiff.priors.together import infill_together
-from textdiff.priors.worlds import WORLDS, arithmetic, grammar, hmm, ngram, sums, table, texts, walk, world
+from textdiff.priors.worlds import WORLDS, hmm, ngram, table, texts, walk, world
 
 __all__ = [
     "WORLDS",
