@@ -66,6 +66,7 @@ def test_there_are_configs() -> None:
         "distillation",
         "expert-iteration",
         "twin",
+        "happy",
         "integers",
         "modes",
         "rationale",

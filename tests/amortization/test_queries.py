@@ -17,8 +17,7 @@ def queries(**options: object) -> Queries:
 
 
 def read(data: Queries) -> Queries:
-    data.seen_queries = data._queries(data.train, data.count, data.seed)
-    data.unseen_queries = data._queries(data.valid, data.unseen, data.seed + 1)
+    data.setup("test")
     return data
 
 

@@ -121,17 +121,19 @@ class Queries(lightning.LightningDataModule):
         self.gap_length, self.margin, self.longest, self.field = gap_length, margin, longest, field
         self.count, self.unseen, self.batch_size, self.seed = count, unseen, batch_size, seed
         self._start = self._batches = 0
+        self._read = False
         self.tokenizer: PreTrainedTokenizerBase | None = None
 
     def setup(self, stage: str) -> None:
-        """Read the sources with the learner's tokenizer, which its module brings."""
-        if self.tokenizer is not None:
+        """Read the sources with the learner's `tokenizer`: its module brings it, or who asks without a trainer."""
+        if self._read:
             return
         if self.trainer is not None:
             self.tokenizer = self.trainer.lightning_module.tokenizer  # type: ignore[assignment]
         assert self.tokenizer is not None
         self.seen_queries = self._queries(self.train, self.count, self.seed)
         self.unseen_queries = self._queries(self.valid, self.unseen, self.seed + 1)
+        self._read = True
 
     def _queries(self, sources: Sequence[str], count: int, seed: int) -> QuerySet:
         check_sources(sources)

@@ -1,0 +1,66 @@
+"""Happy fills of held-out stories, before and after a low-rank adapter has learnt them.
+
+python notebooks/amortization/happy.py
+
+Needs what configs/amortization/happy.yaml leaves in runs/, and its data. For each query that was never learnt from,
+fills of `stories` and of the learner are weighed by the reward and by `stories`; writes happy.json beside this file.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import textdiff as td
+from textdiff.amortization import Queries
+from textdiff.evidence import Counts, Observed, Reward
+from textdiff.inference import Importance
+from textdiff.samplers import Strided
+
+DRAWS, QUERIES, SHOWN = 64, 50, 6
+CONFIG = Path(__file__).parents[2] / "configs" / "amortization" / "happy.yaml"
+
+
+def main(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By prior: what its fills are worth, and some of them."""
+    options = config["model"]["init_args"]
+    function = Counts(**options["wanted"]["init_args"]["function"]["init_args"])
+    wanted = Reward(function, options["wanted"]["init_args"]["temperature"], gap=0)
+    policy = Strided(**options["policy"]["init_args"])
+    target = td.load(options["learner"]).with_policy(policy)
+    queries = Queries(**config["data"]["init_args"] | {"unseen": QUERIES})
+    queries.tokenizer = target.tokenizer
+    queries.setup("test")
+    unseen = queries.unseen_queries
+    table = {}
+    for name, prior in ((options["learner"], target), ("learner", td.load(options["to"]).with_policy(policy))):
+        shares, posterior, ess, log_z, shown = [], [], [], [], []
+        for number in range(len(unseen)):
+            evidence = Observed(unseen[number].canvas) & wanted
+            found = prior.given(evidence, target=target).sample(DRAWS, Importance(), generator=number)
+            happy = torch.tensor([min(function([sample.fills[0]])[0], 1.0) for sample in found], dtype=torch.float64)
+            shares.append(float(happy.mean()))
+            posterior.append(float((found.weights * happy).sum()))
+            ess.append(found.ess / DRAWS)
+            log_z.append(found.log_evidence)
+            if number < SHOWN:
+                before, after = found[0].text.split(found[0].fills[0], 1)
+                shown.append(f"{before[-60:]}[{found[0].fills[0].strip()}]{after[:40]}")
+        figures = {"happy": shares, "happy by weight": posterior, "ess": ess, "log evidence": log_z}
+        told = {}
+        for figure, values in figures.items():
+            x = torch.tensor(values)
+            told[figure] = round(float(x.mean()), 3)
+            told[f"{figure}, error"] = round(float(x.std()) / math.sqrt(len(x)), 3)
+        table[name] = told | {"fills": shown}
+        print(name, *(f"{figure} {value}" for figure, value in told.items()), *shown, sep="\n  ", flush=True)
+    return table
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    found = json.dumps(main(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))), indent=1, ensure_ascii=False)
+    Path(__file__).with_name("happy.json").write_text(found + "\n", encoding="utf-8")
