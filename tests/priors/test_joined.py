@@ -73,10 +73,10 @@ def test_of_exact_networks_it_is_exact(row, share):
     assert torch.allclose(found.log_q, exact, atol=1e-10)
 
 
-def prior(share, full=False):
+def prior(share, full=False, tilt=1.0):
     own = DiffusionPrior(network(**({"attention": "full"} if full else {})), None, VOCABULARY)
     other = AutoregressivePrior(network(causal=True, seed=1), None, VOCABULARY)
-    return replace(own, network=Joined(own.network, other.network, VOCABULARY, share), policy=LeftToRight())
+    return replace(own, network=Joined(own.network, other.network, VOCABULARY, share, tilt), policy=LeftToRight())
 
 
 def rows(*texts):
@@ -92,10 +92,10 @@ CANVAS, OBSERVED = rows(
 )
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize(("share", "strength"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.6), (0.0, 0.6)])
 @pytest.mark.parametrize("full", [False, True], ids=["isolated", "full"])
-def test_the_leftmost_slot_is_answered_by_the_formula(share, full) -> None:
-    joined = prior(share, full).network
+def test_the_leftmost_slot_is_answered_by_the_formula(share, strength, full) -> None:
+    joined = prior(share, full, strength).network
     where = (CANVAS == MASK) & ~OBSERVED
     first = where & (where.cumsum(dim=1) == 1)
     found = joined.log_probs(CANVAS, OBSERVED, where)
@@ -112,9 +112,9 @@ def test_the_leftmost_slot_is_answered_by_the_formula(share, full) -> None:
         before = text[:column][text[:column] != NULL]
         heard = subs(joined.causal(before[None])[:, -1], joined.causal.forbidden_mask(before.device, null=False))[0]
         at = int((where.flatten().cumsum(0) - 1).view_as(where)[row, column])
-        mixed = heard if share == 1 else share * heard + (1 - share) * untold
+        mixed = {0: untold, 1: heard}.get(share, share * heard + (1 - share) * untold)
         tilt = (told[at] - untold).where(told[at] > -torch.inf, torch.tensor(-torch.inf))
-        expected[at] = (mixed + tilt).log_softmax(-1)
+        expected[at] = (mixed + strength * tilt).log_softmax(-1)
     assert torch.allclose(found, expected, atol=1e-4)
     assert torch.allclose(joined.log_probs(CANVAS, OBSERVED)[where], found, atol=1e-4)
     for row in range(len(CANVAS)):
@@ -149,6 +149,7 @@ def test_weighted_it_finds_the_posterior_of_the_causal_prior() -> None:
     twin = tiny(causal=True)
     own = tiny().joined(twin, share=1.0)
     assert own.label == "left-to-right, joined with a causal network, share 1.0"
+    assert tiny().joined(twin, tilt=0.6).label.endswith("causal network, share 0.5, tilt 0.6")
     posterior = own.given("Lily lost her [gap:1-2] ball. She was [gap:1].", target=twin)
     found = posterior.sample(4000, Importance(), generator=0)
     again = twin.given("Lily lost her [gap:1-2] ball. She was [gap:1].").sample(4000, Importance(), generator=0)
@@ -160,6 +161,8 @@ def test_mistakes_are_told() -> None:
     own, twin = tiny(), tiny(causal=True)
     with pytest.raises(UserError, match=r"share is 1.5, expected a number from 0 to 1"):
         own.joined(twin, share=1.5)
+    with pytest.raises(UserError, match=r"tilt is -1, expected a number, 0 or more"):
+        own.joined(twin, tilt=-1)
     with pytest.raises(UserError, match="different tokenizers"):
         own.joined(tiny(train_tokenizer([text.upper() for text in CORPUS], 300), causal=True))
     with pytest.raises(UserError, match="padding token"):
@@ -177,10 +180,10 @@ def test_sample_is_reachable_without_a_prior() -> None:
     assert int(drawn.steps.max()) == 3 and (drawn.tokens != MASK).all()
 
 
-@pytest.mark.parametrize(("share", "each"), [(0.5, 3), (0.0, 1)])
-def test_every_pass_is_counted(share, each, monkeypatch):
-    """A step asks the denoiser twice and the causal network once; lengths the denoiser alone."""
-    own, asked = tiny().joined(tiny(causal=True), share), []
+@pytest.mark.parametrize(("share", "tilt", "each"), [(0.5, 1.0, 3), (0.0, 1.0, 1), (0.0, 0.5, 2)])
+def test_every_pass_is_counted(share, tilt, each, monkeypatch):
+    """A step asks the denoiser twice, and the causal network once if it has a share; lengths the denoiser alone."""
+    own, asked = tiny().joined(tiny(causal=True), share, tilt), []
     for of, method in ((own.network.denoiser, "log_probs"), (own.network, "_heard")):
         answer = getattr(of, method)
         monkeypatch.setattr(of, method, lambda *a, answer=answer, **n: asked.append(1) or answer(*a, **n))

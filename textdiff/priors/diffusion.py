@@ -165,7 +165,7 @@ class DiffusionPrior(Prior):
         own = self.network.denoiser if isinstance(self.network, Guided) else self.network
         return replace(self, network=Guided(own, self.vocabulary, weight), dependence=None)
 
-    def joined(self, other: AutoregressivePrior, share: float = 0.5) -> DiffusionPrior:
+    def joined(self, other: AutoregressivePrior, share: float = 0.5, tilt: float = 1.0) -> DiffusionPrior:
         """Fill from left to right, one token at a time, joined with an autoregressive prior: see `Joined`.
 
         Likelier fills than either prior's own, for the passes of a token-by-token sampler, each through three networks.
@@ -173,14 +173,16 @@ class DiffusionPrior(Prior):
         Args:
             other: its network says what comes next; the same tokens.
             share: of it in what comes next; 1: all of it, and the denoiser only tilts by the text after the gap.
+            tilt: the power of what that text says; 1 is Bayes' rule, less believes the denoiser less. As a proposal
+                towards the other's posterior share 1 and tilt 0.6 did best.
 
         Raises:
-            UserError: another tokenizer, or no share.
+            UserError: another tokenizer, or no share or tilt.
         """
         if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError("the two priors have different tokenizers: join two that were trained together")
         own = self.network.denoiser if isinstance(self.network, Joined) else self.network
-        network = Joined(own, other.network, self.vocabulary, share)
+        network = Joined(own, other.network, self.vocabulary, share, tilt)
         return replace(self, network=network, policy=LeftToRight(), dependence=None)
 
     @property
@@ -207,7 +209,10 @@ class DiffusionPrior(Prior):
     def label(self) -> str:
         """The policy in words, such as "strided, 16 steps"."""
         guidance = [f"guidance {self.network.weight} (heuristic)"] if isinstance(self.network, Guided) else []
-        joined = [f"joined with a causal network, share {n.share}" for n in [self.network] if isinstance(n, Joined)]
+        joined = []
+        if isinstance(self.network, Joined):
+            tilted = [f"tilt {self.network.tilt}"] * (self.network.tilt != 1)
+            joined = [f"joined with a causal network, share {self.network.share}", *tilted]
         return ", ".join([_name(self.policy), *_settings(self.policy), *guidance, *joined])
 
 

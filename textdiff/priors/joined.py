@@ -28,30 +28,37 @@ class Joined:
     p(after | before, z) / p(after | before). The second factor is what the denoiser d answers with that text over what
     it answers without; of the first a causal network c knows more. So the answer is, up to a constant,
 
-        share * log c(z | before) + (1 - share) * log d(z | before) + log d(z | before, after) - log d(z | before)
+        share * log c(z | before) + (1 - share) * log d(z | before)
+            + tilt * (log d(z | before, after) - log d(z | before))
 
     With share 1 the causal network proposes and the denoiser tilts, as twists do in sequential Monte Carlo (Zhao et
     al., arXiv:2404.17546); below 1 p(z | before) is the normalised geometric mean of both networks, which is better
-    than either where they err in different places. If both are exact, so is the answer, for any share. Slots further
-    right and lengths are the denoiser's alone, so all of it counts where slots are filled one by one from left to
-    right.
+    than either where they err in different places. If both are exact, so is the answer, with tilt 1, for any share.
+    Where the denoiser errs, so does the difference of its two answers, and more than either: a tilt below 1 believes it
+    less. Slots further right and lengths are the denoiser's alone, so all of it counts where slots are filled one by
+    one from left to right.
 
     Args:
         denoiser: asked twice in a step, with and without the text after the gap.
         causal: an autoregressive network with the same tokens.
         vocabulary: tells text from mask, null and padding.
-        share: of the causal network in p(z | before), 0 to 1; 0 leaves the denoiser as it is.
+        share: of the causal network in p(z | before), 0 to 1; 0 with tilt 1 leaves the denoiser as it is.
+        tilt: the power of what the text after the gap says, 0 or more.
 
     Raises:
-        UserError: another share, or no padding token.
+        UserError: another share or tilt, or no padding token.
     """
 
-    def __init__(self, denoiser: Placed, causal: Transformer, vocabulary: Vocabulary, share: float) -> None:
+    def __init__(
+        self, denoiser: Placed, causal: Transformer, vocabulary: Vocabulary, share: float, tilt: float = 1.0
+    ) -> None:
         if not 0 <= share <= 1:
             raise UserError(f"share is {share}, expected a number from 0 to 1")
+        if not 0 <= tilt < float("inf"):
+            raise UserError(f"tilt is {tilt}, expected a number, 0 or more")
         if vocabulary.pad is None:
             raise UserError("to join a denoiser with a causal network, the vocabulary needs a padding token")
-        self.denoiser, self.causal, self.share = denoiser, causal, share
+        self.denoiser, self.causal, self.share, self.tilt = denoiser, causal, share, tilt
         self._mask, self._null, self._pad = vocabulary.mask, vocabulary.null, vocabulary.pad
 
     def read_evidence(self, canvas: Tensor, observed: Tensor) -> Read | None:
@@ -80,7 +87,7 @@ class Joined:
         first = masked.int().argmax(dim=1)
         next_ = masked & asked & (torch.arange(canvas.shape[1], device=canvas.device) == first[:, None])
         rows = next_.any(dim=1).nonzero()[:, 0]
-        if not null and self.share > 0 and len(rows):
+        if not null and not self._idle and len(rows):
             at = (asked.flatten().cumsum(0) - 1).view_as(asked)[next_]
             there = canvas[rows], observed[rows], next_[rows]
             answer = self._joined(told[at], *there, None if evidence is None else evidence.select(rows))
@@ -90,7 +97,12 @@ class Joined:
     def passes(self, null: bool) -> int:
         """See `textdiff.diffusion.Composed`: lengths are the denoiser's alone."""
         own = passes(self.denoiser, null)
-        return own if null or self.share == 0 else 2 * own + 1
+        return own if null or self._idle else 2 * own + (self.share > 0)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing is added to the denoiser's answer."""
+        return self.share == 0 and self.tilt == 1
 
     @property
     def device(self) -> torch.device:
@@ -117,10 +129,12 @@ class Joined:
             cut = self._cut(canvas[rows], observed[rows], observed[rows] & (runs[rows] >= number))
             read = None if evidence is None else evidence.before[number - 1]
             untold[rows] = self._ask(*cut, first[rows], False, None if read is None else read.select(rows))
-        heard = self._heard(canvas, observed, first, None if evidence is None else evidence.prefix)
-        before = heard if self.share == 1 else self.share * heard + (1 - self.share) * untold
+        before = untold
+        if self.share > 0:
+            heard = self._heard(canvas, observed, first, None if evidence is None else evidence.prefix)
+            before = heard if self.share == 1 else self.share * heard + (1 - self.share) * untold
         never = told == -torch.inf
-        return (before + told - untold).masked_fill(never, -torch.inf).log_softmax(dim=-1)
+        return (before + self.tilt * (told - untold)).masked_fill(never, -torch.inf).log_softmax(dim=-1)
 
     def _cut(self, canvas: Tensor, observed: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """The canvases as if they ended before the first column of `after`."""
