@@ -1,0 +1,68 @@
+"""The infilling posterior of `stories-ar`, and who proposes well for it.
+
+python notebooks/amortization/twin.py HELD-OUT.txt [FOLDER]
+
+Of 24 held-out gaps of 8 tokens 64 fills each are drawn and weighed by the joint of `stories-ar`: the effective sample
+size, and log mean w - mean log w, an estimate of KL(q || p) that is too low where no fill finds the bulk of the
+posterior. FOLDER is the stochastic inverse that configs/amortization/inverse.yaml has learnt. Writes twin.json.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+import textdiff as td
+from textdiff.amortization import Queries
+from textdiff.inference import Importance
+
+GAPS, DRAWS, STEPS = 24, 64, 8
+JOINED = ((1.0, 1.0), (0.75, 1.0), (0.5, 1.0), (1.0, 0.6))
+"""Shares of the twin, and tilts."""
+
+
+def proposals(twin: td.AutoregressivePrior, inverse: str | None) -> Iterator[tuple[str, td.Prior]]:
+    """Who proposes, by name."""
+    yield "stories-ar", twin
+    for name, folder in (("stories", "stories"), ("inverse", inverse)):
+        if folder is not None:
+            denoiser = td.load(folder).with_policy("strided", STEPS)
+            yield name, denoiser
+            for share, tilt in JOINED:
+                yield f"{name} joined, share {share}, tilt {tilt}", denoiser.joined(twin, share, tilt)
+
+
+def main(valid: str, inverse: str | None = None) -> dict[str, dict[str, float]]:
+    """By proposal: means over gaps and their standard errors."""
+    twin = td.load("stories-ar")
+    queries = Queries([valid], [valid], gap_length=STEPS, margin=16, longest=256, count=1, unseen=GAPS)
+    queries.tokenizer = twin.tokenizer
+    queries.setup("test")
+    table = {}
+    for name, prior in proposals(twin, inverse):
+        figures: dict[str, list[float]] = {"ess": [], "kl at least": [], "log evidence": []}
+        for number in range(len(queries.unseen_queries)):
+            evidence = td.Observed(queries.unseen_queries[number].canvas)
+            found = prior.given(evidence, target=twin).sample(DRAWS, Importance(), generator=number)
+            figures["ess"].append(found.ess)
+            figures["kl at least"].append(found.log_evidence - float(found.log_weights.mean()))
+            figures["log evidence"].append(found.log_evidence)
+        told = {}
+        for figure, values in figures.items():
+            x = torch.tensor(values)
+            told[figure] = round(float(x.mean()), 3)
+            told[f"{figure}, error"] = round(float(x.std()) / math.sqrt(len(x)), 3)
+        table[name] = told
+        print(f"{name:40}", *(f"{figure} {value}" for figure, value in told.items()), flush=True)
+    return table
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit("twin.py takes a file, and perhaps a checkpoint: twin.py HELD-OUT.txt [FOLDER]")
+    torch.set_num_threads(1)
+    found = json.dumps(main(*sys.argv[1:]), indent=1)
+    Path(__file__).with_name("twin.json").write_text(found + "\n", encoding="utf-8")

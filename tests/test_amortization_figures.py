@@ -1,0 +1,48 @@
+"""The scripts behind the figures of learnt posteriors measure what they say."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.training.tiny import stories, write_corpus
+from tests.tree import ROOT
+
+
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "notebooks" / "amortization" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_learner_that_has_learnt_nothing_is_as_happy_as_its_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happy = script("happy")
+    monkeypatch.setattr(happy, "QUERIES", 2)
+    monkeypatch.setattr(happy, "DRAWS", 8)
+    config = yaml.safe_load(happy.CONFIG.read_text(encoding="utf-8"))
+    text = str(write_corpus(tmp_path / "text.txt", stories(8)))
+    config["model"]["init_args"] |= {"to": "stories"}
+    config["data"]["init_args"] |= {"train": [text], "valid": [text], "gap_length": 4, "margin": 2}
+    table = happy.main(config)
+    assert list(table) == ["stories", "learner"] and table["stories"] == table["learner"]
+    found = table["stories"]
+    assert 0 <= found["happy"] <= found["happy by weight"] <= 1 and 0 < found["ess"] <= 1
+    assert found["log evidence"] >= 0 and len(found["fills"]) == 2
+
+
+def test_proposals_for_the_twin_are_measured_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = script("twin")
+    for name, value in (("GAPS", 2), ("DRAWS", 4), ("JOINED", ((1.0, 0.6),))):
+        monkeypatch.setattr(twin, name, value)
+    text = str(write_corpus(tmp_path / "text.txt", stories(8, words=(60, 80))))
+    table = twin.main(text, "stories")
+    names = ["stories", "stories joined, share 1.0, tilt 0.6"]
+    assert list(table) == ["stories-ar", *names, *(name.replace("stories", "inverse") for name in names)]
+    assert all(1 <= row["ess"] <= 4 and row["kl at least"] >= 0 for row in table.values())
+    assert [table[name] for name in names] == [table[name.replace("stories", "inverse")] for name in names]
