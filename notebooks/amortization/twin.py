@@ -20,7 +20,7 @@ from textdiff.amortization import Queries
 from textdiff.inference import Importance
 
 GAPS, DRAWS, STEPS = 24, 64, 8
-JOINED = ((1.0, 1.0), (0.75, 1.0), (0.5, 1.0), (1.0, 0.6))
+JOINED = ((1.0, 1.0), (0.75, 1.0), (1.0, 0.6))
 """Shares of the twin, and tilts."""
 
 

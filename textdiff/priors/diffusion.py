@@ -173,8 +173,7 @@ class DiffusionPrior(Prior):
         Args:
             other: its network says what comes next; the same tokens.
             share: of it in what comes next; 1: all of it, and the denoiser only tilts by the text after the gap.
-            tilt: the power of what that text says; 1 is Bayes' rule, less believes the denoiser less. As a proposal
-                towards the other's posterior share 1 and tilt 0.6 did best.
+            tilt: the power of what that text says; 1 is Bayes' rule, less believes the denoiser less.
 
         Raises:
             UserError: another tokenizer, or no share or tilt.
