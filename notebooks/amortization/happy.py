@@ -8,6 +8,7 @@ fills of `stories` and of the learner are weighed by the reward and by `stories`
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,5 +63,8 @@ def main(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    found = json.dumps(main(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))), indent=1, ensure_ascii=False)
+    try:
+        found = json.dumps(main(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))), indent=1, ensure_ascii=False)
+    except td.UserError as error:
+        sys.exit(f"happy.py: {error}")
     Path(__file__).with_name("happy.json").write_text(found + "\n", encoding="utf-8")

@@ -64,5 +64,8 @@ if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit("twin.py takes a file, and perhaps a checkpoint: twin.py HELD-OUT.txt [FOLDER]")
     torch.set_num_threads(1)
-    found = json.dumps(main(*sys.argv[1:]), indent=1)
+    try:
+        found = json.dumps(main(*sys.argv[1:]), indent=1)
+    except td.UserError as error:
+        sys.exit(f"twin.py: {error}")
     Path(__file__).with_name("twin.json").write_text(found + "\n", encoding="utf-8")

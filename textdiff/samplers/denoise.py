@@ -57,7 +57,7 @@ class Trajectory:
             kind `NONE`.
         kind: the policy's claim about `log_q`.
         nfe: `[batch]`, forward passes that each row took part in: one for each step, several of a `Composed` denoiser,
-            and as many for the lengths of a row with a gap of unknown length.
+            and those for the lengths of a row with a gap of unknown length.
         steps: `[batch]`, how often tokens were revealed.
         log_excess: float64 `[batch]`, nats: what the sampler without the canvas's lattice gives to the same trajectory,
             less `log_q`. It is the weight that turns draws which satisfy the lattice into draws of the sampler's law
