@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.training.tiny import stories, write_corpus
-from tests.tree import ROOT
+from tests.helpers.training import stories, write_corpus
+from tests.helpers.tree import ROOT
 
 
 def script(name: str) -> Any:

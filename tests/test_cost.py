@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tree import ROOT
+from tests.helpers.tree import ROOT
 from textdiff.data import documents
-from textdiff.priors import load
+from textdiff.pretrained import load
 
 SCRIPT = ROOT / "notebooks" / "cost" / "measure.py"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.tree import ROOT
+from tests.helpers.tree import ROOT
 
 
 @pytest.fixture(scope="module")

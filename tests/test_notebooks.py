@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tree import ROOT
+from tests.helpers.tree import ROOT
 
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")

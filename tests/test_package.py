@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import textdiff
-from tests.tree import ROOT
+from tests.helpers.tree import ROOT
 
 
 def printed(code: str) -> list[str]:
@@ -24,7 +24,7 @@ def test_public_names_are_those_that_a_type_checker_sees() -> None:
     seen = {
         alias.name: node.module for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    assert set(textdiff.__all__) | {"compare", "Contestant"} == set(seen) <= set(dir(textdiff))
+    assert set(textdiff.__all__) | {"compare", "Candidate"} == set(seen) <= set(dir(textdiff))
     for name, room in seen.items():
         assert getattr(textdiff, name) is getattr(sys.modules[room or ""], name)
     assert textdiff.samplers is sys.modules["textdiff.samplers"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tree import ROOT, files
+from tests.helpers.tree import ROOT, files
 
 PROMISES = ("Quick start", "Tests")
 SHOWN = ("text", "yaml", "json", "bibtex")  # languages that nobody can run

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textdiff.errors import UserError as UserError
+    from textdiff.evaluation import audit as audit
+    from textdiff.evaluation.compare import Candidate as Candidate
+    from textdiff.evaluation.compare import compare as compare
     from textdiff.evidence import Contains as Contains
     from textdiff.evidence import Excludes as Excludes
     from textdiff.evidence import Length as Length
@@ -26,42 +29,38 @@ if TYPE_CHECKING:
     from textdiff.inference import Rejection as Rejection
     from textdiff.models import Transformer as Transformer
     from textdiff.models import TransformerConfig as TransformerConfig
-    from textdiff.priors import Automaton as Automaton
+    from textdiff.posterior import Conditioning as Conditioning
+    from textdiff.posterior import Posterior as Posterior
+    from textdiff.posterior import Prior as Prior
+    from textdiff.posterior import WeightedSamples as WeightedSamples
+    from textdiff.pretrained import convert as convert
+    from textdiff.pretrained import load as load
+    from textdiff.pretrained import push_to_hub as push_to_hub
+    from textdiff.pretrained import save as save
     from textdiff.priors import AutoregressivePrior as AutoregressivePrior
-    from textdiff.priors import Conditioning as Conditioning
     from textdiff.priors import DiffusionPrior as DiffusionPrior
     from textdiff.priors import FillInMiddlePrior as FillInMiddlePrior
-    from textdiff.priors import Posterior as Posterior
-    from textdiff.priors import Prior as Prior
-    from textdiff.priors import WeightedSamples as WeightedSamples
-    from textdiff.priors import convert as convert
-    from textdiff.priors import load as load
-    from textdiff.priors import push_to_hub as push_to_hub
-    from textdiff.priors import save as save
-    from textdiff.priors import world as world
-    from textdiff.report import audit as audit
-    from textdiff.report.compare import Contestant as Contestant
-    from textdiff.report.compare import compare as compare
     from textdiff.samplers import POLICIES as POLICIES
     from textdiff.samplers import Tempering as Tempering
     from textdiff.text import Canvas as Canvas
     from textdiff.text import Gap as Gap
     from textdiff.text import Template as Template
     from textdiff.text import Vocabulary as Vocabulary
+    from textdiff.worlds import ProbabilisticAutomaton as ProbabilisticAutomaton
+    from textdiff.worlds import world as world
 
 __version__ = "0.1.0"
 
 _ROOM_OF = {
-    "Automaton": "priors",
     "AutoregressivePrior": "priors",
     "Beam": "inference",
     "BestOf": "inference",
     "BlockGibbs": "inference",
     "ByLength": "inference",
+    "Candidate": "evaluation.compare",
     "Canvas": "text",
-    "Conditioning": "priors",
+    "Conditioning": "posterior",
     "Contains": "evidence",
-    "Contestant": "report.compare",
     "DiffusionPrior": "priors",
     "Exact": "inference",
     "Excludes": "evidence",
@@ -75,8 +74,9 @@ _ROOM_OF = {
     "Ordered": "evidence",
     "POLICIES": "samplers",
     "ParticleGibbs": "inference",
-    "Posterior": "priors",
-    "Prior": "priors",
+    "Posterior": "posterior",
+    "Prior": "posterior",
+    "ProbabilisticAutomaton": "worlds",
     "Question": "evidence",
     "Regex": "evidence",
     "Rejection": "inference",
@@ -88,14 +88,14 @@ _ROOM_OF = {
     "TransformerConfig": "models",
     "UserError": "errors",
     "Vocabulary": "text",
-    "WeightedSamples": "priors",
-    "audit": "report",
-    "compare": "report.compare",
-    "convert": "priors",
-    "load": "priors",
-    "push_to_hub": "priors",
-    "save": "priors",
-    "world": "priors",
+    "WeightedSamples": "posterior",
+    "audit": "evaluation",
+    "compare": "evaluation.compare",
+    "convert": "pretrained",
+    "load": "pretrained",
+    "push_to_hub": "pretrained",
+    "save": "pretrained",
+    "world": "worlds",
 }
 
 __all__ = [name for name, room in _ROOM_OF.items() if "." not in room]

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 import textdiff as td
+from textdiff.evaluation import world_items
 from textdiff.evidence import Counts, Observed, Reward
 from textdiff.inference import Importance
-from textdiff.priors import world
-from textdiff.report import world_items
 from textdiff.samplers import Strided
+from textdiff.worlds import world
 
 GAPS, SEED = 16, 5
 truth = world("hmm^mxy=2")

@@ -18,7 +18,8 @@ import torch
 
 import textdiff as td
 from textdiff.data import documents
-from textdiff.inference import Conditioning, Importance, Resampled
+from textdiff.inference import Importance, Resampled
+from textdiff.posterior import Conditioning
 from textdiff.samplers import Tempering
 from textdiff.text import encode
 

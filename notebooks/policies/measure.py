@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 import textdiff as td
 from textdiff.data import documents, held_out_gaps
 from textdiff.data.corpus import in_memory
-from textdiff.report import world_items
+from textdiff.evaluation import world_items
 from textdiff.samplers import (
     Blocks,
     ByConfidence,
@@ -31,7 +31,7 @@ from textdiff.samplers import (
     Rescale,
     SampledConfidence,
     Strided,
-)  # fmt: skip
+)
 from textdiff.text import Canvas
 
 BATCH = 16

@@ -9,14 +9,15 @@ import torch
 import yaml
 from transformers import PreTrainedTokenizerBase
 
-from tests.tiny import save, tiny
+from tests.helpers.tiny import save, tiny
+from tests.helpers.training import stories, write_config, write_corpus
+from tests.helpers.tree import ROOT
 from tests.training.test_configs import within
-from tests.training.tiny import stories, write_config, write_corpus
-from tests.tree import ROOT
+from textdiff.cli.lightning import run
 from textdiff.errors import UserError
-from textdiff.priors import load, world
+from textdiff.pretrained import load
 from textdiff.training import export
-from textdiff.training.lightning_cli import run
+from textdiff.worlds import world
 
 CONFIGS = sorted(
     path for path in ROOT.glob("configs/amortization/*.yaml") if "PosteriorModule" in path.read_text(encoding="utf-8")

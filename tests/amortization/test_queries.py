@@ -6,8 +6,8 @@ import pytest
 
 from textdiff.amortization import Queries
 from textdiff.errors import UserError
-from textdiff.priors import world
 from textdiff.text import decode
+from textdiff.worlds import world
 
 
 def queries(**options: object) -> Queries:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import save, tiny
+from tests.helpers.tiny import save, tiny
 from textdiff.amortization import (
     Distillation,
     Query,
     QuerySet,
-    Refined,
     ReverseKL,
+    SemiAmortized,
     SubTrajectoryBalance,
     Task,
     TrajectoryBalance,
@@ -23,10 +23,12 @@ from textdiff.amortization import (
 from textdiff.errors import UserError
 from textdiff.evidence import Contains, Counts, Observed, Reward
 from textdiff.inference import Exact, Importance
-from textdiff.priors import DiffusionPrior, load, seeded
-from textdiff.priors.worlds import hmm, table
+from textdiff.posterior import seeded
+from textdiff.pretrained import load
+from textdiff.priors import DiffusionPrior
 from textdiff.samplers import RandomOrder, SampledConfidence, Strided
 from textdiff.text import Canvas
+from textdiff.worlds.catalog import hmm, table
 
 TEXTS = ["#" + "".join(letters) + "." for letters in product("ab", repeat=4)]
 WEIGHTS = (2 * torch.randn(16, generator=seeded(5), dtype=torch.float64)).exp().tolist()
@@ -92,9 +94,9 @@ def train(task: Task, method: torch.nn.Module, steps: int, lr: float = 3e-3) -> 
         pytest.param(TrajectoryBalance(8, temperature=1.5, replayed=3), marks=pytest.mark.slow),
         pytest.param(TrajectoryBalance(8, from_target=4), marks=pytest.mark.slow),
         pytest.param(TrajectoryBalance(8, "learned"), marks=pytest.mark.slow),
-        Distillation(Exact(), thoughts=32, kept=None, draws=32),
+        Distillation(Exact(), teacher_samples=32, kept=None, draws=32),
         pytest.param(
-            Distillation(Importance(), thoughts=64, kept=32, draws=16, round_steps=20), marks=pytest.mark.slow
+            Distillation(Importance(), teacher_samples=64, kept=32, draws=16, round_steps=20), marks=pytest.mark.slow
         ),
     ],
     ids=["vargrad", "replay", "from target", "learned log Z", "distillation", "expert iteration"],
@@ -167,13 +169,15 @@ def test_refining_for_one_query_raises_its_effective_sample_size() -> None:
     prior = learner(4)
     train(Task(prior, table(dict.fromkeys(TEXTS, 1.0), WORLD.tokenizer)), TrajectoryBalance(8), 100)
     posterior = prior.given(QUERIES[0].canvas, target=WORLD)
-    plain, refined = (posterior.sample(64, method, generator=0) for method in (Importance(), Refined(60, 16, lr=1e-2)))
+    plain, refined = (
+        posterior.sample(64, method, generator=0) for method in (Importance(), SemiAmortized(60, 16, lr=1e-2))
+    )
     assert refined.ess > 1.5 * plain.ess
     assert refined.log_evidence == pytest.approx(float(WORLD.log_evidence(QUERIES[0].canvas)), abs=0.3)
     assert int(refined.nfe[0]) > int(plain.nfe[0]) + 30
     assert not [name for name, _ in prior.network.named_parameters() if "lora" in name]
     with pytest.raises(UserError, match="nothing to refine"):
-        tiny(WORLD.tokenizer, causal=True).given(QUERIES[1].canvas, target=WORLD).sample(2, Refined())
+        tiny(WORLD.tokenizer, causal=True).given(QUERIES[1].canvas, target=WORLD).sample(2, SemiAmortized())
 
 
 @pytest.mark.slow
@@ -222,7 +226,7 @@ def test_gradients_do_not_depend_on_what_is_kept_for_them(monkeypatch: pytest.Mo
     for saving in (True, False):
         if not saving:
             plain = lambda ask, *inputs, use_reentrant, **known: ask(*inputs, **known)  # noqa: E731
-            monkeypatch.setattr("textdiff.diffusion.denoiser.checkpoint", plain)
+            monkeypatch.setattr("textdiff.denoisers.denoiser.checkpoint", plain)
         prior = learner()
         canvas = batch(0, 1, 2).canvas
         tokens = prior.sample(canvas, seeded(0)).tokens
@@ -288,7 +292,7 @@ def test_thoughts_are_thought_once(tmp_path: Path) -> None:
     task = Task(learner(), WORLD)
     found = []
     for _ in range(2):
-        method = Distillation(Counting(), thoughts=8, kept=4, cache=str(tmp_path))
+        method = Distillation(Counting(), teacher_samples=8, kept=4, cache=str(tmp_path))
         assert method.prepare(task, QUERIES, 0, seeded(0), lambda text: None)["round_ess"] == pytest.approx(1.0)
         assert not method.prepare(task, QUERIES, 1, seeded(0), lambda text: None)
         found.append(method.guesses)

@@ -38,6 +38,6 @@ def test_a_constrained_step(gap: str) -> None:
     base = statistics.median(seconds["free"])
     print(f"\n{gap}: free {1000 * base:.0f} ms")
     for name, posterior in posteriors.items():
-        if (lattice := posterior.canvas.lattice) is not None:
+        if (dfa := posterior.canvas.dfa) is not None:
             ratio = statistics.median(seconds[name]) / base
-            print(f"  {name}: {lattice.states} states, {lattice.step.shape[2]} classes, {ratio:.2f} times the seconds")
+            print(f"  {name}: {dfa.states} states, {dfa.step.shape[2]} classes, {ratio:.2f} times the seconds")

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import textdiff as td
-from textdiff.priors import seeded
-from textdiff.report.qwen import as_qwen
+from textdiff.models.export import as_qwen
+from textdiff.posterior import seeded
 from textdiff.text import Canvas
 
 N, PREFIX, NEW, ROUNDS = 16, 200, 32, 7

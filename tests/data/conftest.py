@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from tests.training.tiny import stories, write_corpus
+from tests.helpers.training import stories, write_corpus
 from textdiff.text import Vocabulary, train_tokenizer
 
 

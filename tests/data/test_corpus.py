@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from tests.training.tiny import stories, write_corpus
+from tests.helpers.training import stories, write_corpus
 from textdiff.data import Corpus, load_corpus
 from textdiff.data.corpus import fingerprint, in_memory
 from textdiff.data.files import atomically

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from tests.data.test_rows import same
-from tests.training.tiny import corpora
+from tests.helpers.training import corpora
 from textdiff.data import LeftToRight, TextDataModule
 from textdiff.errors import UserError
 

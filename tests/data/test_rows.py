@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from tests.training.tiny import stories
+from tests.helpers.training import stories
 from textdiff.data import KeyedSampler, Mixture, PackedRows, RandomMasks
 from textdiff.data.corpus import in_memory
 from textdiff.errors import UserError

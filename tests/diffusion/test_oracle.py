@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.oracle import TableDenoiser, TableOracle, order_log_probs
+from tests.helpers.oracle import TableDenoiser, TableOracle, order_log_probs
 
 
 @pytest.fixture(params=[False, True], ids=["content", "null"])

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from tests.helpers.laws import fills
+from tests.helpers.networks import CONTENT, network, vocabulary
 from tests.inference.test_laws import agrees
-from tests.models.networks import CONTENT, network, vocabulary
 from tests.priors.test_autoregressive import CANVASES, canvas_of
-from tests.samplers.laws import fills
 from textdiff.errors import UserError
 from textdiff.inference import SMC, Beam, BestOf, Importance, MetropolisHastings, ParticleGibbs
 from textdiff.priors import AutoregressivePrior, FillInMiddlePrior

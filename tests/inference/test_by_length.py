@@ -7,10 +7,12 @@ import torch
 
 from textdiff.errors import UserError
 from textdiff.evidence import Contains, Observed, Reward
-from textdiff.inference import SMC, ByLength, Conditioning, Exact, Importance
-from textdiff.priors import DiffusionPrior, hmm, table
+from textdiff.inference import SMC, ByLength, Exact, Importance
+from textdiff.posterior import Conditioning
+from textdiff.priors import DiffusionPrior
 from textdiff.samplers import RandomOrder, Strided
 from textdiff.text import Canvas, Gap, Template
+from textdiff.worlds import hmm, table
 
 WORDS = {"ab.": 4.0, "abab.": 2.0, "acab.": 1.0, "aab.": 3.0, "acccab.": 2.0, "b.": 1.0, "acb.": 5.0}
 
@@ -43,7 +45,7 @@ def test_exact_evidence_gives_the_exact_law(law, chain):
         torch.testing.assert_close(found.exp(), truth(prior, evidence))
 
 
-@pytest.mark.parametrize("method", [None, SMC()], ids=str)
+@pytest.mark.parametrize("method", [None, SMC()], ids=["default", "smc"])
 def test_estimated_evidence_comes_near(chain, method):
     # 400 proposals of each length from a perfect denoiser towards the world's joint: within 0.02 of the exact law.
     evidence = template("ab", Gap(0, 4), "cab")

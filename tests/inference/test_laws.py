@@ -9,14 +9,13 @@ import math
 import pytest
 import torch
 
-from tests.priors.test_worlds import WORLDS as SMALL
-from tests.priors.test_worlds import all_fills
+from tests.worlds.test_worlds import WORLDS as SMALL
+from tests.worlds.test_worlds import all_fills
 from textdiff.errors import UserError
 from textdiff.evidence import Likelihood, Observed
 from textdiff.inference import (
     SMC,
     BlockGibbs,
-    Conditioning,
     Exact,
     Importance,
     MetropolisHastings,
@@ -31,8 +30,10 @@ from textdiff.inference import (
     stratified,
     systematic,
 )
-from textdiff.priors import DiffusionPrior, arithmetic, grammar, hmm, table
+from textdiff.posterior import Conditioning
+from textdiff.priors import DiffusionPrior
 from textdiff.samplers import LeftToRight, LogProbKind, RandomOrder, SampledConfidence, Strided
+from textdiff.worlds import arithmetic, grammar, hmm, table
 
 DRAWS = 1000
 CASES = {
@@ -233,7 +234,7 @@ def test_a_world_steers_particles_better_than_weights_at_the_end() -> None:
 
 
 def test_the_autoregressive_twin_can_be_the_target(tmp_path) -> None:
-    from tests.tiny import tiny
+    from tests.helpers.tiny import tiny
 
     proposal, twin = tiny(), tiny(causal=True)
     posterior = proposal.given("Lily lost her [gap:1-3]. She was happy again.", target=twin)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny import save, tiny
+from tests.helpers.tiny import save, tiny
 from textdiff.errors import UserError
 from textdiff.models import LoRA, Transformer, load_adapter, merge_adapter, save_adapter, use_adapter
-from textdiff.priors import Prior, load
+from textdiff.posterior import Prior
+from textdiff.pretrained import load
 
 EVIDENCE = "Lily lost her [gap:4] happy again."
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.networks import NULL, PAD, network, tokens
+from tests.helpers.networks import NULL, PAD, network, tokens
 from textdiff.models import KeyValueCache
 
 

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoConfig
 
-from tests.models.networks import PAD, config
+from tests.helpers.networks import PAD, config
 from textdiff.errors import UserError
 from textdiff.models import Transformer, TransformerConfig
 

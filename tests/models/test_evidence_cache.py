@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.models.networks import CONTENT, MASK, NULL, PAD, network, tokens, vocabulary
-from textdiff.diffusion import Reading
+from tests.helpers.networks import CONTENT, MASK, NULL, PAD, network, tokens, vocabulary
+from textdiff.denoisers import CachedDenoiser
 from textdiff.samplers import Margin, RandomOrder, Strided, path_log_prob, sample
 from textdiff.text import Canvas
 
@@ -36,7 +36,7 @@ def ragged(seed):
 def test_cached_and_uncached_agree(seed, null):
     net = network()
     canvas, observed, asked = ragged(seed)
-    cache = net.read_evidence(canvas, observed)
+    cache = net.encode_evidence(canvas, observed)
     assert (len(cache.bias), cache.most) == (3, 3)  # read and held once for each different text
     torch.testing.assert_close(
         net.log_probs(canvas, observed, asked, null, cache), net.log_probs(canvas, observed, asked, null)
@@ -58,7 +58,7 @@ def test_unused_slots_are_no_text(attention):
     """What is said of a text with null is what is said of the text without it, read ahead or not."""
     net = network(attention=attention)
     canvas, observed, asked = ragged(3)
-    read = net.read_evidence(canvas, observed)
+    read = net.encode_evidence(canvas, observed)
     found = net.log_probs(canvas, observed, asked, evidence=read).split(asked.sum(dim=1).tolist())
     every = net.log_probs(canvas, observed)
     for row, law in enumerate(found):
@@ -75,7 +75,7 @@ def test_where_gaps_have_different_lengths_each_is_read_where_it_stands():
     text = torch.tensor([[3, 1, MASK, MASK, 2, 5, 1], [3, 1, MASK, NULL, 2, 5, 1]])
     observed = (text != MASK) & (text != NULL)
     observed[:, 2:4] = False
-    reading, asked = Reading(net, text, observed), text == MASK
+    reading, asked = CachedDenoiser(net, text, observed), text == MASK
     for rows in (torch.tensor([0, 1]), torch.tensor([1, 1, 0]), torch.tensor([1])):
         chosen = reading.select(rows)
         law = chosen.log_probs(torch.arange(len(rows)), text[rows], asked[rows])
@@ -85,9 +85,9 @@ def test_where_gaps_have_different_lengths_each_is_read_where_it_stands():
 def test_a_row_may_be_all_gap():
     net = network()
     canvas, observed = torch.full((2, 5), MASK), torch.zeros(2, 5, dtype=torch.bool)
-    assert net.read_evidence(canvas, observed) is None
+    assert net.encode_evidence(canvas, observed) is None
     canvas[1, 2], observed[1, 2] = 3, True
-    cache = net.read_evidence(canvas, observed)
+    cache = net.encode_evidence(canvas, observed)
     torch.testing.assert_close(
         net.log_probs(canvas, observed, ~observed, False, cache), net.log_probs(canvas, observed, ~observed)
     )
@@ -95,8 +95,8 @@ def test_a_row_may_be_all_gap():
 
 def test_evidence_that_looks_at_gaps_is_not_read_ahead():
     canvas, observed, _ = ragged(0)
-    assert network(attention="full").read_evidence(canvas, observed) is None
-    assert network(causal=True).read_evidence(canvas, observed) is None
+    assert network(attention="full").encode_evidence(canvas, observed) is None
+    assert network(causal=True).encode_evidence(canvas, observed) is None
 
 
 def test_gradients_pass_through_it():
@@ -104,7 +104,7 @@ def test_gradients_pass_through_it():
     canvas, observed, asked = ragged(1)
     gradients = []
     for denoiser in (net, Forgetful(net)):
-        reading = Reading(denoiser, canvas, observed)
+        reading = CachedDenoiser(denoiser, canvas, observed)
         law = reading.log_probs(torch.arange(len(canvas)), canvas, asked)
         net.zero_grad()
         law[:, :CONTENT].sum().backward()

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from tests.foreign import CAUSAL, DIFFUSION, GOLDEN, MASKED, ROWS, transformer
+from tests.helpers.foreign_models import CAUSAL, DIFFUSION, GOLDEN, MASKED, ROWS, transformer
 from textdiff.errors import UserError
 from textdiff.models import FAMILIES, ForeignConfig, ForeignDenoiser, causal_visibility
-from textdiff.models.families import backbone_config
-from textdiff.models.weights import fill
+from textdiff.models.foreign.families import backbone_config
+from textdiff.pretrained.weights import fill
 
 MASK = ROWS - 1
 PAD, NULL, SIZE = ROWS, None, ROWS + 1

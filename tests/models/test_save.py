@@ -5,7 +5,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModel
 
-from tests.models.networks import MASK, network, tokens
+from tests.helpers.networks import MASK, network, tokens
 from textdiff.models import Transformer
 
 

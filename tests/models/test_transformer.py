@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from tests.models.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, SIZE, config, network, tokens
+from tests.helpers.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, SIZE, config, network, tokens
 from textdiff.models import Transformer, causal_visibility, denoising_visibility
 from textdiff.models.transformer import Rotary, rotate
 

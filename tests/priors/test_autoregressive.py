@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.models.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, network, vocabulary
-from tests.samplers.laws import fills, frequencies, iid_noise, seeded, total_variation
+from tests.helpers.laws import fills, frequencies, iid_noise, seeded, total_variation
+from tests.helpers.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, network, vocabulary
 from textdiff.priors import AutoregressivePrior
 from textdiff.samplers import Tempering
 from textdiff.text import Canvas

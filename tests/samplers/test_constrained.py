@@ -12,8 +12,9 @@ import torch
 import textdiff as td
 from textdiff.errors import UserError
 from textdiff.evidence import Contains, Excludes, Length, Observed, Ordered, Regex
-from textdiff.priors import DiffusionPrior, table
+from textdiff.priors import DiffusionPrior
 from textdiff.samplers import POLICIES, LogProbKind, by_name
+from textdiff.worlds import table
 
 LETTERS = "abc"
 
@@ -179,7 +180,7 @@ def test_greedy_fills_stay_inside(law):
 
 
 def test_words(law):
-    from textdiff.priors import grammar
+    from textdiff.worlds import grammar
 
     world = grammar()
     chosen = DiffusionPrior(world, world.tokenizer, world.vocabulary, by_name("left-to-right", None))
@@ -240,7 +241,7 @@ def test_no_draw_of_ten_thousand_is_outside():
     """500 random pairs of constraints on 1 to 2 gaps, 20 draws of an untrained network each."""
     import numpy as np
 
-    from tests.tiny import tiny
+    from tests.helpers.tiny import tiny
 
     network = tiny().with_policy("strided", 4)
     rng, drawn, refused = np.random.default_rng(0), 0, 0

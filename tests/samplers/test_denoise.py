@@ -5,8 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from tests.oracle import TableDenoiser, TableOracle, order_log_probs
-from tests.samplers.laws import (
+from tests.helpers.laws import (
     EXACT,
     ONE_BY_ONE,
     SEVERAL_AT_ONCE,
@@ -18,7 +17,8 @@ from tests.samplers.laws import (
     seeded,
     total_variation,
 )
-from textdiff.diffusion import subset_log_prob
+from tests.helpers.oracle import TableDenoiser, TableOracle, order_log_probs
+from textdiff.denoisers import subset_log_prob
 from textdiff.errors import UserError
 from textdiff.samplers import (
     Blocks,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.samplers.laws import seeded
+from tests.helpers.laws import seeded
 from textdiff.samplers.lengths import DOUBT, by_gap, chances_to_end, count_tokens, length_log_probs, rank_and_size
 
 GAP = torch.tensor([[-1, 0, 0, 0, -1, 1, 1, -1], [0, 1, 1, 1, -1, -1, 2, -1]])

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
-from tests.training.tiny import data_module, metrics, trainer
+from tests.helpers.training import data_module, metrics, trainer
 from textdiff.errors import UserError
 from textdiff.training import AdamW, Network, SampleFill, StepBar, TextModule, Throughput
 from textdiff.training.progress import figures

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.tiny import run_config, stories, write_config
+from tests.helpers.training import run_config, stories, write_config
+from textdiff.cli.lightning import run
 from textdiff.errors import UserError
 from textdiff.models import TransformerConfig
-from textdiff.priors import DiffusionPrior, load
+from textdiff.pretrained import load
+from textdiff.priors import DiffusionPrior
 from textdiff.text import load_tokenizer, train_tokenizer
 from textdiff.training import AtomicCheckpointIO, export
 from textdiff.training.checkpoints import SHAPE, read_checkpoint, shape_difference
-from textdiff.training.lightning_cli import run
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.training.tiny import corpora, run_config, write_config
-from tests.tree import ROOT
-from textdiff.training.lightning_cli import run
+from tests.helpers.training import corpora, run_config, write_config
+from tests.helpers.tree import ROOT
+from textdiff.cli.lightning import run
 
 CONFIGS = sorted(
     path

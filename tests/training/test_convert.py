@@ -6,13 +6,13 @@ import pytest
 import torch
 import yaml
 
-from tests.foreign import checkpoint
-from tests.training.tiny import corpora, metrics, write_config
-from tests.tree import ROOT
+from tests.helpers.foreign_models import checkpoint
+from tests.helpers.training import corpora, metrics, write_config
+from tests.helpers.tree import ROOT
 from textdiff.cli import main
 from textdiff.errors import UserError
 from textdiff.models import LoRA
-from textdiff.priors import load
+from textdiff.pretrained import load
 from textdiff.text import load_tokenizer
 from textdiff.training import TextModule
 

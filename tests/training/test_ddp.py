@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers.training import metrics, run_config, write_config
+from tests.helpers.tree import ROOT
 from tests.training.test_resume import fit
-from tests.training.tiny import metrics, run_config, write_config
-from tests.tree import ROOT
 
 STEPS = 6
 

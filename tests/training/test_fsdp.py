@@ -14,10 +14,10 @@ from torch.distributed import destroy_process_group, init_process_group
 from torch.distributed.fsdp import FullyShardedDataParallel as Sharded
 from torch.nn.functional import cross_entropy
 
-from tests.foreign import CAUSAL, DIFFUSION, MASKED, checkpoint
-from tests.models.networks import MASK, network, tokens
+from tests.helpers.foreign_models import CAUSAL, DIFFUSION, MASKED, checkpoint
+from tests.helpers.networks import MASK, network, tokens
 from textdiff.models import ForeignDenoiser, Transformer
-from textdiff.priors import convert, load
+from textdiff.pretrained import convert, load
 from textdiff.training import RepeatedLayers
 
 STEPS = 4

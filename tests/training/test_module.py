@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from tests.training.tiny import data_module, metrics, stories, trainer
+from tests.helpers.training import data_module, metrics, stories, trainer
 from textdiff.data import Corruption, LeftToRight, Mixture, RandomMasks, SpanGaps
 from textdiff.errors import UserError
 from textdiff.models import Transformer, causal_visibility, denoising_visibility
-from textdiff.priors import DiffusionPrior, load
+from textdiff.pretrained import load
+from textdiff.priors import DiffusionPrior
 from textdiff.samplers import Strided
 from textdiff.text import train_tokenizer
 from textdiff.training import AdamW, Network, TextModule

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from textdiff.errors import UserError
 from textdiff.models import Transformer, TransformerConfig
 from textdiff.training import AdamW, Muon, OptimizerFactory
-from textdiff.training.optimizers import Together
+from textdiff.training.optimizers import CombinedOptimizer
 
 FACTORIES = [AdamW(lr=0.01), Muon(lr=0.02, adam_lr=0.01)]
 
@@ -54,7 +54,7 @@ def test_norms_do_not_decay_under_adamw() -> None:
 def test_muon_takes_the_matrices_between_embedding_and_head(tied: bool) -> None:
     model = network(tie_word_embeddings=tied)
     optimizer = Muon(lr=0.02, adam_lr=0.01).build(model)
-    assert isinstance(optimizer, Together)
+    assert isinstance(optimizer, CombinedOptimizer)
     muon, adam = optimizer.optimizers
     assert isinstance(muon, torch.optim.Muon) and isinstance(adam, torch.optim.AdamW)
     ends = {id(model.embedding.weight), id(model.head.weight)}
@@ -118,7 +118,7 @@ def test_a_scheduler_acts_on_every_group_and_after_a_round_trip(factory: Optimiz
         scheduler.step()
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     scheduler.step()
-    parts = optimizer.optimizers if isinstance(optimizer, Together) else [optimizer]
+    parts = optimizer.optimizers if isinstance(optimizer, CombinedOptimizer) else [optimizer]
     for groups in (optimizer.param_groups, [group for part in parts for group in part.param_groups]):
         assert [group["lr"] for group in groups] == pytest.approx([lr / 8 for lr in first])
 

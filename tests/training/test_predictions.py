@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import CORPUS, save, tiny
-from tests.training.tiny import write_config
-from tests.tree import ROOT
+from tests.helpers.tiny import CORPUS, save, tiny
+from tests.helpers.training import write_config
+from tests.helpers.tree import ROOT
+from textdiff.cli.lightning import run
 from textdiff.data import Row
 from textdiff.errors import UserError
-from textdiff.priors import load
+from textdiff.pretrained import load
 from textdiff.training.filling import Filling, filled
-from textdiff.training.lightning_cli import run
 
 ROWS = [{"id": f"row {i}", "prompt": CORPUS[i % 36].replace(" her ", " [gap:1-4] ")} for i in range(11)]
 ROWS[3]["prompt"] = "No gap here."

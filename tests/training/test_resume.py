@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.tiny import run_config, write_config
-from tests.tree import ROOT
+from tests.helpers.training import run_config, write_config
+from tests.helpers.tree import ROOT
+from textdiff.cli.lightning import run
 from textdiff.training import TextModule
-from textdiff.training.lightning_cli import run
 
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "TextDataModule")
 """Weights averaged and as they are, optimizer, schedule, place in the data."""

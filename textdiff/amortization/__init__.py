@@ -6,7 +6,7 @@ from textdiff.amortization.method import Method
 from textdiff.amortization.module import PosteriorModule, measured
 from textdiff.amortization.objectives import forward_kl, reverse_kl, trajectory_balance, vargrad
 from textdiff.amortization.queries import Queries, Query, QuerySet
-from textdiff.amortization.refined import Refined
+from textdiff.amortization.semi_amortized import SemiAmortized
 from textdiff.amortization.sub_balance import SubTrajectoryBalance
 from textdiff.amortization.task import Task
 
@@ -17,8 +17,8 @@ __all__ = [
     "Queries",
     "Query",
     "QuerySet",
-    "Refined",
     "ReverseKL",
+    "SemiAmortized",
     "SubTrajectoryBalance",
     "Task",
     "TrajectoryBalance",

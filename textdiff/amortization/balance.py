@@ -13,7 +13,7 @@ from textdiff.amortization.objectives import REACH, floored, reverse_kl, traject
 from textdiff.amortization.queries import Query
 from textdiff.amortization.task import Task
 from textdiff.errors import UserError
-from textdiff.priors import seeded
+from textdiff.posterior import seeded
 from textdiff.samplers import Tempering
 
 

@@ -18,7 +18,7 @@ from textdiff.amortization.queries import Query, QuerySet
 from textdiff.amortization.task import Task
 from textdiff.data.files import atomically
 from textdiff.errors import UserError
-from textdiff.priors import PosteriorSampler, WeightedSamples, seeded
+from textdiff.posterior import PosteriorSampler, WeightedSamples, seeded
 from textdiff.text import Canvas
 
 
@@ -47,16 +47,16 @@ class Distillation(Method):
     def __init__(
         self,
         teacher: PosteriorSampler,
-        thoughts: int = 64,
+        teacher_samples: int = 64,
         kept: int | None = 16,
         draws: int = 8,
         round_steps: int | None = None,
         cache: str | None = None,
     ) -> None:
         super().__init__()
-        if min(thoughts, draws, kept or 1, round_steps or 1) < 1:
-            raise UserError("thoughts, kept, draws and round_steps are 1 or more")
-        self.teacher, self.thoughts, self.kept, self.draws = teacher, thoughts, kept, draws
+        if min(teacher_samples, draws, kept or 1, round_steps or 1) < 1:
+            raise UserError("teacher_samples, kept, draws and round_steps are 1 or more")
+        self.teacher, self.teacher_samples, self.kept, self.draws = teacher, teacher_samples, kept, draws
         self.round_steps, self.cache = round_steps, cache
         self.guesses: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -80,7 +80,7 @@ class Distillation(Method):
             if number % 20 == 0:
                 tell(f"thinking about query {number + 1} of {len(queries)}")
             posterior = task.posterior(queries[number].canvas.to(task.learner.device))
-            thought = posterior.sample(self.thoughts, self.teacher, generator=seeded(drawn_seed(generator)))
+            thought = posterior.sample(self.teacher_samples, self.teacher, generator=seeded(drawn_seed(generator)))
             shares.append(thought.ess / len(thought))
             self.guesses[number] = self._kept(thought, queries[number].canvas, generator)
         network.train(training)
@@ -103,7 +103,9 @@ class Distillation(Method):
 
     def _key(self, task: Task, queries: QuerySet) -> str:
         """Name of the file for what was thought about these queries, by this teacher, from this learner."""
-        digest = hashlib.sha256(repr((self.teacher, self.thoughts, self.kept, task.target.label, task.wanted)).encode())
+        digest = hashlib.sha256(
+            repr((self.teacher, self.teacher_samples, self.kept, task.target.label, task.wanted)).encode()
+        )
         for canvas, _ in queries.items:
             digest.update(canvas.tokens.numpy().tobytes())
         for parameter in task.network.state_dict().values():

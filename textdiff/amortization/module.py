@@ -21,10 +21,12 @@ from textdiff.amortization.task import Task
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence
 from textdiff.models import LoRA, save_adapter
-from textdiff.priors import NetworkPrior, Prior, load, save, world
+from textdiff.posterior import Prior
+from textdiff.pretrained import NetworkPrior, load, save
 from textdiff.samplers import LogProbKind, UnmaskingPolicy
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
 from textdiff.training.optimizers import AdamW, OptimizerFactory, scheduled
+from textdiff.worlds import world
 
 WORLD = "world:"
 

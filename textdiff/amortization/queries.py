@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.data import KeyedSampler, documents, held_out_gaps
 from textdiff.data.corpus import in_memory
-from textdiff.data.documents import check_sources, templates
+from textdiff.data.sources import check_sources, templates
 from textdiff.errors import UserError
 from textdiff.evidence import Question
 from textdiff.evidence.question import ANSWER
@@ -78,7 +78,7 @@ class Queries(lightning.LightningDataModule):
     the answers to the latter by heart. Training batches form one endless stream keyed by (seed, epoch).
 
     Args:
-        train: sources, see `textdiff.data.documents`.
+        train: sources, see `textdiff.data.sources`.
         valid: sources of unseen queries.
         holds: what the sources hold: "texts"; "templates", one in each line of a `.txt` file; or "questions", of whose
             texts the first line is asked, and a rationale and an answer are sought (see `textdiff.evidence.Question`).

@@ -12,10 +12,12 @@ from transformers import PreTrainedModel
 
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
-from textdiff.priors import DiffusionPrior, NetworkPrior, Posterior, Prior, seeded
-from textdiff.priors.posterior import chunks
+from textdiff.posterior import Posterior, Prior, seeded
+from textdiff.posterior.posterior import chunks
+from textdiff.pretrained import NetworkPrior
+from textdiff.priors import DiffusionPrior
 from textdiff.samplers import NEUTRAL, LogProbKind, Tempering
-from textdiff.text import Canvas, read_rows
+from textdiff.text import Canvas, decode_rows
 
 
 @final
@@ -102,7 +104,7 @@ class Task:
             [self._density(canvas.select(_range(rows)), tokens[rows], seed) for rows in self._goes(tokens)]
         )
         if self.wanted is not None:
-            read = partial(read_rows, self.learner.tokenizer, canvas)
+            read = partial(decode_rows, self.learner.tokenizer, canvas)
             worth = worth + heed * self.wanted.log_likelihood(tokens, read)
         return worth
 

@@ -82,7 +82,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _lightning(arguments: list[str]) -> int:
-    from textdiff.training.lightning_cli import run
+    from textdiff.cli.lightning import run
 
     return run(arguments)
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, paced, whole
-from textdiff.cli.terminal import told, write
+from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 if TYPE_CHECKING:
-    from textdiff.priors import Prior
+    from textdiff.posterior import Prior
 
 NOTES = """\
 examples:
@@ -59,9 +59,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:
+    from textdiff.evaluation.audit import POLICIES, audit, world_items
     from textdiff.inference import SMC, Importance, MetropolisHastings, ParticleGibbs
-    from textdiff.priors import DiffusionPrior, world
-    from textdiff.report import audit, gap
+    from textdiff.priors import DiffusionPrior
+    from textdiff.worlds import world
 
     if options.files:
         raise UserError(f"unexpected {options.files[0]!r}: a world writes its own texts, files go with --target")
@@ -69,7 +70,7 @@ def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int 
     prior = None if options.checkpoint is None else load(options.checkpoint, options)
     if prior is not None and not isinstance(prior, DiffusionPrior):
         raise UserError(f"{options.checkpoint!r} is autoregressive: an audit is of a diffusion prior's policies")
-    policies = gap.POLICIES if policies is None else policies
+    policies = POLICIES if policies is None else policies
     repairs = (Importance(), SMC(), ParticleGibbs(), MetropolisHastings())
     methods = {
         f"{type(method).__name__}, {':'.join(map(str, filter(None, policy)))}": (method, policy)
@@ -79,13 +80,14 @@ def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int 
     longest = 512 if prior is None else prior.context or 512
     plain, tilt, _ = options.world.partition("^")
     writer = world(plain) if tilt else None  # a reward changes what gaps hold, not what stands around them
-    items = gap.world_items(truth, options.gaps, options.gap_length, seed=options.seed, longest=longest, writer=writer)
+    items = world_items(truth, options.gaps, options.gap_length, seed=options.seed, longest=longest, writer=writer)
     counts = {"draws": options.draws, "seed": options.seed}
-    return audit(prior, truth, items=items, policies=policies, methods=methods, progress=told, **counts)
+    return audit(prior, truth, items=items, policies=policies, methods=methods, progress=report_progress, **counts)
 
 
 def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:
-    from textdiff.priors import TractablePrior, shipped
+    from textdiff.posterior import TractablePrior
+    from textdiff.pretrained import shipped
 
     if not options.files:
         raise UserError("there is no text to measure on: name a file of held-out text")
@@ -102,7 +104,7 @@ def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int
 
     from textdiff.data import documents, held_out_gaps
     from textdiff.data.corpus import in_memory
-    from textdiff.report import audit_weights
+    from textdiff.evaluation import audit_weights
 
     corpus = in_memory(documents(options.files), prior.tokenizer)
     longest = prior.context or 512
@@ -110,4 +112,4 @@ def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int
     items = held_out_gaps(corpus, prior.vocabulary, **counts)
     if not items:
         raise UserError(f"no text of {', '.join(options.files)} has room for a gap of {options.gap_length} tokens")
-    return audit_weights(prior, target, items, draws=options.draws, seed=options.seed, progress=told)
+    return audit_weights(prior, target, items, draws=options.draws, seed=options.seed, progress=report_progress)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from textdiff.cli.checkpoints import DTYPES, add_placing, load, twin
+from textdiff.cli.checkpoints import DTYPES, add_placing, baseline_folder, load
 from textdiff.cli.parser import Parser, number, whole
-from textdiff.cli.terminal import told, write
+from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 NOTES = """\
@@ -30,14 +30,14 @@ def run(arguments: list[str]) -> int:
     add = parser.add_argument
     add("files", nargs="*", metavar="FILE", help="held-out text (default: random text and random weights)")
     add("--checkpoint", metavar="FOLDER", help="with files: the prior (default: the one that comes with textdiff)")
-    add("--twin", metavar="FOLDER", help="with files: its autoregressive twin (default: that of the checkpoint)")
+    add("--baseline", metavar="FOLDER", help="with files: its autoregressive twin (default: that of the checkpoint)")
     add("--texts", nargs="+", type=whole(1), default=[1], metavar="N", help="texts filled at once (default 1)")
     add("--fills", nargs="+", type=whole(1), default=[1, 16], metavar="N", help="fills of each (default 1 16)")
     add("--length", nargs="+", type=whole(1), default=[256, 1024], metavar="N", help="of a text (default 256 1024)")
     add("--vocabulary", nargs="+", type=whole(8), default=[2048], metavar="N", help="tokens in it (default 2048)")
     add("--gap", type=whole(1), default=32, metavar="N", help="tokens in a gap (default 32)")
     add("--steps", nargs="+", type=whole(1), default=[8], metavar="N", help="strided steps of ours (default 8)")
-    add("--rival-steps", nargs="+", type=whole(1), default=[32], metavar="N", help="steps of others (default 32)")
+    add("--reference-steps", nargs="+", type=whole(1), default=[32], metavar="N", help="steps of others (default 32)")
     add("--gaps", type=whole(1), default=50, metavar="N", help="with files: gaps for -log q (default 50)")
     add("--overhead", type=whole(0), default=50_000, metavar="N", help="vocabulary for the loops alone (default 50000)")
     add("--rounds", type=whole(1), default=3, metavar="N", help="of which the median counts (default 3)")
@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
     options = parser.read(arguments)
     if options.help:
         return write(parser.format_help())
-    if not options.files and (options.checkpoint or options.twin):
+    if not options.files and (options.checkpoint or options.baseline):
         raise UserError("a checkpoint is measured on held-out text: name a file of it")
     if not options.files and (options.dtype != DTYPES[0] or options.quantization):
         raise UserError(f"random weights are {DTYPES[0]}: leave out --dtype and --quantization, or name a file of text")
@@ -59,23 +59,24 @@ def run(arguments: list[str]) -> int:
 
     import torch
 
-    from textdiff.priors import AutoregressivePrior, DiffusionPrior, shipped
-    from textdiff.report import bench
+    from textdiff.evaluation import bench
+    from textdiff.pretrained import shipped
+    from textdiff.priors import AutoregressivePrior, DiffusionPrior
 
     try:
         torch.zeros(1, device=options.device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {options.device!r} cannot be used ({str(error).splitlines()[0]})") from None
     effort: dict[str, Any] = {
-        **{name: getattr(options, name) for name in ("steps", "rival_steps", "rounds", "most", "seed")},
-        "progress": told,
+        **{name: getattr(options, name) for name in ("steps", "reference_steps", "rounds", "most", "seed")},
+        "progress": report_progress,
     }
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:
         if options.files:
             name = str(shipped("stories")) if options.checkpoint is None else options.checkpoint
-            other_name = twin(name) if options.twin is None else options.twin
+            other_name = baseline_folder(name) if options.baseline is None else options.baseline
             prior, other = load(name, options), load(other_name, options)
             if not isinstance(prior, DiffusionPrior) or not isinstance(other, AutoregressivePrior):
                 raise UserError(f"expected a diffusion prior and its twin, got {prior.label} and {other.label}")

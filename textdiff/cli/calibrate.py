@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, whole
-from textdiff.cli.terminal import told, write
+from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 NOTES = """\
@@ -38,11 +38,13 @@ def run(arguments: list[str]) -> int:
 
     from textdiff.data import documents, held_out_gaps
     from textdiff.data.corpus import in_memory
-    from textdiff.priors import DiffusionPrior, seeded, world
-    from textdiff.priors.load import DEPENDENCE, found
-    from textdiff.report.gap import world_items
+    from textdiff.evaluation.audit import world_items
+    from textdiff.posterior import seeded
+    from textdiff.pretrained.load import DEPENDENCE, found
+    from textdiff.priors import DiffusionPrior
     from textdiff.samplers import calibrate
     from textdiff.samplers.dependence import BETWEEN
+    from textdiff.worlds import world
 
     folder = Path(found(options.checkpoint))
     (folder / DEPENDENCE).unlink(missing_ok=True)  # an old or damaged one must not keep the checkpoint from loading
@@ -58,7 +60,7 @@ def run(arguments: list[str]) -> int:
         items = held_out_gaps(corpus, prior.vocabulary, *counts, longest=longest, seed=options.seed)
     if not items:
         raise UserError(f"no text is long enough for a gap of {options.gap_length} tokens: give a lower --gap-length")
-    measured = calibrate(prior.network, prior.vocabulary, items, seeded(options.seed), progress=told)
+    measured = calibrate(prior.network, prior.vocabulary, items, seeded(options.seed), progress=report_progress)
     measured.save(folder / DEPENDENCE)
     head = "| tokens apart | " + " | ".join(f"{b} or more visible between" for b in BETWEEN) + " |\n"
     head += "|---" * (len(BETWEEN) + 1) + "|\n"

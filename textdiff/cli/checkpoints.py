@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from textdiff.errors import UserError
 
 if TYPE_CHECKING:
-    from textdiff.priors import Prior
+    from textdiff.posterior import Prior
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def twin(checkpoint: str, option: str = "--baseline") -> str:
+def baseline_folder(checkpoint: str, option: str = "--baseline") -> str:
     """The autoregressive twin that belongs to a checkpoint: a folder beside it, or one that comes with textdiff."""
-    from textdiff.priors import shipped
+    from textdiff.pretrained import shipped
 
     folder = f"{Path(checkpoint)}-ar"
     if Path(folder).is_dir():
@@ -46,7 +46,7 @@ def load(checkpoint: str, options: argparse.Namespace) -> Prior:
     import torch
     from transformers.utils import logging
 
-    from textdiff import priors
+    from textdiff import pretrained
 
     logging.set_verbosity_error()
-    return priors.load(checkpoint, options.device, getattr(torch, options.dtype), options.quantization)
+    return pretrained.load(checkpoint, options.device, getattr(torch, options.dtype), options.quantization)

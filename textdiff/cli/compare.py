@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from textdiff.cli.terminal import told, write
+from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 ABOUT = """\
@@ -18,8 +18,8 @@ def run(arguments: list[str]) -> int:
     from jsonargparse import ArgumentError, ArgumentParser
     from transformers.utils import logging
 
-    from textdiff.report.settings import Settings
-    from textdiff.training.lightning_cli import essence
+    from textdiff.cli.lightning import concise
+    from textdiff.evaluation.comparison_settings import Settings
 
     logging.set_verbosity_error()
     parser = ArgumentParser(prog="textdiff compare", description=ABOUT, exit_on_error=False)
@@ -28,8 +28,8 @@ def run(arguments: list[str]) -> int:
     try:
         options = parser.instantiate(parser.parse_args(arguments or ["--help"]))
     except ArgumentError as error:
-        raise UserError(f"{essence(str(error))}; `textdiff compare --help` lists the options") from error
+        raise UserError(f"{concise(str(error))}; `textdiff compare --help` lists the options") from error
     except SystemExit as stopped:
         return int(stopped.code or 0)
-    found = Settings(**{field.name: options[field.name] for field in fields(Settings)}).run(told)
+    found = Settings(**{field.name: options[field.name] for field in fields(Settings)}).run(report_progress)
     return write(f"{found}\n")

@@ -19,7 +19,7 @@ def run(arguments: list[str]) -> int:
 
     from transformers.utils import logging
 
-    from textdiff.priors import convert, save
+    from textdiff.pretrained import convert, save
 
     logging.set_verbosity_error()
     save(convert(options.model), options.to)

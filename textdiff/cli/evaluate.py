@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from textdiff.cli.checkpoints import add_placing, load, twin
+from textdiff.cli.checkpoints import add_placing, baseline_folder, load
 from textdiff.cli.parser import Parser, paced, whole
-from textdiff.cli.terminal import told, write
+from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 
@@ -14,7 +14,7 @@ def run(arguments: list[str]) -> int:
     add = parser.add_argument
     add("files", nargs="*", metavar="FILE", help="held-out text: .txt, .jsonl or .parquet")
     add("--checkpoint", metavar="FOLDER", help="the prior (default: the one that comes with textdiff)")
-    add("--twin", metavar="FOLDER", help="its autoregressive twin (default: the folder beside it that ends in -ar)")
+    add("--baseline", metavar="FOLDER", help="its autoregressive twin (default: the folder beside it that ends in -ar)")
     add("--gaps", type=whole(2), default=100, metavar="N", help="number of gaps (default 100)")
     add("--gap-length", type=whole(1), default=32, metavar="N", help="tokens in a gap (default 32)")
     add("--texts", type=whole(2), default=64, metavar="N", help="number of whole texts (default 64)")
@@ -33,16 +33,16 @@ def run(arguments: list[str]) -> int:
         return write(parser.format_help())
     if not options.files:
         raise UserError("there is no text to measure on: name a file of held-out text")
-    from textdiff.priors import shipped
+    from textdiff.pretrained import shipped
 
     checkpoint = str(shipped("stories")) if options.checkpoint is None else options.checkpoint
     policies = [paced(word) for word in options.policies.split(",")]
-    prior, baseline = load(checkpoint, options), load(options.twin or twin(checkpoint), options)
+    prior, baseline = load(checkpoint, options), load(options.baseline or baseline_folder(checkpoint), options)
 
-    from textdiff.report.held_out import held_out, unpicked_fills
+    from textdiff.evaluation.held_out import held_out, unpicked_fills
 
     counts = {"gaps": options.gaps, "gap_length": options.gap_length, "texts": options.texts, "seed": options.seed}
-    report = held_out(prior, baseline, options.files, policies=policies, progress=told, **counts)
+    report = held_out(prior, baseline, options.files, policies=policies, progress=report_progress, **counts)
     if options.json:
         return write(report.json() + "\n")
     fills = unpicked_fills(prior, options.files, options.fills, options.seed)

@@ -24,9 +24,9 @@ def run(arguments: list[str]) -> int:
 
     from transformers.utils import logging
 
-    from textdiff.priors import world
     from textdiff.text import load_tokenizer
     from textdiff.training import export
+    from textdiff.worlds import world
 
     logging.disable_progress_bar()
     name = options.tokenizer.removeprefix("world:")

@@ -15,15 +15,15 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textdiff.cli.checkpoints import add_placing, load, twin
+from textdiff.cli.checkpoints import add_placing, baseline_folder, load
 from textdiff.cli.parser import Parser, number, whole
 from textdiff.cli.terminal import progress, write
 from textdiff.errors import UserError
 
 if TYPE_CHECKING:
+    from textdiff.display import Answer
     from textdiff.evidence import Evidence
-    from textdiff.priors import Prior
-    from textdiff.report import Answer
+    from textdiff.posterior import Prior
 
 NOTES = """\
 gaps:
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
 
     from rich.console import Console
 
-    from textdiff.report import show
+    from textdiff.display import show
 
     console = Console(highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
@@ -73,8 +73,9 @@ def run(arguments: list[str]) -> int:
 
 def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
     """The answer of the checkpoint, and of the baseline if one is wanted."""
-    from textdiff.priors import AutoregressivePrior, DiffusionPrior, shipped
-    from textdiff.report import Answer
+    from textdiff.display import Answer
+    from textdiff.pretrained import shipped
+    from textdiff.priors import AutoregressivePrior, DiffusionPrior
     from textdiff.samplers import NEUTRAL, Tempering, by_name
     from textdiff.text import Template
 
@@ -99,7 +100,7 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         )
     checkpoints = [str(shipped("stories")) if options.checkpoint is None else options.checkpoint]
     if options.baseline is not None:
-        checkpoints.append(twin(checkpoints[0]) if options.baseline is True else options.baseline)
+        checkpoints.append(baseline_folder(checkpoints[0]) if options.baseline is True else options.baseline)
 
     with progress() as stage:
         priors = [load(checkpoint, options) for checkpoint in checkpoints]
@@ -108,7 +109,7 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         if options.join is not None:
             if not isinstance(priors[0], DiffusionPrior):
                 raise UserError(f"{checkpoints[0]!r} is autoregressive: --join is for a diffusion prior")
-            other = load(twin(checkpoints[0], "--join") if options.join is True else options.join, options)
+            other = load(baseline_folder(checkpoints[0], "--join") if options.join is True else options.join, options)
             if not isinstance(other, AutoregressivePrior):
                 raise UserError(f"{options.join!r} is no autoregressive prior: --join takes one, such as stories-ar")
             priors[0] = priors[0].joined(other)
@@ -123,7 +124,7 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         answers = []
         for prior, checkpoint in zip(priors, checkpoints, strict=True):
             watch = stage(f"filling with {Path(checkpoint).name}", slots)
-            with _blamed_on(checkpoint, options.n):
+            with _on_error(checkpoint, options.n):
                 answers.append(
                     Answer.of(
                         prior,
@@ -144,13 +145,13 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
 
 def _target(checkpoint: str, prior: Prior, options: argparse.Namespace) -> tuple[Prior | None, str | None]:
     """What weighs draws, and its folder: the model named, the prior itself where it has a joint, or its twin."""
-    from textdiff.priors import TractablePrior
+    from textdiff.posterior import TractablePrior
 
     if options.particles is None:
         return None, None
     if options.target is None and isinstance(prior, TractablePrior):
         return prior, checkpoint
-    folder = twin(checkpoint, "--target") if options.target is None else options.target
+    folder = baseline_folder(checkpoint, "--target") if options.target is None else options.target
     return load(folder, options), folder
 
 
@@ -259,7 +260,7 @@ def _text(options: argparse.Namespace) -> str:
 
 
 @contextmanager
-def _blamed_on(checkpoint: str, n: int) -> Iterator[None]:
+def _on_error(checkpoint: str, n: int) -> Iterator[None]:
     """Say in a line what a checkpoint or a machine cannot do."""
     try:
         yield

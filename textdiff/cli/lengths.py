@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, paced, whole
-from textdiff.cli.terminal import told, write
+from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 NOTES = """\
@@ -43,9 +43,11 @@ def run(arguments: list[str]) -> int:
 
     from textdiff.data import documents, held_out_lengths
     from textdiff.data.corpus import in_memory
-    from textdiff.priors import DiffusionPrior, shipped, world
-    from textdiff.report.gap import world_lengths
-    from textdiff.report.lengths import length_calibration
+    from textdiff.evaluation.audit import world_lengths
+    from textdiff.evaluation.lengths import length_calibration
+    from textdiff.pretrained import shipped
+    from textdiff.priors import DiffusionPrior
+    from textdiff.worlds import world
 
     truth = None if options.world is None else world(options.world)
     if options.checkpoint is not None or truth is None:
@@ -72,7 +74,7 @@ def run(arguments: list[str]) -> int:
         draws=options.draws,
         window=options.window,
         seed=options.seed,
-        progress=told,
+        progress=report_progress,
     )
     if options.to is not None:
         (Path(options.to) / "lengths.md").write_text(f"{found}\n", encoding="utf-8")

@@ -6,7 +6,7 @@ from itertools import islice
 
 from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, whole
-from textdiff.cli.terminal import told, write
+from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 NOTES = """\
@@ -39,13 +39,13 @@ def run(arguments: list[str]) -> int:
     if options.source is None:
         raise UserError("there are no questions: name a source, such as world:arithmetic-3:100:9")
     from textdiff.data import documents
-    from textdiff.report.questions import answer_questions
+    from textdiff.evaluation.questions import answer_questions
 
     prior = load(options.checkpoint, options)
     if options.policy is not None or options.steps is not None:
         prior = prior.with_policy(options.policy, options.steps)
     texts = list(islice(documents([options.source]), options.most))
     found = answer_questions(
-        prior, texts, votes=options.votes, seed=options.seed, rationale=not options.direct, progress=told
+        prior, texts, votes=options.votes, seed=options.seed, rationale=not options.direct, progress=report_progress
     )
     return write(f"{found.json() if options.json else found}\n")

@@ -26,7 +26,7 @@ def write(text: str) -> int:
     return 0
 
 
-def told(stage: str) -> None:
+def report_progress(stage: str) -> None:
     """Tell what is done next, if somebody is watching."""
     if sys.stderr.isatty():
         print(f"textdiff: {stage}", file=sys.stderr)

@@ -2,15 +2,24 @@
 
 from textdiff.data.code import HUMANEVAL, Problem, held_out_code, problems
 from textdiff.data.corpus import Corpus, load_corpus
-from textdiff.data.corruption import Corruption, Example, Gaps, LeftToRight, LineGaps, Mixture, RandomMasks, SpanGaps
-from textdiff.data.documents import documents
-from textdiff.data.gaps import held_out_gaps, held_out_lengths, held_out_sentences
-from textdiff.data.middle import FillInMiddle
+from textdiff.data.corruption.corruption import (
+    Corruption,
+    Example,
+    Gaps,
+    LeftToRight,
+    LineGaps,
+    Mixture,
+    RandomMasks,
+    SpanGaps,
+)
+from textdiff.data.corruption.fill_in_middle import FillInMiddle
+from textdiff.data.corruption.position_jumps import PositionJumps
+from textdiff.data.corruption.sentence_gaps import SentenceGaps
+from textdiff.data.held_out import held_out_gaps, held_out_lengths, held_out_sentences
 from textdiff.data.module import TextDataModule
 from textdiff.data.rows import KeyedSampler, PackedRows
-from textdiff.data.sentences import SentenceGaps
 from textdiff.data.shards import Part, Row, Shards
-from textdiff.data.stretched import Stretched
+from textdiff.data.sources import documents
 
 __all__ = [
     "HUMANEVAL",
@@ -25,13 +34,13 @@ __all__ = [
     "Mixture",
     "PackedRows",
     "Part",
+    "PositionJumps",
     "Problem",
     "RandomMasks",
     "Row",
     "SentenceGaps",
     "Shards",
     "SpanGaps",
-    "Stretched",
     "TextDataModule",
     "documents",
     "held_out_code",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data.documents import lines, readable
+from textdiff.data.sources import lines, readable
 from textdiff.errors import UserError
 from textdiff.text import Canvas, Vocabulary, encode
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data.documents import WORLD, documents
 from textdiff.data.files import atomically
+from textdiff.data.sources import WORLD, documents
 from textdiff.errors import UserError
 
 

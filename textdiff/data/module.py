@@ -15,16 +15,16 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.corpus import Corpus, load_corpus
-from textdiff.data.corruption import Corruption, LeftToRight, Mixture, RandomMasks
-from textdiff.data.documents import HUB, WORLD, check_sources, documents
-from textdiff.data.gaps import held_out_gaps
-from textdiff.data.middle import MARKS, FillInMiddle
+from textdiff.data.corruption.corruption import Corruption, LeftToRight, Mixture, RandomMasks
+from textdiff.data.corruption.fill_in_middle import MARKS, FillInMiddle
+from textdiff.data.held_out import held_out_gaps
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.shards import Shards
-from textdiff.data.stream import StreamedRows
+from textdiff.data.sources import HUB, WORLD, check_sources, documents
+from textdiff.data.streamed_rows import StreamedRows
 from textdiff.errors import UserError
-from textdiff.priors import world
 from textdiff.text import Template, Vocabulary, load_tokenizer, train_tokenizer
+from textdiff.worlds import world
 
 TOKENIZER_TEXTS = 200_000
 """Documents that a tokenizer is trained on, at most."""
@@ -42,7 +42,7 @@ class TextDataModule(lightning.LightningDataModule):
     noise each time, and held-out gaps. Every device measures all of them.
 
     Args:
-        train: sources of training text, see `textdiff.data.documents`.
+        train: sources of training text, see `textdiff.data.sources`.
         valid: sources of held-out text.
         tokenizer: folder of a tokenizer; where there is none, a byte-level BPE of `vocab_size` tokens is trained on
             `train` and saved there. Or `hub:owner/name`, any tokenizer on the Hub, or `world:name`, that of a world.

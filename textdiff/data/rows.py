@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from textdiff.data.corpus import Corpus
-from textdiff.data.corruption import Corruption, join
+from textdiff.data.corruption.corruption import Corruption, join
 from textdiff.data.packing import cut, pack
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from torch.utils.data import IterableDataset
 
-from textdiff.data.documents import PRIOR, QUESTIONS, WORLD, check_sources, is_text, lines, readable, rows, text_of
+from textdiff.data.sources import PRIOR, QUESTIONS, WORLD, check_sources, is_text, lines, readable, rows, text_of
 from textdiff.errors import UserError
 
 _UNREAD = (".jsonl", ".txt", ".txt.xz")

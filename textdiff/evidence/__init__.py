@@ -3,12 +3,12 @@
 from textdiff.evidence.constraints import Constraint, Contains, Excludes, Length, Ordered, Regex
 from textdiff.evidence.evidence import (
     Both,
+    Decode,
     Evidence,
     Likelihood,
     LogLikelihood,
     LookAhead,
     Observed,
-    Read,
     Rule,
     united,
 )
@@ -20,6 +20,7 @@ __all__ = [
     "Constraint",
     "Contains",
     "Counts",
+    "Decode",
     "Evidence",
     "Excludes",
     "Length",
@@ -29,7 +30,6 @@ __all__ = [
     "Observed",
     "Ordered",
     "Question",
-    "Read",
     "Regex",
     "Reward",
     "RightSum",

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.evidence.evidence import Rule, Unfixed, Weightless
-from textdiff.text import Canvas, Machine
-from textdiff.text.machine import literal
+from textdiff.text import Canvas, TokenDFA
+from textdiff.text.token_dfa import literal
 
 ANY = r"[\s\S]*"
 OUTSIDE = "[^A-Za-z0-9_]"
@@ -29,7 +29,7 @@ class Constraint(Weightless, Unfixed):
     gap: int | None
 
     @abstractmethod
-    def machines(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[Machine]:
+    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
         """Automata that must all accept.
 
         Args:
@@ -53,7 +53,7 @@ class Constraint(Weightless, Unfixed):
             where = canvas.gap[0] == self.gap
             blank = bool(canvas.word_start[0, where].any())
             empty = int(canvas.minimum[0, self.gap]) == 0
-        return [(machine, where) for machine in self.machines(tokenizer, " " * blank, empty)]
+        return [(dfa, where) for dfa in self.dfas(tokenizer, " " * blank, empty)]
 
 
 @final
@@ -72,7 +72,7 @@ class Regex(Constraint):
     pattern: str
     gap: int | None = 0
 
-    def machines(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[Machine]:
+    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
         return [_after(before, self.pattern, tokenizer, empty)]
 
     def __str__(self) -> str:
@@ -98,8 +98,8 @@ class Contains(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
 
-    def machines(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[Machine]:
-        return [Machine.regex(_holding([word]), tokenizer) for word in self.words]
+    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
+        return [TokenDFA.regex(_holding([word]), tokenizer) for word in self.words]
 
     def __str__(self) -> str:
         return f"contains {', '.join(map(repr, self.words))}"
@@ -116,9 +116,9 @@ class Excludes(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
 
-    def machines(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[Machine]:
-        without = [~Machine.regex(_holding([word]), tokenizer) for word in self.words]
-        return [Machine.regex(ANY, tokenizer), *without]
+    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
+        without = [~TokenDFA.regex(_holding([word]), tokenizer) for word in self.words]
+        return [TokenDFA.regex(ANY, tokenizer), *without]
 
     def __str__(self) -> str:
         return f"excludes {', '.join(map(repr, self.words))}"
@@ -135,8 +135,8 @@ class Ordered(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
 
-    def machines(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[Machine]:
-        return [Machine.regex(_holding(self.words), tokenizer)]
+    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
+        return [TokenDFA.regex(_holding(self.words), tokenizer)]
 
     def __str__(self) -> str:
         return f"contains {', then '.join(map(repr, self.words))}"
@@ -171,10 +171,10 @@ class Length(Constraint):
                 raise UserError(f"{name} is {bound}: expected a number, or the least and the most")
             object.__setattr__(self, name, bound)
 
-    def machines(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[Machine]:
+    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
         found = []
         if isinstance(self.tokens, tuple):
-            found.append(Machine.counter(*self.tokens, tokenizer))
+            found.append(TokenDFA.counter(*self.tokens, tokenizer))
         if isinstance(self.words, tuple):
             least, most = self.words
             some = rf"\s*\S+(?:\s+\S+){{{max(least, 1) - 1},{most - 1}}}\s*" if most else r"\s*"
@@ -202,10 +202,10 @@ def _holding(words: Sequence[str]) -> str:
     return f"(?:{ANY}{OUTSIDE})?{between.join(map(literal, words))}(?:{OUTSIDE}{ANY})?"
 
 
-def _after(before: str, pattern: str, tokenizer: PreTrainedTokenizerBase, empty: bool) -> Machine:
+def _after(before: str, pattern: str, tokenizer: PreTrainedTokenizerBase, empty: bool) -> TokenDFA:
     """What matches the pattern, behind a blank that is not part of the fill; an empty fill has none."""
-    alone = Machine.regex(pattern, tokenizer)
+    alone = TokenDFA.regex(pattern, tokenizer)
     if not before:
         return alone
     nothing = empty and bool(alone.accept[0])
-    return Machine.regex(f"(?:{before}(?:{pattern}))?" if nothing else f"{before}(?:{pattern})", tokenizer)
+    return TokenDFA.regex(f"(?:{before}(?:{pattern}))?" if nothing else f"{before}(?:{pattern})", tokenizer)

@@ -12,15 +12,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.text import Canvas, Filled, Machine, Template
+from textdiff.text import Canvas, Filled, Template, TokenDFA
 
 LogLikelihood = Callable[[Tensor], Tensor]
 """Complete texts as ids `[n, length]`, null in unused slots -> log-likelihood in nats `[n]`; -inf rules a text out."""
 
-Read = Callable[[Tensor], Sequence[Filled]]
+Decode = Callable[[Tensor], Sequence[Filled]]
 """Complete rows of ids `[n, length]` -> their texts, whole and per gap."""
 
-Rule = tuple[Machine, Tensor]
+Rule = tuple[TokenDFA, Tensor]
 """An automaton that must accept, and the positions that it reads, bool `[length]`."""
 
 LookAhead = Callable[[Tensor, Tensor], Tensor]
@@ -46,14 +46,14 @@ class Evidence(ABC):
         """The fixed tokens and the gaps, one row; None if nothing is fixed."""
 
     @abstractmethod
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+    def log_likelihood(self, tokens: Tensor, read: Decode) -> Tensor:
         """log p(y | x) in nats of complete texts `[n, length]` that agree with the fixed tokens: float64 `[n]`.
 
         What `rules` rule out is not looked at. `read` tells the texts of rows.
         """
 
     @abstractmethod
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Decode) -> Tensor:
         """Look-ahead on partly filled texts `[n, length]`, float64 `[n]` in nats: any finite guess is allowed."""
 
     @property
@@ -73,10 +73,10 @@ class Evidence(ABC):
 class Weightless(Evidence):
     """Evidence for which all texts that it allows are alike."""
 
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+    def log_likelihood(self, tokens: Tensor, read: Decode) -> Tensor:
         return nothing(tokens)
 
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Decode) -> Tensor:
         return nothing(tokens)
 
     @property
@@ -163,7 +163,7 @@ class Likelihood(Weighing):
     function: LogLikelihood
     look_ahead: LookAhead | None = None
 
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+    def log_likelihood(self, tokens: Tensor, read: Decode) -> Tensor:
         """As the function says.
 
         Raises:
@@ -171,7 +171,7 @@ class Likelihood(Weighing):
         """
         return self._checked(self.function(tokens), tokens, "likelihood")
 
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Decode) -> Tensor:
         """As the look-ahead says; 0 without one.
 
         Raises:
@@ -226,10 +226,10 @@ class Both(Evidence):
             return other if one is None else one
         return united(one, other, tokenizer.mask_token_id)
 
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+    def log_likelihood(self, tokens: Tensor, read: Decode) -> Tensor:
         return self.first.log_likelihood(tokens, read) + self.second.log_likelihood(tokens, read)
 
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Decode) -> Tensor:
         return self.first.log_potential(tokens, masked, read) + self.second.log_potential(tokens, masked, read)
 
     @property

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textdiff.errors import UserError
-from textdiff.evidence.evidence import Read, Weighing, nothing
+from textdiff.evidence.evidence import Decode, Weighing, nothing
 
 
 class Score(Protocol):
@@ -96,7 +96,7 @@ class Reward(Weighing):
         if not 0 < self.temperature < math.inf:
             raise UserError(f"temperature is {self.temperature}, expected above 0")
 
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+    def log_likelihood(self, tokens: Tensor, read: Decode) -> Tensor:
         """Score over temperature.
 
         Raises:
@@ -133,6 +133,6 @@ class Reward(Weighing):
             return True
         return False
 
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Decode) -> Tensor:
         """With `look_ahead` the score of what is written so far, else 0."""
         return self.log_likelihood(tokens, read) if self.look_ahead else nothing(tokens)

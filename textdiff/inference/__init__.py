@@ -11,7 +11,6 @@ from textdiff.inference.rejection import Rejection
 from textdiff.inference.resampled import Resampled
 from textdiff.inference.resampling import Resampling, multinomial, residual, stratified, systematic
 from textdiff.inference.smc import SMC
-from textdiff.priors import Conditioning
 
 __all__ = [
     "SMC",
@@ -19,7 +18,6 @@ __all__ = [
     "BestOf",
     "BlockGibbs",
     "ByLength",
-    "Conditioning",
     "Exact",
     "Importance",
     "MetropolisHastings",

@@ -11,9 +11,10 @@ from torch import Generator
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import log_weights
-from textdiff.priors import AutoregressivePrior, FillInMiddlePrior, Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.priors import AutoregressivePrior, FillInMiddlePrior
 from textdiff.samplers import LogProbKind
-from textdiff.samplers.draw import Streams
+from textdiff.samplers.categorical import Streams
 
 
 @final

@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import Impossible, UserError
 from textdiff.evidence import Evidence
-from textdiff.evidence.evidence import Read, Rule
+from textdiff.evidence.evidence import Decode, Rule
 from textdiff.inference.importance import Importance
-from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import LogProbKind
 from textdiff.text import Canvas, Template
 
@@ -209,10 +209,10 @@ class _OfLength(Evidence):
     def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
         return self.whole.evidence.rules(canvas, tokenizer)
 
-    def log_likelihood(self, tokens: Tensor, read: Read) -> Tensor:
+    def log_likelihood(self, tokens: Tensor, read: Decode) -> Tensor:
         return self.whole.evidence.log_likelihood(self.laid(tokens), self.whole.read)
 
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Read) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, read: Decode) -> Tensor:
         still = self.laid(masked.long(), unused=0).bool()
         return self.whole.evidence.log_potential(self.laid(tokens), still, self.whole.read)
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import log_weights
-from textdiff.priors import Posterior, seeded
+from textdiff.posterior import Posterior, seeded
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
-from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import Tempering, Trajectory, Watch
 
 
@@ -62,7 +62,7 @@ def log_weights(posterior: Posterior, drawn: Trajectory, tempered: bool = False)
     """
     if posterior.own_law and not tempered:  # the density cancels
         weights = posterior.evidence.log_likelihood(drawn.tokens, posterior.read)
-        if posterior.canvas.lattice is None:
+        if posterior.canvas.dfa is None:
             return weights, 0
         if drawn.log_excess is not None:
             return weights + drawn.log_excess, 0

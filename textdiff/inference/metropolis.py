@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
-from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import LogProbKind
 from textdiff.text import Canvas
 
@@ -144,8 +144,8 @@ def masked_again(posterior: Posterior, tokens: Tensor, chosen: Tensor) -> Canvas
     """Complete texts `[n, length]` with some of their slots masked, as gaps of exact length."""
     canvas = Canvas.of(tokens.masked_fill(chosen, posterior.prior.vocabulary.mask), posterior.prior.vocabulary.mask)
     word_start = posterior.canvas.word_start & chosen
-    lattice = posterior.canvas.lattice
-    return Canvas(canvas.tokens, canvas.observed, canvas.gap, canvas.minimum, word_start, lattice)
+    dfa = posterior.canvas.dfa
+    return Canvas(canvas.tokens, canvas.observed, canvas.gap, canvas.minimum, word_start, dfa)
 
 
 def _number(posterior: Posterior, tokens: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Generator
 from textdiff.errors import UserError
 from textdiff.inference.resampling import multinomial
 from textdiff.inference.smc import Particles
-from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
-from textdiff.samplers import LogProbKind, draw
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.samplers import LogProbKind, categorical
 
 
 @final
@@ -61,7 +61,7 @@ class ParticleGibbs(PosteriorSampler):
             moves = system.run(generator)
             chance = torch.rand(n, generator=generator, dtype=torch.float64)
             dead = (system.log_weights == -torch.inf).all(dim=1)
-            chosen = draw(system.log_weights.masked_fill(dead[:, None], 0.0).log_softmax(dim=1), chance)
+            chosen = categorical(system.log_weights.masked_fill(dead[:, None], 0.0).log_softmax(dim=1), chance)
             chosen = chosen.masked_fill(dead, 0)  # a start that the target rules out, and nothing better found
             rows = (chosen + self.particles * torch.arange(n)).to(tokens.device)
             moved += float((moves.tokens[rows] != tokens).any(dim=1).double().mean()) / self.sweeps

@@ -12,8 +12,8 @@ from torch import Generator
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import Importance
-from textdiff.priors import Posterior, PosteriorSampler, WeightedSamples
-from textdiff.samplers import LogProbKind, draw
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.samplers import LogProbKind, categorical
 
 
 @final
@@ -55,7 +55,9 @@ class Resampled(PosteriorSampler):
         weights = torch.cat([some.log_weights for some in sets]).view(n, size)
         alive = (weights > -torch.inf).any(dim=1)
         law = weights.masked_fill(~alive[:, None], 0.0).softmax(dim=1)
-        picked = torch.arange(n) * size + draw(law.log(), torch.rand(n, generator=generator, dtype=torch.float64))
+        picked = torch.arange(n) * size + categorical(
+            law.log(), torch.rand(n, generator=generator, dtype=torch.float64)
+        )
         tokens = torch.cat([some.tokens for some in sets])[picked]
         density, _ = posterior.log_density(tokens.to(posterior.prior.device))
         evidence = weights.logsumexp(dim=1) - math.log(size)

@@ -12,17 +12,17 @@ from torch import Generator, Tensor
 
 from textdiff.errors import UserError
 from textdiff.inference.resampling import Resampling, systematic
-from textdiff.priors import (
-    Automaton,
+from textdiff.posterior import (
     Genealogy,
-    NetworkPrior,
     Posterior,
     PosteriorSampler,
     TractablePrior,
     WeightedSamples,
     relative_variance,
 )
+from textdiff.pretrained import NetworkPrior
 from textdiff.samplers import LogProbKind, Progress, Trajectory
+from textdiff.worlds import ProbabilisticAutomaton
 
 
 @final
@@ -154,7 +154,7 @@ class Particles:
             if partial is not None:
                 log_p, counted = partial
                 worth = log_p - progress.length_log_q - (progress.slot_log_q * counted).sum(dim=1)
-                self.passes += not isinstance(posterior.target, Automaton)
+                self.passes += not isinstance(posterior.target, ProbabilisticAutomaton)
             elif done.any():
                 canvas = posterior.canvas.repeat(int(done.sum()))
                 density, passes = posterior.target.log_density(canvas, tokens[done])

@@ -1,12 +1,12 @@
-"""The network: one transformer, bidirectional or causal; denoisers of another making; low-rank adapters of them."""
+"""Networks: one transformer, bidirectional or causal, its caches and adapters; foreign architectures."""
 
 from textdiff.models.adapters import LoRA, load_adapter, merge_adapter, save_adapter, use_adapter
 from textdiff.models.attention import causal_visibility, denoising_visibility
 from textdiff.models.cache import EvidenceCache, KeyValueCache
 from textdiff.models.config import Attention, TransformerConfig
-from textdiff.models.families import FAMILIES, Family
 from textdiff.models.fingerprint import fingerprint
-from textdiff.models.foreign import ForeignConfig, ForeignDenoiser
+from textdiff.models.foreign.denoiser import ForeignConfig, ForeignDenoiser
+from textdiff.models.foreign.families import FAMILIES, Family
 from textdiff.models.transformer import Transformer
 
 __all__ = [

@@ -32,7 +32,7 @@ class TransformerConfig(PreTrainedConfig):
             predicts token i).
         attention: who looks at whom in a denoiser. "isolated": observed tokens look only at observed tokens, gap tokens
             at everything, so the evidence's keys and values do not depend on the gap. "full": everyone at everyone.
-        fill_in_middle: a causal network was trained to fill gaps at the end of the text, `textdiff.text.middle`.
+        fill_in_middle: a causal network was trained to fill in the middle, see `textdiff.text.fill_in_middle`.
         dropout: on the output of each attention and feed-forward branch, in training.
         rope_theta: base of the rotary wavelengths.
         tie_word_embeddings: share the matrix of input embeddings and output head.

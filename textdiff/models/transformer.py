@@ -173,7 +173,7 @@ class Transformer(PreTrainedModel):
         told = x[masked] + near[:, 0] + self.following(near[:, 1:].flatten(1))
         return x.masked_scatter(masked[..., None], told.to(x.dtype))
 
-    def read_evidence(self, canvas: Tensor, observed: Tensor) -> EvidenceCache | None:
+    def encode_evidence(self, canvas: Tensor, observed: Tensor) -> EvidenceCache | None:
         """Read what is observed, once for all rows that have the same evidence and whatever stands in their gaps.
 
         Args:

@@ -12,10 +12,9 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import KeyValueCache, Transformer
-from textdiff.priors.prior import TractablePrior
-from textdiff.priors.reader import Reader, last_before, reading
-from textdiff.priors.samples import seeded
-from textdiff.priors.writing import Ask, Writing, written
+from textdiff.models.prefix_cache import PrefixCache, causal_layout, last_before
+from textdiff.posterior.prior import TractablePrior
+from textdiff.posterior.samples import seeded
 from textdiff.samplers import (
     NEUTRAL,
     LogProbKind,
@@ -25,9 +24,10 @@ from textdiff.samplers import (
     Trajectory,
     UnmaskingPolicy,
     Watch,
-    draw,
+    categorical,
 )
-from textdiff.samplers.draw import Streams
+from textdiff.samplers.categorical import Streams
+from textdiff.samplers.causal import CausalDecoding, NextDraw, decode_causally
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary, encode
 
@@ -72,7 +72,7 @@ class AutoregressivePrior(TractablePrior):
         writing = self.writing(canvas, streams)
         if watch is not None and (unused := canvas.slots & ~writing.masked).any():
             watch(writing.tokens.clone(), unused)
-        return written(writing, streams, tempering, watch)
+        return decode_causally(writing, streams, tempering, watch)
 
     @torch.no_grad()
     def steered(
@@ -86,11 +86,11 @@ class AutoregressivePrior(TractablePrior):
         """`sample` as a particle system, see `textdiff.samplers.steered`."""
         streams = Streams.of(generator, canvas.slots)
         writing = self.writing(canvas, streams, retained, forced)
-        return written(writing, streams, steer=steer, retained=retained, forced=forced)
+        return decode_causally(writing, streams, steer=steer, retained=retained, forced=forced)
 
     def writing(
         self, canvas: Canvas, streams: Streams, retained: Tensor | None = None, forced: Tensor | None = None
-    ) -> Writing:
+    ) -> CausalDecoding:
         """Fills of a canvas that are to be written; the lengths of their gaps are drawn.
 
         Args:
@@ -106,7 +106,7 @@ class AutoregressivePrior(TractablePrior):
             given = count_tokens(retained[slots], self._null, canvas.gap, canvas.minimum.shape[1])
             lengths = torch.where(forced[:, None], given, lengths)
         real, unused = self._real(canvas, lengths)
-        return _Prefix(self, canvas, real, unused, _length_log_prob(canvas, lengths))
+        return _PrefixDecoding(self, canvas, real, unused, _length_log_prob(canvas, lengths))
 
     def score(
         self,
@@ -128,7 +128,7 @@ class AutoregressivePrior(TractablePrior):
             return unchanged(canvas)
         lengths = count_tokens(tokens[slots], self._null, canvas.gap, canvas.minimum.shape[1])
         real, _ = self._real(canvas, lengths)
-        states = self.network.hidden(tokens, *reading(real))
+        states = self.network.hidden(tokens, *causal_layout(real))
         asked, before = slots & real, last_before(real)
         row = asked.nonzero()[:, 0]
         law = tempering(self._law(states[row, before[asked]], canvas.word_start[asked]))
@@ -183,7 +183,7 @@ class AutoregressivePrior(TractablePrior):
         noise, cache = seeded(generator), KeyValueCache()
         for column in range(len(begin), longest):
             law = tempering(subs(self.network(last.view(len(alive), -1), cache=cache)[:, -1], never))
-            last = draw(law, torch.rand(len(last), generator=noise, dtype=torch.float64).to(self.device))
+            last = categorical(law, torch.rand(len(last), generator=noise, dtype=torch.float64).to(self.device))
             tokens[alive, column] = last
             if bool((ended := last == vocabulary.eos).any()):
                 alive, last, cache = alive[~ended], last[~ended], cache.select((~ended).nonzero()[:, 0])
@@ -205,7 +205,7 @@ class AutoregressivePrior(TractablePrior):
     def _token_log_probs(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Log-prob of each token given those before it, 0 where `hidden`, null or padding; and where it is not."""
         real = ~hidden & (tokens != self._null) & (tokens != torch.tensor(self.vocabulary.pad, device=tokens.device))
-        states, before = self.network.hidden(tokens, *reading(real)), last_before(real)
+        states, before = self.network.hidden(tokens, *causal_layout(real)), last_before(real)
         asked = real & (before >= 0)
         row = asked.nonzero()[:, 0]
         logits = self.network.head(states[row, before[asked]])
@@ -264,29 +264,29 @@ class AutoregressivePrior(TractablePrior):
         return subs(self.network.head(states), never | (word_start[:, None] & ~vocabulary.starts_word))
 
 
-class _Prefix(Writing):
+class _PrefixDecoding(CausalDecoding):
     """Fills of gaps whose lengths are drawn, read up to the next slot."""
 
     def __init__(
         self, prior: AutoregressivePrior, canvas: Canvas, real: Tensor, unused: Tensor, length_log_q: Tensor
     ) -> None:
-        super().__init__(canvas, Reader(prior.network, canvas.tokens.masked_fill(unused, prior._null), real))
+        super().__init__(canvas, PrefixCache(prior.network, canvas.tokens.masked_fill(unused, prior._null), real))
         self.prior, self.length_log_q = prior, length_log_q
         self.tokens, self.masked = self.reader.tokens, self.masked & ~unused
 
-    def ask(self) -> Ask | None:
+    def ask(self) -> NextDraw | None:
         waiting = self.masked.any(dim=0).nonzero()[:, 0]
         if not len(waiting):
             return None
         column = int(waiting[0])
         rows = self.masked[:, column].nonzero()[:, 0]
         law = self.prior._law(self.reader.before(column)[rows], self.canvas.word_start[rows, column])
-        return Ask(rows, torch.full_like(rows, column), law)
+        return NextDraw(rows, torch.full_like(rows, column), law)
 
-    def following(self, ask: Ask, texts: Tensor) -> Tensor:
+    def following(self, ask: NextDraw, texts: Tensor) -> Tensor:
         return texts[ask.rows, ask.home]
 
-    def write(self, ask: Ask, values: Tensor) -> Tensor:
+    def write(self, ask: NextDraw, values: Tensor) -> Tensor:
         self.nfe[ask.rows] += 1
         return self.settle(ask.rows, ask.home, values, ask.law.gather(1, values[:, None])[:, 0])
 

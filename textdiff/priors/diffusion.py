@@ -11,18 +11,17 @@ import torch
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.diffusion import Denoiser
+from textdiff.denoisers import Denoiser, Guided
+from textdiff.denoisers.product import ProductOfExperts
 from textdiff.errors import UserError
+from textdiff.posterior.prior import Prior
 from textdiff.priors.autoregressive import AutoregressivePrior
-from textdiff.priors.joined import Joined
-from textdiff.priors.prior import Prior
 from textdiff.samplers import (
     NEUTRAL,
     POLICIES,
     Chance,
     Dependence,
     ErrorBudget,
-    Guided,
     LeftToRight,
     LogProbKind,
     Loop,
@@ -34,7 +33,7 @@ from textdiff.samplers import (
     UnmaskingPolicy,
     Watch,
     by_name,
-    null_length_law,
+    null_length_log_probs,
     path_log_prob,
     sample,
     steered,
@@ -130,7 +129,7 @@ class DiffusionPrior(Prior):
 
     def length_log_probs(self, canvas: Canvas, gap: int = 0) -> Tensor:
         """The law of a gap's length as `sample` draws it, from `null` marginals: float64 `[batch, slots + 1]`, nats."""
-        return null_length_law(self.network, canvas, self.vocabulary)[:, gap]
+        return null_length_log_probs(self.network, canvas, self.vocabulary)[:, gap]
 
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> DiffusionPrior:
         """The same denoiser under another policy, or under its own with another number of steps."""
@@ -166,7 +165,7 @@ class DiffusionPrior(Prior):
         return replace(self, network=Guided(own, self.vocabulary, weight), dependence=None)
 
     def joined(self, other: AutoregressivePrior, share: float = 0.5, tilt: float = 1.0) -> DiffusionPrior:
-        """Fill from left to right, one token at a time, joined with an autoregressive prior: see `Joined`.
+        """Fill from left to right, one token at a time, joined with an autoregressive prior: see `ProductOfExperts`.
 
         Likelier fills than either prior's own, for the passes of a token-by-token sampler, each through three networks.
 
@@ -180,8 +179,8 @@ class DiffusionPrior(Prior):
         """
         if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError("the two priors have different tokenizers: join two that were trained together")
-        own = self.network.denoiser if isinstance(self.network, Joined) else self.network
-        network = Joined(own, other.network, self.vocabulary, share, tilt)
+        own = self.network.denoiser if isinstance(self.network, ProductOfExperts) else self.network
+        network = ProductOfExperts(own, other.network, self.vocabulary, share, tilt)
         return replace(self, network=network, policy=LeftToRight(), dependence=None)
 
     @property
@@ -209,7 +208,7 @@ class DiffusionPrior(Prior):
         """The policy in words, such as "strided, 16 steps"."""
         guidance = [f"guidance {self.network.weight} (heuristic)"] if isinstance(self.network, Guided) else []
         joined = []
-        if isinstance(self.network, Joined):
+        if isinstance(self.network, ProductOfExperts):
             tilted = [f"tilt {self.network.tilt}"] * (self.network.tilt != 1)
             joined = [f"joined with a causal network, share {self.network.share}", *tilted]
         return ", ".join([_name(self.policy), *_settings(self.policy), *guidance, *joined])

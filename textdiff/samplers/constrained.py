@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textdiff.samplers.draw import draw
+from textdiff.samplers.categorical import categorical
 from textdiff.samplers.lengths import chances_to_end, rank_and_size
-from textdiff.text import Canvas, Lattice, Vocabulary
+from textdiff.text import Canvas, ProductDFA, Vocabulary
 
 
 @final
@@ -30,12 +30,12 @@ class Constrained:
         law: log-probabilities of the open slots, `[where.sum(), vocab]`, row-major.
     """
 
-    def __init__(self, lattice: Lattice, tokens: Tensor, where: Tensor, law: Tensor) -> None:
-        self.lattice, self.tokens, self.where = lattice, tokens, where
+    def __init__(self, dfa: ProductDFA, tokens: Tensor, where: Tensor, law: Tensor) -> None:
+        self.dfa, self.tokens, self.where = dfa, tokens, where
         self.law = law.double().exp()
         inside = where.any(dim=0).nonzero()[:, 0].tolist()
         self.span = range(inside[0], inside[-1] + 1) if inside else range(0)
-        self.kinds = lattice.kind.tolist()
+        self.kinds = dfa.kind.tolist()
         self._read = [[j for j in part if self.kinds[j] >= 0] for part in self._around(tokens.shape[1])]
         self._number = torch.full_like(tokens, -1).masked_scatter(where, torch.arange(len(law), device=tokens.device))
 
@@ -59,13 +59,13 @@ class Constrained:
             if len(rows):
                 weights = self.law[self._number[rows, j]]
                 if kind >= 0:
-                    after = self.lattice.step[kind][state[rows]]
-                    allowed = weights * ahead[i + 1][rows].gather(1, after)[:, self.lattice.classes]
+                    after = self.dfa.step[kind][state[rows]]
+                    allowed = weights * ahead[i + 1][rows].gather(1, after)[:, self.dfa.classes]
                     lost = allowed.sum(dim=1, keepdim=True) == 0  # nothing satisfies the lattice any more: draw freely
                     weights = torch.where(lost, weights, allowed)
-                drawn[rows, j] = draw(weights.log(), noise[rows, j])
+                drawn[rows, j] = categorical(weights.log(), noise[rows, j])
             if kind >= 0:
-                state = self.lattice.step[kind][state, self.lattice.classes[drawn[:, j]]]
+                state = self.dfa.step[kind][state, self.dfa.classes[drawn[:, j]]]
         return drawn[self.where]
 
     def lengths(
@@ -86,7 +86,7 @@ class Constrained:
         text, last = self._parts(gap, ends := chances_to_end(log_law, gap), null)
         rank, _ = rank_and_size(gap)
         stop_at = self._open_backward(text, ends, last)
-        alpha = F.one_hot(self._begin(), self.lattice.states).double()
+        alpha = F.one_hot(self._begin(), self.dfa.states).double()
         lengths = gap.new_zeros(log_law.shape[:2])
         log_q = self.law.new_zeros(len(gap))
         ended = torch.zeros_like(forced if forced is not None else last[:, 0])
@@ -156,17 +156,17 @@ class Constrained:
     def _back(self, ahead: Tensor, by_class: Tensor, kind: int) -> Tensor:
         if kind < 0:
             return ahead * by_class.sum(dim=1, keepdim=True)
-        return (ahead[:, self.lattice.step[kind]] * by_class[:, None]).sum(dim=-1)
+        return (ahead[:, self.dfa.step[kind]] * by_class[:, None]).sum(dim=-1)
 
     def _forward(self, alpha: Tensor, by_class: Tensor, kind: int) -> Tensor:
         if kind < 0:
             return alpha * by_class.sum(dim=1, keepdim=True)
         mass = (alpha[:, :, None] * by_class[:, None]).flatten(1)
-        return torch.zeros_like(alpha).index_add(1, self.lattice.step[kind].flatten(), mass)
+        return torch.zeros_like(alpha).index_add(1, self.dfa.step[kind].flatten(), mass)
 
     def _by_class(self, law: Tensor) -> Tensor:
         """Mass of each class of tokens at each position of the span, `[rows, span, classes]`."""
-        classes, width = self.lattice.classes, self.lattice.step.shape[2]
+        classes, width = self.dfa.classes, self.dfa.step.shape[2]
         known = F.one_hot(classes[self.tokens[:, self.span.start : self.span.stop]], width).double()
         where = self.where[:, self.span.start : self.span.stop, None]
         return known.masked_scatter(where, law.new_zeros(len(law), width).index_add(1, classes, law))
@@ -175,25 +175,25 @@ class Constrained:
         """State before the span, `[rows]`."""
         state = torch.zeros_like(self.tokens[:, 0])
         for j in self._read[0]:
-            state = self.lattice.step[self.kinds[j]][state, self.lattice.classes[self.tokens[:, j]]]
+            state = self.dfa.step[self.kinds[j]][state, self.dfa.classes[self.tokens[:, j]]]
         return state
 
     def _end(self) -> Tensor:
         """Whether what follows the span is accepted, from each state: `[rows, states]`, 0 or 1."""
-        ahead = self.lattice.accept.double().expand(len(self.tokens), -1)
+        ahead = self.dfa.accept.double().expand(len(self.tokens), -1)
         for j in reversed(self._read[1]):
-            ahead = ahead.gather(1, self.lattice.step[self.kinds[j]][:, self.lattice.classes[self.tokens[:, j]]].T)
+            ahead = ahead.gather(1, self.dfa.step[self.kinds[j]][:, self.dfa.classes[self.tokens[:, j]]].T)
         return ahead
 
 
 def satisfiable(canvas: Canvas, vocabulary: Vocabulary) -> bool:
     """Whether some fill of a canvas of one row is allowed by its lattice; no network is asked."""
-    assert canvas.lattice is not None
+    assert canvas.dfa is not None
     word_start = canvas.word_start[canvas.slots][:, None] & ~vocabulary.starts_word
     allowed = ~(vocabulary.forbidden | word_start)
     if vocabulary.null is not None:
         allowed[:, vocabulary.null] = True
-    constrained = Constrained(canvas.lattice, canvas.tokens, canvas.slots, allowed.double().log())
+    constrained = Constrained(canvas.dfa, canvas.tokens, canvas.slots, allowed.double().log())
     return constrained.any_length(canvas.gap, canvas.minimum, vocabulary.null)
 
 

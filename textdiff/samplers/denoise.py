@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from textdiff.diffusion import Denoiser, Reading
+from textdiff.denoisers import CachedDenoiser, Denoiser
 from textdiff.errors import UserError
+from textdiff.samplers.categorical import NEUTRAL, Randomness, Streams, Tempering, categorical
 from textdiff.samplers.constrained import Constrained
-from textdiff.samplers.draw import NEUTRAL, Randomness, Streams, Tempering, draw
 from textdiff.samplers.lengths import by_gap, count_tokens, length_log_probs, rank_and_size
-from textdiff.samplers.policy import LogProbKind, State, UnmaskingPolicy
+from textdiff.samplers.policies.policy import LogProbKind, State, UnmaskingPolicy
 from textdiff.text import Canvas, Vocabulary
 
 NO_NULL = "the vocabulary has no null token for a gap of unknown length: give exact lengths, or draw with ByLength()"
@@ -175,18 +175,18 @@ def _denoise(
     if policy.kind is LogProbKind.NONE:
         canvas = canvas.free()  # without a density no weight would make such draws those of a constrained law
     streams = Streams.of(generator, canvas.slots)
-    reading = Reading(denoiser, canvas.tokens, canvas.observed)
+    reading = CachedDenoiser(denoiser, canvas.tokens, canvas.observed)
     tokens, gap, length_log_q, excess, nfe = _set_lengths(
         reading, canvas, vocabulary, streams, target, forced, Tempering(tempering.temperature)
     )
     ahead = -excess
     if nfe.any():  # unused slots are no text: where what follows them stands is known only now
-        reading = Reading(denoiser, tokens, canvas.observed)
+        reading = CachedDenoiser(denoiser, tokens, canvas.observed)
     if watch is not None and nfe.any():
         watch(tokens.clone(), canvas.slots & (gap < 0))
 
     all_forced = target is not None and forced is not None and bool(forced.all())
-    blind = policy.blind and canvas.lattice is None
+    blind = policy.blind and canvas.dfa is None
     rank, size = rank_and_size(gap)
     masked, steps = gap >= 0, torch.zeros_like(nfe)
     when = torch.full_like(gap, -1)
@@ -221,16 +221,16 @@ def _denoise(
         inside_word = canvas.word_start[rows][asked][:, None] & ~vocabulary.starts_word
         law = _normalised(law, vocabulary.forbidden | inside_word)
         drawn, before = None, None
-        draws_all = canvas.lattice is not None or (policy.kind is LogProbKind.NONE and not blind)
+        draws_all = canvas.dfa is not None or (policy.kind is LogProbKind.NONE and not blind)
         tempered = tempering(law) if draws_all else law
-        if canvas.lattice is not None:
-            before = Constrained(canvas.lattice, tokens[rows], where, tempered)
+        if canvas.dfa is not None:
+            before = Constrained(canvas.dfa, tokens[rows], where, tempered)
             mass = before.mass()
             if not tempering.neutral and (mass == -torch.inf).any():
-                raise UserError(f"too little is left to draw from for {canvas.lattice.words}: raise top_p or top_k")
+                raise UserError(f"too little is left to draw from for {canvas.dfa.words}: raise top_p or top_k")
             drawn = tokens[rows] if all_forced else tokens[rows].masked_scatter(where, before.draw(noise))
         elif draws_all:
-            drawn = tokens[rows].masked_scatter(where, draw(tempered, noise[where]))
+            drawn = tokens[rows].masked_scatter(where, categorical(tempered, noise[where]))
         if not blind:
             looked_at = drawn if policy.kind is LogProbKind.NONE else None
             state = replace(state, log_probs=law.detach(), drawn=looked_at)
@@ -242,7 +242,7 @@ def _denoise(
         if drawn is not None:
             values = drawn[revealed]
         elif not all_forced:
-            values = draw(law, noise[revealed])
+            values = categorical(law, noise[revealed])
         if target is not None:
             given = target[rows][revealed]
             assert forced is not None
@@ -262,8 +262,8 @@ def _denoise(
             when[rows] = when[rows].masked_fill(hidden, -1)
             surety = plain.gather(1, values[:, None])[:, 0].double()
             confidence[rows] = confidence[rows].masked_scatter(revealed, surety).masked_fill(hidden, 0.0)
-        if canvas.lattice is not None:
-            after = Constrained(canvas.lattice, tokens[rows], masked[rows], tempered[~revealed[where]]).mass()
+        if canvas.dfa is not None:
+            after = Constrained(canvas.dfa, tokens[rows], masked[rows], tempered[~revealed[where]]).mass()
             excess = excess.index_add(0, rows, (mass - after).nan_to_num(nan=-torch.inf))
             ahead = ahead.index_copy(0, rows, after)
         nfe[rows] += reading.passes()
@@ -273,10 +273,10 @@ def _denoise(
             watch(tokens.clone(), torch.zeros_like(masked).index_copy(0, rows, revealed))
 
     log_q = None if policy.kind is LogProbKind.NONE else length_log_q + slot_log_q.sum(dim=1)
-    if canvas.lattice is None:
+    if canvas.dfa is None:
         return Trajectory(tokens, log_q, policy.kind, nfe, steps)
     assert log_q is not None
-    lost = ~canvas.lattice.accepts(tokens) | (excess == -torch.inf)
+    lost = ~canvas.dfa.accepts(tokens) | (excess == -torch.inf)
     return Trajectory(
         tokens,
         (log_q - excess).masked_fill(lost, -torch.inf),
@@ -288,7 +288,7 @@ def _denoise(
 
 
 def _set_lengths(
-    reading: Reading,
+    reading: CachedDenoiser,
     canvas: Canvas,
     vocabulary: Vocabulary,
     streams: Streams,
@@ -320,16 +320,16 @@ def _set_lengths(
     of_lengths = tempering(length_log_probs(law, null, slots, minimum))
     noise, _ = streams.uniforms(rows, nfe[rows])
     given = None if target is None else count_tokens(target[rows][where], null, slots, minimum.shape[1])
-    if canvas.lattice is None:
+    if canvas.dfa is None:
         first = by_gap(noise[where], slots, minimum.shape[1])[..., 0]
-        lengths = draw(of_lengths.detach().flatten(0, 1), first.flatten()).view_as(minimum)
+        lengths = categorical(of_lengths.detach().flatten(0, 1), first.flatten()).view_as(minimum)
         if given is not None:
             assert forced is not None
             lengths = torch.where(forced[rows, None], given, lengths)
     else:
         inside_word = canvas.word_start[rows][where][:, None] & ~vocabulary.starts_word
         inside_word[:, null] = False
-        constrained = Constrained(canvas.lattice, tokens[rows], where, law.masked_fill(inside_word, -torch.inf))
+        constrained = Constrained(canvas.dfa, tokens[rows], where, law.masked_fill(inside_word, -torch.inf))
         chosen = None if given is None or forced is None else forced[rows]
         lengths, constrained_log_q = constrained.lengths(slots, of_lengths, null, noise, given, chosen)
     unused = where & (rank_and_size(slots)[0] >= lengths.gather(1, slots.clamp(min=0)))
@@ -337,14 +337,14 @@ def _set_lengths(
     nfe[rows] = reading.passes(null=True)
     length_log_q = of_lengths.gather(2, lengths[..., None]).sum(dim=(1, 2))
     excess = torch.zeros_like(log_q)
-    if canvas.lattice is not None:
+    if canvas.dfa is not None:
         possible = constrained_log_q > -torch.inf
         excess = excess.index_add(0, rows, (length_log_q - constrained_log_q).where(possible, -torch.inf))
     return tokens, gap, log_q.index_add(0, rows, length_log_q), excess, nfe
 
 
 @torch.no_grad()
-def null_length_law(denoiser: Denoiser, canvas: Canvas, vocabulary: Vocabulary) -> Tensor:
+def null_length_log_probs(denoiser: Denoiser, canvas: Canvas, vocabulary: Vocabulary) -> Tensor:
     """Law of the number of tokens in each gap as `sample` draws it: float64 `[batch, gaps, longest gap + 1]`.
 
     Raises:

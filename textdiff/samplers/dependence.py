@@ -13,10 +13,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from textdiff.diffusion import Denoiser, Reading
+from textdiff.denoisers import CachedDenoiser, Denoiser
 from textdiff.errors import UserError
-from textdiff.samplers.confidence import entropy
 from textdiff.samplers.lengths import rank_and_size
+from textdiff.samplers.policies.confidence import entropy
 from textdiff.text import Canvas, Vocabulary
 
 BATCH = 32
@@ -122,9 +122,9 @@ def calibrate(
         filler = vocabulary.pad or 0
         canvas = Canvas.stack([canvas for canvas, _ in some], filler)
         truth = pad_sequence([tokens[0] for _, tokens in some], batch_first=True, padding_value=filler)
-        reading = Reading(denoiser, canvas.tokens, canvas.observed)
+        reading = CachedDenoiser(denoiser, canvas.tokens, canvas.observed)
 
-        def laws(rows: Tensor, masked: Tensor, truth: Tensor = truth, reading: Reading = reading) -> Tensor:
+        def laws(rows: Tensor, masked: Tensor, truth: Tensor = truth, reading: CachedDenoiser = reading) -> Tensor:
             law = reading.log_probs(rows, truth[rows].masked_fill(masked, vocabulary.mask), masked).double()
             return law.masked_fill(forbidden, -torch.inf).log_softmax(dim=-1)
 

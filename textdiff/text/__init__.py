@@ -1,8 +1,8 @@
 """Text <-> canvas: tokenizers with the special tokens of diffusion, and templates with gaps."""
 
 from textdiff.text.canvas import Canvas
-from textdiff.text.machine import Lattice, Machine
-from textdiff.text.template import DEFAULT_GAP, Filled, Gap, Template, read_rows
+from textdiff.text.template import DEFAULT_GAP, Filled, Gap, Template, decode_rows
+from textdiff.text.token_dfa import ProductDFA, TokenDFA
 from textdiff.text.tokenizer import (
     SPECIAL_TOKENS,
     decode,
@@ -20,14 +20,14 @@ __all__ = [
     "Canvas",
     "Filled",
     "Gap",
-    "Lattice",
-    "Machine",
+    "ProductDFA",
     "Template",
+    "TokenDFA",
     "Vocabulary",
     "decode",
+    "decode_rows",
     "encode",
     "load_tokenizer",
-    "read_rows",
     "read_tokenizer",
     "train_tokenizer",
     "with_special_tokens",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from textdiff.text.machine import Lattice
+from textdiff.text.token_dfa import ProductDFA
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Canvas:
     gap: Tensor
     minimum: Tensor
     word_start: Tensor
-    lattice: Lattice | None = None
+    dfa: ProductDFA | None = None
 
     def __post_init__(self) -> None:
         assert self.tokens.shape == self.observed.shape == self.gap.shape == self.word_start.shape
@@ -46,7 +46,7 @@ class Canvas:
     @classmethod
     def stack(cls, canvases: Sequence[Canvas], pad_id: int) -> Canvas:
         """All rows of all canvases in one batch, the shorter ones padded on the right; none may have a lattice."""
-        assert all(canvas.lattice is None for canvas in canvases)
+        assert all(canvas.dfa is None for canvas in canvases)
         length = max(canvas.tokens.shape[1] for canvas in canvases)
         gaps = max(canvas.minimum.shape[1] for canvas in canvases)
         fill = {"tokens": pad_id, "observed": True, "gap": -1, "minimum": 0, "word_start": False}
@@ -80,18 +80,18 @@ class Canvas:
     def to(self, device: torch.device | str) -> Canvas:
         """The same canvas on `device`."""
         moved = self._map(lambda x: x.to(device))
-        return moved if self.lattice is None else replace(moved, lattice=self.lattice.to(device))
+        return moved if self.dfa is None else replace(moved, dfa=self.dfa.to(device))
 
     def free(self) -> Canvas:
         """The same canvas without its lattice."""
-        return self if self.lattice is None else replace(self, lattice=None)
+        return self if self.dfa is None else replace(self, dfa=None)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Canvas:
-        tensors = [field.name for field in fields(self) if field.name != "lattice"]
-        return Canvas(**{name: change(getattr(self, name)) for name in tensors}, lattice=self.lattice)
+        tensors = [field.name for field in fields(self) if field.name != "dfa"]
+        return Canvas(**{name: change(getattr(self, name)) for name in tensors}, dfa=self.dfa)
 
 
 def _sizes(gap: Tensor, gaps: int) -> Tensor:

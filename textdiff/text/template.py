@@ -175,7 +175,7 @@ class Template:
                 yield part.removesuffix(" ") if isinstance(after, Gap) else part, False
 
 
-def read_rows(tokenizer: PreTrainedTokenizerBase, canvas: Canvas, tokens: Tensor) -> tuple[Filled, ...]:
+def decode_rows(tokenizer: PreTrainedTokenizerBase, canvas: Canvas, tokens: Tensor) -> tuple[Filled, ...]:
     """The texts of complete rows `[batch, length]` of a canvas, whole and per gap, as the tokens read."""
     rows = zip(tokens.tolist(), canvas.gap.tolist(), canvas.minimum.shape[1:] * len(tokens), strict=True)
     return tuple(

@@ -8,7 +8,7 @@ from typing import Any
 
 from textdiff.data import Row
 from textdiff.errors import UserError
-from textdiff.priors import Posterior, Prior, WeightedSamples, infill_together
+from textdiff.posterior import Posterior, Prior, WeightedSamples, infill_batch
 from textdiff.samplers import Tempering
 
 OURS = ("template", "seed", "kind", "policy", "samples", "error")
@@ -82,7 +82,7 @@ def _drawn(posteriors: Mapping[int, Posterior], how: Filling, errors: dict[int, 
     """Fills by row; where a batch fails, by itself each row does or does not."""
     try:
         seeds = [how.seed + index for index in posteriors]
-        fills = infill_together(list(posteriors.values()), how.n, seeds, how.tempering)
+        fills = infill_batch(list(posteriors.values()), how.n, seeds, how.tempering)
         return dict(zip(posteriors, fills, strict=True))
     except UserError as error:
         if len(posteriors) == 1:

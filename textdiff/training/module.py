@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.data import FillInMiddle, Part, TextDataModule
 from textdiff.errors import UserError
-from textdiff.metrics import BitsPerCharacter, NatsPerToken
 from textdiff.models import (
     Attention,
     ForeignDenoiser,
@@ -30,11 +29,14 @@ from textdiff.models import (
     merge_adapter,
     save_adapter,
 )
-from textdiff.priors import DiffusionPrior, Prior, load, prior_of
+from textdiff.posterior import Prior
+from textdiff.pretrained import load, prior_of
+from textdiff.priors import DiffusionPrior
 from textdiff.samplers import Strided
 from textdiff.text import Vocabulary
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
 from textdiff.training.filling import Filling, filled
+from textdiff.training.metrics import BitsPerCharacter, NatsPerToken
 from textdiff.training.optimizers import AdamW, OptimizerFactory, scheduled
 
 GAP_POLICY = Strided(8)

@@ -79,7 +79,7 @@ class Muon(OptimizerFactory):
         adam = torch.optim.AdamW(
             rest, lr=self.lr if self.adam_lr is None else self.adam_lr, betas=self.betas, weight_decay=0.0
         )
-        return Together(muon, adam)
+        return CombinedOptimizer(muon, adam)
 
 
 def scheduled(optimizer: Optimizer, steps: float, warmup: int, final: float) -> OptimizerLRSchedulerConfig:
@@ -102,7 +102,7 @@ def scheduled(optimizer: Optimizer, steps: float, warmup: int, final: float) -> 
 
 
 @final
-class Together(Optimizer):
+class CombinedOptimizer(Optimizer):
     """Several optimizers of disjoint parameters that step as one; schedulers and checkpoints see one.
 
     `param_groups` holds the very dictionaries of the parts: a learning rate written here is read there.

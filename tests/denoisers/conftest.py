@@ -1,0 +1,1 @@
+from tests.diffusion.conftest import schedule  # noqa: F401

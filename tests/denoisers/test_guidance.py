@@ -1,0 +1,67 @@
+"""Guidance: the formula, what leaves it without effect, and that it claims nothing that is not so."""
+
+import pytest
+import torch
+
+from tests.helpers.laws import canvas_of, seeded
+from tests.helpers.oracle import TableOracle
+from textdiff.denoisers import Guided
+from textdiff.errors import UserError
+from textdiff.samplers import Strided, path_log_prob, sample
+from textdiff.text import Vocabulary
+
+V = Vocabulary.toy(3)
+
+
+def laws(oracle, weight, row=(1, None, None, 2)):
+    canvas = canvas_of(V, list(row))
+    return Guided(oracle, V, weight).log_probs(canvas.tokens, canvas.observed, canvas.slots)
+
+
+def test_it_goes_beyond_what_the_evidence_says():
+    oracle = TableOracle.random(3, 4, seed=2)
+    told = laws(oracle, 0.0)
+    blank = torch.full((1, 4), V.mask)
+    untold = oracle.log_probs(blank, torch.zeros(1, 4, dtype=torch.bool))[0, 1:3]
+    expected = (told + 1.5 * (told - untold)).where(told > -torch.inf, -torch.inf).log_softmax(-1)
+    assert torch.allclose(laws(oracle, 1.5), expected)
+    canvas = canvas_of(V, [1, None, None, 2])
+    assert torch.allclose(told, oracle.log_probs(canvas.tokens, canvas.observed, canvas.slots))
+
+
+def test_evidence_that_tells_nothing_guides_nowhere():
+    law = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    oracle = TableOracle(torch.einsum("a,b,c,d->abcd", law, law, law, law))
+    assert torch.allclose(laws(oracle, 3.0).exp()[..., :3], law.expand(2, 3))
+
+
+def test_impossible_tokens_stay_impossible():
+    joint = torch.zeros(3, 3, 3, 3)
+    joint[1, 0, 0, 2] = joint[1, 1, 0, 2] = joint[0, 2, 1, 1] = 1
+    law = laws(TableOracle(joint), 2.0).exp()
+    assert not law.isnan().any() and torch.equal(law[1, :3], torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
+
+
+def test_log_q_is_that_of_the_guided_sampler():
+    oracle = TableOracle.random(3, 4, seed=5)
+    guided = Guided(oracle, V, 1.0)
+    fills = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    canvas = canvas_of(V, [2, None, None, None]).repeat(len(fills))
+    tokens = canvas.tokens.masked_scatter(canvas.slots, fills)
+    log_q = path_log_prob(guided, canvas, V, Strided(2), tokens).log_q
+    assert float(log_q.exp().sum()) == pytest.approx(1)
+    drawn = sample(guided, canvas, V, Strided(2), seeded())
+    assert torch.allclose(path_log_prob(guided, canvas, V, Strided(2), drawn.tokens).log_q, drawn.log_q)
+
+
+def test_both_passes_of_a_step_are_counted(monkeypatch):
+    oracle, asked = TableOracle.random(3, 4, seed=5), []
+    answer = oracle.log_probs
+    monkeypatch.setattr(oracle, "log_probs", lambda *given, **named: asked.append(1) or answer(*given, **named))
+    drawn = sample(Guided(oracle, V, 1.0), canvas_of(V, [2, None, None, None]), V, Strided(2), seeded())
+    assert drawn.nfe.tolist() == [len(asked)] == [4] and drawn.steps.tolist() == [2]
+
+
+def test_a_weight_below_zero_is_refused():
+    with pytest.raises(UserError, match="expected a number, 0 or more"):
+        Guided(TableOracle.random(3, 4), V, -1.0)

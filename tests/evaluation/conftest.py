@@ -1,0 +1,1 @@
+from tests.helpers.tiny_priors import autoregressive, diffusion, prior  # noqa: F401

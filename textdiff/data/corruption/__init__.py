@@ -1,0 +1,1 @@
+"""Corruptions of clean text for training; one family a file."""

@@ -1,0 +1,7 @@
+"""What people look at: answers in a terminal, and the denoising step by step as HTML."""
+
+from textdiff.display.answer import Answer
+from textdiff.display.terminal import show
+from textdiff.display.viewer import Denoising, Recorder, Token, denoising_html, fills_html
+
+__all__ = ["Answer", "Denoising", "Recorder", "Token", "denoising_html", "fills_html", "show"]

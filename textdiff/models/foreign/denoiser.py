@@ -1,0 +1,229 @@
+"""A denoiser around a network of another making: transformers' Llama, Qwen2, GPT-2, BERT and others, or MDLM's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.pytorch_utils import Conv1D
+
+from textdiff.diffusion import subs
+from textdiff.errors import UserError
+from textdiff.models.attention import denoising_visibility
+from textdiff.models.config import Attention
+from textdiff.models.foreign.dit import DiT, DiTConfig
+from textdiff.models.foreign.families import MASKED, backbone_config
+
+HEADS = {"bert": ("cls",), "modernbert": ("head", "decoder")}
+"""Modules of a backbone that make logits of hidden states, one after the other; of any other one ("lm_head",)."""
+
+_SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
+
+
+class ForeignConfig(PreTrainedConfig):
+    """A backbone and what a denoiser has to know about it.
+
+    Args:
+        backbone: the backbone's own settings, its `model_type` among them.
+        vocab_size: token ids of the tokenizer; the backbone may know fewer or more.
+        shifted: whether the backbone's output i speaks of token i + 1, as a causal language model's does.
+        pad_token_id, bos_token_id, eos_token_id, mask_token_id, null_token_id: ids of the special tokens. The mask, and
+            null where there is one, are tokens of the backbone; the others need not be.
+
+    Raises:
+        UserError: a backbone of no known kind or shape, or ids that it does not have.
+    """
+
+    model_type = "textdiff-foreign"
+    causal, fill_in_middle = False, False
+    attention: Attention = "full"
+
+    def __init__(
+        self,
+        backbone: dict[str, Any] | None = None,
+        vocab_size: int | None = None,
+        shifted: bool = False,
+        pad_token_id: int | None = None,
+        bos_token_id: int | None = None,
+        eos_token_id: int | None = None,
+        mask_token_id: int | None = None,
+        null_token_id: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.backbone = {"model_type": DiTConfig.model_type} if backbone is None else backbone
+        inner = backbone_config(self.backbone)
+        self.rows, self.hidden_size = inner.vocab_size, inner.hidden_size
+        self.vocab_size = self.rows if vocab_size is None else vocab_size
+        self.shifted = shifted
+        # RoBERTa counts positions from behind the id of its padding.
+        self.offset = inner.pad_token_id + 1 if "roberta" in self.backbone["model_type"] else 0
+        self.max_position_embeddings = inner.max_position_embeddings - self.offset
+        super().__init__(**kwargs)
+        self.tie_word_embeddings = inner.tie_word_embeddings
+        self.pad_token_id = pad_token_id
+        self.bos_token_id = bos_token_id
+        self.eos_token_id = eos_token_id
+        self.mask_token_id = self.rows - 1 if mask_token_id is None else mask_token_id
+        self.null_token_id = null_token_id
+        for name in _SPECIAL:
+            most = self.rows if name in ("mask_token_id", "null_token_id") else self.vocab_size
+            if (token := getattr(self, name)) is not None and not (isinstance(token, int) and 0 <= token < most):
+                raise UserError(f"{name} is {token!r}, expected a token below {most}")
+
+    @property
+    def forbidden(self) -> list[int]:
+        """Ids that are never predicted."""
+        never = (self.pad_token_id, self.bos_token_id, self.eos_token_id, self.mask_token_id)
+        return [token for token in never if token is not None]
+
+
+class ForeignDenoiser(PreTrainedModel):
+    """Canvas -> log-probabilities of the clean tokens (`Denoiser`), by a bidirectional backbone and its head.
+
+    Everyone looks at everyone but at padding, through a 4-D mask, so a causal backbone looks both ways too. States are
+    aligned here: those of `hidden` speak of their own token, whether or not the backbone is shifted.
+
+    Importing `textdiff.models` makes it known to `AutoConfig` and `AutoModel`.
+    """
+
+    config_class = ForeignConfig
+    base_model_prefix = ""
+    main_input_name = "tokens"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    config: ForeignConfig
+
+    def __init__(self, config: ForeignConfig) -> None:
+        super().__init__(config)
+        inner = backbone_config(config.backbone)
+        if isinstance(inner, DiTConfig):
+            self.backbone: PreTrainedModel = DiT(inner)
+        else:
+            auto = AutoModelForMaskedLM if inner.model_type in MASKED else AutoModelForCausalLM
+            self.backbone = auto.from_config(inner, attn_implementation="sdpa", trust_remote_code=False)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        self.backbone._init_weights(module)
+
+    @property
+    def context(self) -> int:
+        """The longest text that it reads, in tokens."""
+        return self.config.max_position_embeddings
+
+    @property
+    def adaptable(self) -> tuple[str, ...]:
+        """Linear layers that a low-rank adapter is for: all of them."""
+        return tuple(sorted({name.rpartition(".")[2] for name, part in self.named_modules() if _linear(part)}))
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.backbone.get_output_embeddings()
+
+    def hidden(self, tokens: Tensor, visible: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+        """Final hidden states `[batch, length, width]`, each of which the head turns into the law of its token.
+
+        Args:
+            tokens: ids `[batch, length]`.
+            visible: bool `[batch, length, length]`, who (row) may look at whom (column); by default everyone at all.
+            positions: `[batch, length]`, by default from 0 on.
+        """
+        length = tokens.shape[1]
+        if visible is None:
+            visible = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device)
+        if positions is None:
+            positions = torch.arange(length, device=tokens.device).expand_as(tokens)
+        found = self.backbone.base_model(
+            input_ids=tokens.masked_fill(tokens >= self.config.rows, 0),  # padding that it has no row for
+            attention_mask=self._mask(visible),
+            position_ids=positions + self.config.offset,
+            use_cache=False,
+        )
+        states = found.last_hidden_state
+        if not self.config.shifted:
+            return states
+        # What stands before the first token of a text is another's, or padding: its own state has to do.
+        after = pad(visible.diagonal(offset=-1, dim1=1, dim2=2), (1, 0))
+        before = torch.arange(length, device=tokens.device) - after.long()
+        return states.gather(1, before[..., None].expand(*states.shape))
+
+    def _mask(self, visible: Tensor) -> Tensor | dict[str, Tensor]:
+        """Who looks at whom, as the backbone wants it: `[batch, 1, length, length]`, one for each kind of layer."""
+        everywhere = visible[:, None]
+        inner = self.backbone.config
+        if inner.model_type != "modernbert":
+            return everywhere
+        place = torch.arange(visible.shape[1], device=visible.device)
+        near = (place[:, None] - place).abs() <= inner.sliding_window
+        return {"full_attention": everywhere, "sliding_attention": everywhere & near}
+
+    def head(self, states: Tensor) -> Tensor:
+        """Logits `[..., vocab]` of hidden states `[..., width]`; -inf for tokens that the backbone does not know."""
+        for name in HEADS.get(self.backbone.config.model_type, ("lm_head",)):
+            states = self.backbone.get_submodule(name)(states)
+        logits = states[..., : self.config.vocab_size]
+        return pad(logits, (0, self.config.vocab_size - logits.shape[-1]), value=-torch.inf)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        visible: Tensor | None = None,
+        positions: Tensor | None = None,
+        where: Tensor | None = None,
+    ) -> Tensor:
+        """Logits `[batch, length, vocab]` of each token, or `[where.sum(), vocab]` of those of a bool `where` alone."""
+        states = self.hidden(tokens, visible, positions)
+        return self.head(states if where is None else states[where])
+
+    def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None, null: bool = False) -> Tensor:
+        """Normalised log-probabilities of the clean tokens, float32, no mass on mask, pad, bos or eos.
+
+        Args:
+            canvas: ids `[batch, length]`, mask at unknown positions, pad left or right of shorter rows.
+            observed: bool `[batch, length]`, evidence and padding.
+            where: bool `[batch, length]`, positions to answer for.
+            null: whether a position may be an unused slot, too; no mass on null otherwise.
+
+        Returns:
+            `[batch, length, vocab]`, or `[where.sum(), vocab]`, row-major.
+        """
+        real = canvas != (-1 if self.config.pad_token_id is None else self.config.pad_token_id)
+        visible, positions = None, None
+        if not real.all():
+            visible = denoising_visibility(real.long(), observed, self.config.attention)
+            positions = (real.cumsum(dim=1) - 1).clamp(min=0)
+        logits = self.forward(canvas, visible, positions, where)
+        return subs(logits, self.forbidden_mask(logits.device, null))
+
+    def forbidden_mask(self, device: torch.device, null: bool = True) -> Tensor:
+        """Bool `[vocab]`: tokens that are never predicted; `null` is among them if it is not allowed."""
+        never = [*self.config.forbidden, *([] if null else [self.config.null_token_id])]
+        mask = torch.arange(self.config.vocab_size, device=device) >= self.config.rows
+        mask[[token for token in never if token is not None]] = True
+        return mask
+
+    def compile_blocks(self) -> None:
+        """Run the backbone through `torch.compile`; the head stays as it is."""
+        self.backbone.base_model.compile(options={"fallback_random": True})
+
+
+def _linear(part: nn.Module) -> bool:
+    return isinstance(part, nn.Linear | Conv1D)
+
+
+AutoConfig.register(DiTConfig.model_type, DiTConfig)
+AutoModel.register(DiTConfig, DiT)
+AutoConfig.register(ForeignConfig.model_type, ForeignConfig)
+AutoModel.register(ForeignConfig, ForeignDenoiser)

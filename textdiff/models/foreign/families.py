@@ -1,0 +1,218 @@
+"""Published architectures, and the backbone that each of them is: how configs and names map, and no code of theirs.
+
+LLaDA (arXiv:2502.09992) is transformers' Llama under OLMo's names, Dream (arXiv:2508.15487) is its Qwen2, both looking
+both ways; MDLM (arXiv:2406.07524) a `DiT`; the BERT family and causal language models are what transformers says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+from torch import Tensor
+from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+from textdiff.errors import UserError
+from textdiff.models.foreign.dit import DiTConfig, folded
+
+Settings = Mapping[str, Any]
+"""What a config.json holds."""
+
+Published = Mapping[str, Tensor]
+"""Tensors by the names of a published checkpoint."""
+
+MASKED = ("bert", "roberta", "xlm-roberta", "modernbert")
+CAUSAL = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+BACKBONES = (*MASKED, *CAUSAL, DiTConfig.model_type)
+"""Every `model_type` that a backbone may have."""
+
+_OLDER = (
+    "rope_theta", "rope_scaling", "global_rope_theta", "local_rope_theta", "global_attn_every_n_layers",
+    "tie_word_embeddings",
+)  # fmt: skip
+"""Settings that transformers understands, though a config of today holds others in their place."""
+
+
+def _named_mask(settings: Settings) -> Any:
+    return settings.get("mask_token_id")
+
+
+@final
+@dataclass(frozen=True)
+class Family:
+    """How to read a kind of checkpoint.
+
+    Args:
+        backbone: settings of the checkpoint -> those of the backbone, its `model_type` among them.
+        weights: published tensors -> names and values of the backbone's parameters.
+        shifted: whether output i speaks of token i + 1, as in a causal language model.
+        causal: whether it was trained left to right, and cannot fill gaps before it has learnt to.
+        mask: settings -> id of the mask token; None: as the tokenizer says.
+        tokenizer: name of the class of transformers that reads the tokenizer; None: as its files say.
+        borrowed: the tokenizer on the Hub that checkpoints published without one go with.
+    """
+
+    backbone: Callable[[Settings], dict[str, Any]]
+    weights: Callable[[Published], Iterator[tuple[str, Tensor]]]
+    shifted: bool = False
+    causal: bool = False
+    mask: Callable[[Settings], Any] = _named_mask
+    tokenizer: str | None = None
+    borrowed: str | None = None
+
+
+def backbone_config(settings: Settings) -> PreTrainedConfig:
+    """The backbone's own config, of the settings that shape it: what would have it load or run anything is left out.
+
+    Raises:
+        UserError: it is of no known kind, or describes no network.
+    """
+    if (kind := settings.get("model_type")) not in BACKBONES:
+        raise UserError(f"the backbone is of type {kind!r}, expected one of {', '.join(BACKBONES)}")
+    made = DiTConfig if kind == DiTConfig.model_type else CONFIG_MAPPING[kind]
+    shape = made().to_dict().keys() - PreTrainedConfig().to_dict().keys()
+    try:
+        config = made(**{name: settings[name] for name in sorted({*shape, *_OLDER}) if name in settings})
+        sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size, config.max_position_embeddings
+    except Exception as error:  # transformers raises whatever a wrong type leads to
+        raise UserError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise UserError(f"sizes are {', '.join(map(repr, sizes))}, expected whole numbers, 1 or more")
+    return config
+
+
+def _like(settings: Settings, kind: str, needed: Settings) -> dict[str, Any]:
+    """Settings that are those of a kind of transformers', whatever they call it."""
+    _need(settings, needed)
+    found = backbone_config({**settings, "model_type": kind}).to_diff_dict() | {"model_type": kind}
+    del found["transformers_version"]
+    return found
+
+
+def _need(settings: Settings, needed: Settings) -> None:
+    """Refuse settings that the backbone has no equivalent of; those that are not there are as needed."""
+    for name, value in needed.items():
+        if (found := settings.get(name, value)) != value:
+            raise UserError(f"{name} is {found!r}, and only {value!r} is known")
+
+
+def _llada(settings: Settings) -> dict[str, Any]:
+    _need(
+        settings,
+        {
+            "block_type": "llama",
+            "activation_type": "silu",
+            "layer_norm_type": "rms",
+            "rope": True,
+            "alibi": False,
+            "attention_layer_norm": False,
+            "include_bias": False,
+            "include_qkv_bias": False,
+            "input_emb_norm": False,
+            "scale_logits": False,
+            "clip_qkv": None,
+        },
+    )
+    width, heads = settings["d_model"], settings["n_heads"]
+    return {
+        "model_type": "llama",
+        "vocab_size": settings.get("embedding_size") or settings["vocab_size"],
+        "hidden_size": width,
+        "num_hidden_layers": settings["n_layers"],
+        "num_attention_heads": heads,
+        "num_key_value_heads": settings.get("n_kv_heads") or (1 if settings.get("multi_query_attention") else heads),
+        "intermediate_size": settings.get("mlp_hidden_size") or settings["mlp_ratio"] * width,
+        "max_position_embeddings": settings["max_sequence_length"],
+        "rms_norm_eps": settings.get("rms_norm_eps", 1e-5),
+        "rope_theta": settings.get("rope_theta", 10_000.0),
+        "tie_word_embeddings": settings.get("weight_tying", False),
+    }
+
+
+def _mdlm(settings: Settings) -> dict[str, Any]:
+    _need(settings, {"time_conditioning": False})
+    theirs = {
+        "vocab_size": "vocab_size",
+        "hidden_size": "hidden_dim",
+        "num_hidden_layers": "n_blocks",
+        "num_attention_heads": "n_heads",
+        "max_position_embeddings": "model_length",
+    }
+    return {"model_type": DiTConfig.model_type} | {name: settings[other] for name, other in theirs.items()}
+
+
+Rule = tuple[str, str | None]
+"""A pattern of names, and what takes its place; None: such a tensor is left out."""
+
+
+def _renamed(weights: Published, rules: tuple[Rule, ...]) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor under the name that all fitting rules, in turn, make of its own."""
+    for name in weights:
+        new: str | None = name
+        for pattern, replacement in rules:
+            if new is not None and re.search(pattern, new):
+                new = None if replacement is None else re.sub(pattern, replacement, new)
+        if new is not None:
+            yield new, weights[name]
+
+
+_CONSTANT: Rule = (r"(^|\.)(rotary_emb\.inv_freq|position_ids|h\.\d+\.attn\.(masked_)?bias)$", None)
+"""What older versions of transformers wrote along."""
+
+_OLMO: tuple[Rule, ...] = (
+    (r"^model\.transformer\.ff_out\.", "lm_head."),
+    (r"^model\.transformer\.wte\.", "model.embed_tokens."),
+    (r"^model\.transformer\.ln_f\.", "model.norm."),
+    (r"^model\.transformer\.blocks\.", "model.layers."),
+    (r"\.attn_norm\.", ".input_layernorm."),
+    (r"\.ff_norm\.", ".post_attention_layernorm."),
+    (r"\.(q_proj|k_proj|v_proj)\.", r".self_attn.\1."),
+    (r"\.attn_out\.", ".self_attn.o_proj."),
+    (r"\.ff_proj\.", ".mlp.gate_proj."),
+    (r"\.up_proj\.", ".mlp.up_proj."),
+    (r"\.ff_out\.", ".mlp.down_proj."),
+)
+
+_BERT: tuple[Rule, ...] = (
+    (r"(^|\.)pooler\.|^cls\.seq_relationship\.", None),  # for tasks that are none of ours
+    (r"LayerNorm\.gamma$", "LayerNorm.weight"),
+    (r"LayerNorm\.beta$", "LayerNorm.bias"),
+)
+
+_BARE: Rule = (r"^(wte|wpe|h|ln_f)\.", r"transformer.\1.")
+"""GPT-2 was published without its head, and so without a name before those of its body."""
+
+
+def _of(kind: str, *rules: Rule, shifted: bool = False, causal: bool = False, **needed: Any) -> Family:
+    """A family that transformers has, whose configs may be read if these settings are as needed."""
+    return Family(
+        partial(_like, kind=kind, needed=needed),
+        partial(_renamed, rules=(_CONSTANT, *rules)),
+        shifted=shifted,
+        causal=causal,
+        tokenizer="Qwen2Tokenizer" if kind == "qwen2" and not causal else None,
+    )
+
+
+_encoder = partial(_of, is_decoder=False, add_cross_attention=False, position_embedding_type="absolute")
+_left_to_right = partial(_of, shifted=True, causal=True)
+
+FAMILIES: dict[str, Family] = {
+    "llada": Family(_llada, partial(_renamed, rules=(_CONSTANT, *_OLMO)), tokenizer="PreTrainedTokenizerFast"),
+    "Dream": _of("qwen2", shifted=True, use_sliding_window=False),
+    "mdlm": Family(
+        _mdlm,
+        folded,
+        mask=lambda settings: settings["vocab_size"] - 1,
+        tokenizer="GPT2Tokenizer",
+        borrowed="openai-community/gpt2",
+    ),
+    **{kind: _encoder(kind, *_BERT) for kind in ("bert", "roberta", "xlm-roberta")},
+    "modernbert": _of("modernbert"),
+    "gpt2": _left_to_right("gpt2", _BARE, add_cross_attention=False),
+    **{kind: _left_to_right(kind) for kind in ("llama", "mistral", "qwen2", "qwen3")},
+}
+"""By the `model_type` of a checkpoint's config."""

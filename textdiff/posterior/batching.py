@@ -1,0 +1,62 @@
+"""Fills of many texts, drawn side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from textdiff.posterior.posterior import Conditioning, Posterior, chunks
+from textdiff.posterior.samples import WeightedSamples, seeded
+from textdiff.samplers import NEUTRAL, Tempering, Trajectory, row_seeds
+from textdiff.text import Canvas
+
+
+def infill_batch(
+    posteriors: Sequence[Posterior], n: int, seeds: Sequence[int], tempering: Tempering = NEUTRAL
+) -> list[WeightedSamples]:
+    """`posterior.sample(n, Conditioning(tempering), generator=seed)` of each posterior, in batches of all of them.
+
+    Each row draws from the random stream that it would have alone, so the fills are the same; up to the rounding of
+    batched arithmetic.
+
+    Args:
+        posteriors: of one prior, none with constraints or a likelihood.
+        n: fills of each.
+        seeds: one for each posterior.
+        tempering: sharpens each draw.
+
+    Raises:
+        UserError: a seed is out of range, or a text does not fit into the network beside the others.
+    """
+    if not posteriors:
+        return []
+    started = time.perf_counter()
+    prior, vocabulary = posteriors[0].prior, posteriors[0].prior.vocabulary
+    assert all(posterior.prior is prior and not posterior.weighs for posterior in posteriors)
+    assert vocabulary.pad is not None
+    canvas = Canvas.stack([posterior.canvas.repeat(n) for posterior in posteriors], vocabulary.pad)
+    streams = torch.cat([row_seeds(seeded(seed), n) for seed in seeds])
+    parts = []
+    for rows in chunks(len(canvas), canvas.tokens.shape[1]):
+        some = torch.arange(rows.start, rows.stop)
+        parts.append(prior.sample(canvas.select(some), streams[rows], tempering=tempering))
+    found = []
+    for number, posterior in enumerate(posteriors):
+        own = slice(number * n, (number + 1) * n)
+        drawn = Trajectory(
+            torch.cat([part.tokens for part in parts])[own, : posterior.canvas.tokens.shape[1]],
+            _joined([part.log_q for part in parts], own),
+            parts[0].kind,
+            torch.cat([part.nfe for part in parts])[own],
+            torch.cat([part.steps for part in parts])[own],
+        )
+        found.append(Conditioning(tempering).result(posterior, drawn, started))
+    return found
+
+
+def _joined(parts: Sequence[Tensor | None], rows: slice) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known)[rows] if known else None

@@ -1,0 +1,326 @@
+"""The posterior of a prior given evidence."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, final
+
+import torch
+from torch import Generator, Tensor
+
+from textdiff.errors import Impossible, UserError
+from textdiff.evidence import Evidence
+from textdiff.posterior.samples import Genealogy, Scored, WeightedSamples, seeded
+from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, Watch, satisfiable
+from textdiff.text import Canvas, Filled, ProductDFA, Template, decode_rows, encode
+
+if TYPE_CHECKING:
+    from textdiff.posterior.prior import Prior
+
+CHUNK = 2**14
+"""Most canvas tokens per forward pass."""
+
+ORDERS = 64
+"""Random orders that a bound on a log-probability averages over."""
+
+
+class PosteriorSampler(ABC):
+    """A way to draw from a posterior. It says what its weighted samples are samples of, and in what sense."""
+
+    exactness: ClassVar[str]
+
+    @abstractmethod
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` weighted samples."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The law of texts given evidence: proportional to target(x) p(y | x) on texts that agree with what is fixed.
+
+    Args:
+        prior: proposes fills.
+        evidence: what is known.
+        target: the prior whose posterior it is; `prior` itself by default. Its density is the exact joint where it has
+            one (autoregressive priors and worlds), else the law of its sampler: a diffusion prior *is* that law.
+
+    Raises:
+        UserError: the evidence fixes nothing, is too long for a model, or the two priors do not share a tokenizer.
+    """
+
+    prior: Prior
+    evidence: Evidence
+    target: Prior
+    canvas: Canvas = field(init=False)
+
+    def __post_init__(self) -> None:
+        canvas = self.evidence.canvas(self.prior.tokenizer)
+        if canvas is None:
+            raise UserError('the evidence fixes no text: add some, as in Observed("Once [gap] end.") & Likelihood(f)')
+        if self.target is not self.prior and self.target.tokenizer.get_vocab() != self.prior.tokenizer.get_vocab():
+            raise UserError("proposal and target have different tokenizers: give two priors that were trained together")
+        for prior in {id(p): p for p in (self.prior, self.target)}.values():
+            prior.check_canvas(canvas)
+        if rules := self.evidence.rules(canvas, self.prior.tokenizer):
+            dfa = ProductDFA.of(rules, str(self.evidence))
+            canvas = replace(canvas, dfa=dfa)
+            if not satisfiable(canvas, self.prior.vocabulary):
+                raise Impossible(f"no fill of the gaps satisfies what is asked for: {dfa.words}; {_room(canvas)}")
+        object.__setattr__(self, "canvas", canvas.to(self.prior.device))
+
+    @property
+    def template(self) -> Template | None:
+        """The template of the evidence, if it has one."""
+        return self.evidence.template
+
+    @property
+    def own_law(self) -> bool:
+        """Whether the target is the very law of the prior's sampler, so that a plain draw needs no weight."""
+        return self.target is self.prior and not self.prior.tractable
+
+    @property
+    def weighs(self) -> bool:
+        """Whether texts that agree with the fixed tokens differ in likelihood, or some of them are ruled out."""
+        return self.evidence.weighs or self.canvas.dfa is not None
+
+    def log_likelihood(self, tokens: Tensor) -> Tensor:
+        """log p(y | x) of complete texts `[n, length]`, float64 `[n]`; -inf where a constraint is not satisfied."""
+        found = self.evidence.log_likelihood(tokens, self.read)
+        if self.canvas.dfa is not None:
+            found = found.masked_fill(~self.canvas.dfa.accepts(tokens), -math.inf)
+        return found
+
+    @property
+    def description(self) -> str:
+        """The target in words."""
+        law = "posterior under the joint of" if self.target.tractable else "law of the sampler"
+        weighted = ", weighted by the likelihood" if self.evidence.weighs else ""
+        given = ", given the constraints" if self.canvas.dfa is not None else ""
+        return f"{law} {self.target.label}{weighted}{given}"
+
+    def sample(
+        self, n: int = 1, method: PosteriorSampler | None = None, *, generator: Generator | int | None = None
+    ) -> WeightedSamples:
+        """Draw `n` weighted samples.
+
+        Args:
+            n: number of samples.
+            method: how; `Conditioning()` by default, the amortized sampler. See `textdiff.inference`.
+            generator: the source of randomness, or a seed; None: seeded by the system.
+
+        Raises:
+            UserError: `n` is less than 1, or the method does not fit the prior, the target or the evidence.
+        """
+        if n < 1:
+            raise UserError(f"n is {n}: ask for at least 1 sample")
+        return (Conditioning() if method is None else method).sample(self, n, seeded(generator))
+
+    @torch.no_grad()
+    def log_density(self, tokens: Tensor) -> tuple[Tensor, int]:
+        """Unnormalised log-density of the target at complete texts `[n, length]`, float64 `[n]`; forward passes each.
+
+        Raises:
+            UserError: the target's law has no density, because its order looks at drawn tokens or is random.
+        """
+        parts, passes = [], 0
+        for rows in chunks(len(tokens), tokens.shape[1]):
+            some = tokens[rows].to(self.target.device)
+            canvas = self.canvas.free().repeat(len(some)).to(self.target.device)
+            density, passes = self.target.log_density(canvas, some)
+            parts.append(density.to(tokens.device) + self.log_likelihood(tokens[rows]))
+        return torch.cat(parts), passes
+
+    def log_prob(self, fill: str | Sequence[str] | Tensor, *, generator: Generator | int | None = 0) -> Scored:
+        """Log-probability in nats that the prior's sampler gives to a fill.
+
+        Exact where the order of filling is a function of the canvas, and for worlds, where it is the true posterior;
+        for a random order the mean over 64 orders, whose log is a bound from below in expectation
+        (arXiv:2506.01928, theorem 3).
+
+        Args:
+            fill: the text of the gap, one text for each gap, or ids `[length]` of the whole.
+            generator: of the random orders.
+
+        Raises:
+            UserError: the number of fills is wrong, one does not fit its gap, or the sampler has no density.
+        """
+        tokens = fill[None] if isinstance(fill, Tensor) else self._placed(fill)
+        prior, canvas = self.prior, self.canvas
+        if prior.kind is not LogProbKind.GIVEN_ORDER:
+            log_q = prior.score(canvas, tokens.to(prior.device)).log_q
+            assert log_q is not None
+            return Scored(float(log_q.detach()), "exact")
+        with torch.no_grad():
+            many = prior.score(canvas.repeat(ORDERS), tokens.repeat(ORDERS, 1), generator=seeded(generator)).log_q
+        assert many is not None
+        return Scored(float(many.logsumexp(0)) - math.log(ORDERS), "bound")
+
+    def _placed(self, fill: str | Sequence[str]) -> Tensor:
+        """The canvas with the fills' tokens in its slots, `[1, length]`."""
+        fills = [fill] if isinstance(fill, str) else list(fill)
+        canvas, vocabulary = self.canvas, self.prior.vocabulary
+        gaps = canvas.minimum.shape[1]
+        if len(fills) != gaps:
+            raise UserError(f"{len(fills)} fills for {gaps} gaps: give one text for each gap")
+        tokens = canvas.tokens.clone()
+        for number, text in enumerate(fills):
+            place = (canvas.gap[0] == number).nonzero()[:, 0]
+            blank = bool(canvas.word_start[0, place[0]]) and text and not text.startswith(" ")
+            ids = encode(self.prior.tokenizer, f" {text}" if blank else text, continues=bool(place[0] > 1))
+            least, most = int(canvas.minimum[0, number]), len(place)
+            if not least <= len(ids) <= most:
+                allowed = f"{most}" if least == most else f"{least} to {most}"
+                raise UserError(f"the fill {text!r} has {len(ids)} tokens, gap {number + 1} takes {allowed}")
+            null = [vocabulary.null] * (most - len(ids))
+            tokens[0, place] = torch.tensor([*ids, *null], device=tokens.device)
+        return tokens
+
+    def propose(
+        self,
+        n: int,
+        generator: Generator,
+        tempering: Tempering = NEUTRAL,
+        watch: Watch | None = None,
+    ) -> Trajectory:
+        """`n` independent draws of the prior's sampler, in batches that fit into memory."""
+        length = self.canvas.tokens.shape[1]
+        parts = [
+            self.prior.sample(
+                self.canvas.repeat(rows.stop - rows.start),
+                generator,
+                tempering=tempering,
+                watch=watch,
+            )
+            for rows in ([slice(0, n)] if watch is not None else chunks(n, length))
+        ]
+        log_q = [part.log_q for part in parts if part.log_q is not None]
+        excess = [part.log_excess for part in parts if part.log_excess is not None]
+        return Trajectory(
+            torch.cat([part.tokens for part in parts]),
+            torch.cat(log_q) if log_q else None,
+            parts[0].kind,
+            torch.cat([part.nfe for part in parts]),
+            torch.cat([part.steps for part in parts]),
+            torch.cat(excess) if excess else None,
+        )
+
+    def read(self, tokens: Tensor) -> tuple[Filled, ...]:
+        """Rows `[n, length]` as text, whole and per gap; slots that are still open are left out."""
+        tokenizer, template, vocabulary = self.prior.tokenizer, self.template, self.prior.vocabulary
+        if vocabulary.null is not None:
+            tokens = tokens.masked_fill(tokens == vocabulary.mask, vocabulary.null)
+        rows, which = tokens.cpu().unique(dim=0, return_inverse=True)  # many draws are alike, and decoding is slow
+        if template is not None:
+            read = tuple(template.decode(tokenizer, row) for row in rows)
+        else:
+            read = decode_rows(tokenizer, self.canvas.repeat(len(rows)), rows)
+        return tuple(read[i] for i in which.tolist())
+
+    def samples(
+        self,
+        tokens: Tensor,
+        log_weights: Tensor | None,
+        log_q: Tensor | None,
+        nfe: Tensor,
+        *,
+        started: float,
+        label: str,
+        exactness: str,
+        target: str | None = None,
+        kind: LogProbKind | None = None,
+        genealogy: Genealogy | None = None,
+        has_evidence: bool = True,
+        diagnostics: Mapping[str, float] | None = None,
+    ) -> WeightedSamples:
+        """Draws as a result, on the CPU; without weights they all weigh the same. `started` is a `perf_counter`."""
+        seconds = time.perf_counter() - started
+        weights = torch.zeros(len(tokens), dtype=torch.float64) if log_weights is None else log_weights.double().cpu()
+        return WeightedSamples(
+            tokens=tokens.cpu(),
+            log_weights=weights,
+            log_q=None if log_q is None else log_q.cpu(),
+            kind=self.prior.kind if kind is None else kind,
+            nfe=nfe.cpu(),
+            seconds=seconds,
+            label=label,
+            target=self.description if target is None else target,
+            exactness=exactness,
+            genealogy=genealogy,
+            has_evidence=has_evidence,
+            diagnostics={} if diagnostics is None else diagnostics,
+            reader=self.read,
+        )
+
+
+@final
+@dataclass(frozen=True)
+class Conditioning(PosteriorSampler):
+    """The amortized sampler as it is: independent draws given the fixed tokens, equally weighted.
+
+    Under hard constraints all draws satisfy them, and their weights make them draws of the sampler's law given that it
+    does: what the constraints make likelier shows there.
+
+    Args:
+        tempering: sharpens each draw; unless it is neutral they are no longer posterior samples.
+        watch: called after each step with the canvas `[n, length]` and the slots it revealed, all n in one batch.
+    """
+
+    exactness: ClassVar[str] = "exact for the law of the sampler; how far that is from a posterior is what audits tell"
+    tempering: Tempering = NEUTRAL
+    watch: Watch | None = None
+
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+        """Draw `n` samples.
+
+        Raises:
+            UserError: the evidence has a likelihood, which plain conditioning cannot heed; or a constraint, and the
+                prior is no denoiser or its policy has no log-probability.
+        """
+        if posterior.evidence.weighs:
+            raise UserError(
+                "plain conditioning heeds fixed tokens only, and the evidence has a likelihood: "
+                "give method=Importance() or another of textdiff.inference"
+            )
+        started = time.perf_counter()
+        constrained = posterior.canvas.dfa is not None
+        drawn = posterior.propose(n, generator, self.tempering, self.watch)
+        if constrained and drawn.log_excess is None:
+            raise UserError(
+                f"draws of {posterior.prior.label} do not heed constraints: give method=Importance() or Rejection(), "
+                "or a diffusion prior whose policy has a log-probability, such as 'strided'"
+            )
+        return self.result(posterior, drawn, started)
+
+    def result(self, posterior: Posterior, drawn: Trajectory, started: float) -> WeightedSamples:
+        """What was drawn given the canvas of a posterior, as samples of it; `started` is a `perf_counter`."""
+        constrained = posterior.canvas.dfa is not None
+        return posterior.samples(
+            drawn.tokens,
+            drawn.log_excess,
+            drawn.log_q,
+            drawn.nfe,
+            started=started,
+            label=posterior.prior.label,
+            exactness=self.exactness,
+            target=f"the sampler's own law ({posterior.prior.label}){', given the constraints' if constrained else ''}",
+            kind=drawn.kind,
+            has_evidence=constrained,
+        )
+
+
+def _room(canvas: Canvas) -> str:
+    """The room that the gaps of a canvas of one row give, in words."""
+    bounds = zip(canvas.minimum[0].tolist(), canvas.maximum[0].tolist(), strict=True)
+    return f"there is room for {', '.join(f'{least} to {most}' for least, most in bounds)} tokens"
+
+
+def chunks(rows: int, length: int) -> Iterator[slice]:
+    """Slices of `rows` rows of `length` tokens that one forward pass can take."""
+    most = max(1, CHUNK // length)
+    for start in range(0, rows, most):
+        yield slice(start, min(rows, start + most))

@@ -1,0 +1,144 @@
+"""Weights on disk: safetensors, whole or in shards, brought to their device and type one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from textdiff.errors import UserError
+from textdiff.pretrained.quantization import Quantizer
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+WRAPPED = "backbone."
+"""Before the names of weights of a network inside another."""
+
+
+@final
+class Weights(Mapping[str, Tensor]):
+    """The tensors of a checkpoint by name. Files are mapped, not read: a tensor takes memory while it is looked at.
+
+    Args:
+        folder: holds `model.safetensors`, or shards and `model.safetensors.index.json`, which says what is where.
+
+    Raises:
+        UserError: a file is missing or damaged, or the index names one that is none of the folder's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file_of: dict[str, Any] = {}
+        whole = (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file()
+        files = {WEIGHTS: None} if whole else self._shards()
+        for file, expected in files.items():
+            opened = self._open(file)
+            names = set(opened.keys())
+            if expected is not None and names != expected:
+                wrong = min(names ^ expected)
+                raise UserError(f"{file} in {str(folder)!r} does not fit {INDEX}, first at {wrong!r}: copy both again")
+            self._file_of |= dict.fromkeys(names, opened)
+
+    def _shards(self) -> dict[str, set[str]]:
+        """What the index says that each file holds."""
+        where = f"{INDEX} in {str(self.folder)!r}"
+        try:
+            found = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"].items()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{where} is damaged ({_reason(error)}): copy the checkpoint again") from error
+        files: dict[str, set[str]] = {}
+        for name, file in found:
+            if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+                raise UserError(f"{where} names {file!r}: expected safetensors files of the same folder")
+            files.setdefault(file, set()).add(name)
+        return files
+
+    def _open(self, file: str) -> Any:
+        path = self.folder / file
+        if not path.is_file():
+            raise UserError(f"no {file} in {str(self.folder)!r}: only weights in safetensors are read, no pickled ones")
+        try:
+            return safe_open(path, "pt")
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"{file} in {str(self.folder)!r} cannot be read ({_reason(error)}): copy the checkpoint again"
+            ) from error
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._file_of[name].get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._file_of))
+
+    def __len__(self) -> int:
+        return len(self._file_of)
+
+
+def fill(
+    network: PreTrainedModel,
+    weights: Iterable[tuple[str, Tensor]],
+    folder: Path,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    quantizer: Quantizer | None = None,
+) -> None:
+    """Give a network that was built on the meta device its weights, each straight to its device and type.
+
+    Memory is set aside for what the file holds, whatever the config says, and nothing is held twice.
+
+    Args:
+        network: without memory.
+        weights: names of the network's parameters, and their values; copies of tied parameters may be left out.
+        folder: where they come from, for messages.
+        device, dtype: where and in which type they shall live; buffers keep their own type.
+        quantizer: keeps those of linear layers in fewer bits.
+
+    Raises:
+        UserError: they are not the network's, there is no such device, or nothing to quantize.
+    """
+    tied = set(network.all_tied_weights_keys)
+    shapes = {name: value.shape for name, value in network.named_parameters(remove_duplicate=False)}
+    if quantizer is not None:
+        quantizer.prepare(network)
+    copies: dict[str, Tensor] = {}
+    for name, value in weights:
+        if value.shape != shapes.get(name) or not value.is_floating_point():
+            raise _misfit(name, folder)
+        if name in tied:
+            copies[name] = value
+            continue
+        try:
+            parameter = nn.Parameter(value.to(device, dtype, copy=True))
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"device {str(device)!r} cannot be used ({_reason(error)})") from error
+        if quantizer is not None and quantizer.concerns(network, name):
+            quantizer.keep(network, name, parameter.data)
+            continue
+        module, _, leaf = name.rpartition(".")
+        setattr(network.get_submodule(module), leaf, parameter)
+    network.tie_weights()
+    filled = dict(network.named_parameters(remove_duplicate=False))
+    if missing := sorted(name for name, value in filled.items() if value.is_meta):
+        raise _misfit(missing[0], folder)
+    for name, value in copies.items():
+        if not torch.equal(value.to(device, dtype), filled[name]):
+            raise _misfit(name, folder)
+    for part in network.modules():  # constants, such as rotary frequencies, are on no disk
+        if unset := {name: value for name, value in part.named_buffers(recurse=False) if value.is_meta}:
+            for name, value in unset.items():
+                setattr(part, name, torch.empty_like(value, device=device))
+            network._init_weights(part)
+
+
+def _misfit(name: str, folder: Path) -> UserError:
+    name = name.removeprefix(WRAPPED)
+    return UserError(f"{WEIGHTS} in {str(folder)!r} does not fit {CONFIG}, first at {name!r}: copy both again")
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,149 @@
+"""Remasking diffusion: filled slots are masked again with some chance and drawn anew (ReMDM, arXiv:2503.00307)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from textdiff.errors import UserError
+from textdiff.samplers.policies.policy import LogProbKind, Paced, State
+
+
+class Chance(ABC):
+    """With which probability sigma a filled slot is masked again in a step."""
+
+    @abstractmethod
+    def sigma(self, state: State, most: Tensor) -> Tensor:
+        """Probabilities that broadcast to `[batch, length]`; only those at filled slots count.
+
+        Args:
+            state: of the batch.
+            most: `[batch, 1]`, the largest sigma that leaves the share of masked slots to its schedule,
+                min(1, (1 - alpha_s) / alpha_t) from time t to s.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class Cap(Chance):
+    """sigma = min(eta, most)."""
+
+    eta: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta is {self.eta}, expected a probability, 0 to 1")
+
+    def sigma(self, state: State, most: Tensor) -> Tensor:
+        return most.clamp(max=self.eta)
+
+
+@final
+@dataclass(frozen=True)
+class Rescale(Chance):
+    """sigma = eta x most."""
+
+    eta: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta is {self.eta}, expected a probability, 0 to 1")
+
+    def sigma(self, state: State, most: Tensor) -> Tensor:
+        return self.eta * most
+
+
+@final
+@dataclass(frozen=True)
+class ByConfidence(Chance):
+    """The most, shared out among the filled slots by a softmax of -p, p the probability with which each was drawn.
+
+    It looks at what was drawn: unlike the other chances, it is no posterior sampling in any number of steps.
+    """
+
+    def sigma(self, state: State, most: Tensor) -> Tensor:
+        assert state.confidence is not None
+        doubt = (-state.confidence.exp()).masked_fill(~state.filled, -torch.inf)
+        return most * doubt.softmax(dim=1).nan_to_num(nan=0.0)
+
+
+@final
+@dataclass(frozen=True)
+class Loop:
+    """Fill a share of the slots, then draw anew for a while with that share filled, then fill the rest.
+
+    Args:
+        level: share of the slots that is filled meanwhile.
+        begin, end: of that while, as shares of the steps. Nothing is masked again before and after.
+
+    Raises:
+        UserError: a number out of range.
+    """
+
+    level: float = 0.9
+    begin: float = 0.45
+    end: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not (0 < self.level < 1 and 0 < self.begin < self.end < 1):
+            raise UserError(f"a loop is {self}, expected 0 < level < 1 and 0 < begin < end < 1")
+
+    def filled(self, done: Tensor) -> Tensor:
+        """Share of the slots that is filled after a share of the steps."""
+        before, after = done / self.begin * self.level, 1 - (1 - done) / (1 - self.end) * (1 - self.level)
+        return torch.where(done < self.begin, before, after.clamp(min=self.level))
+
+
+@final
+@dataclass(frozen=True)
+class Remasking(Paced):
+    """Random slots, on a linear schedule; filled slots are masked again by chance, and made up for.
+
+    A step masks each filled slot with chance sigma and reveals as many more: ReMDM with the numbers of tokens at their
+    means instead of binomial. More steps than tokens correct what was drawn: a step that would reveal nothing masks
+    one slot again. A row of two tokens or more takes exactly `steps`.
+
+    What is masked again does not depend on the tokens (but `ByConfidence`). So with a perfect denoiser a step that
+    reveals one token leaves the posterior as it is, in however many steps; one that reveals more draws from a product
+    law, and the error shrinks with sigma and 1 / `steps`. Its draws have no known density: kind `NONE`.
+
+    Args:
+        steps: how many.
+        chance: of a filled slot to be masked again.
+        loop: when; None: in every step.
+    """
+
+    steps: int = 32
+    chance: Chance = Rescale()
+    loop: Loop | None = None
+    kind: ClassVar[LogProbKind] = LogProbKind.NONE
+    blind: ClassVar[bool] = True
+
+    def reveal(self, state: State) -> Tensor:
+        more = self._wanted(state, state.step + 1) - state.filled.sum(dim=1)
+        return state.first(state.noise, more + self.hide(state).sum(dim=1))
+
+    def hide(self, state: State) -> Tensor:
+        filled, total = state.filled.sum(dim=1), (state.gap >= 0).sum(dim=1)
+        wanted = self._wanted(state, state.step + 1)
+        most = ((total - wanted) / filled.clamp(min=1)).clamp(max=1)[:, None].double()
+        sigma = self.chance.sigma(state, most)
+        if self.loop is not None:
+            done = state.step.double() / self.steps
+            sigma = sigma * ((done >= self.loop.begin) & (done < self.loop.end))[:, None]
+        luck = state.noise / sigma.clamp(min=1e-300)
+        count = (state.filled & (luck < 1)).sum(dim=1)
+        count = torch.minimum(count.clamp(min=1).where(wanted == filled, count), total - wanted)
+        return state.first_filled(luck, count)
+
+    def _wanted(self, state: State, step: Tensor) -> Tensor:
+        """How many tokens each row has after so many steps, `[batch]`; all of them not before the last."""
+        total = (state.gap >= 0).sum(dim=1)
+        done = step.double() / self.steps
+        share = done if self.loop is None else self.loop.filled(done)
+        part = torch.minimum((total * share + 1e-9).long().clamp(min=1), (total - 1).clamp(min=1))
+        return part.where(step < self.steps, total)
