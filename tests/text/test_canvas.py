@@ -36,3 +36,17 @@ def test_repeat_and_select() -> None:
     assert torch.equal(repeated.minimum, canvas.minimum[[0, 0, 1, 1, 2, 2]])
     assert torch.equal(canvas.select(torch.tensor([False, True, False])).gap, canvas.gap[1:2])
     assert torch.equal(repeated.select(torch.tensor([4, 0])).to("cpu").tokens, TOKENS[[2, 0]])
+
+
+def test_gaps_of_open_length_stay_in_their_places() -> None:
+    tokens = torch.tensor([[7, 1, MASK, MASK, 3, MASK, 8]])
+    canvas = Canvas.of(tokens, MASK)
+    word_start = torch.tensor([[False, False, True, False, False, True, False]])
+    canvas = Canvas(tokens, canvas.observed, canvas.gap, canvas.minimum, word_start)
+    wide = canvas.with_open_gaps(3)
+    assert wide.tokens.tolist() == [[7, 1, MASK, MASK, MASK, 3, MASK, MASK, MASK, 8]]
+    assert wide.gap.tolist() == [[-1, -1, 0, 0, 0, -1, 1, 1, 1, -1]]
+    assert (wide.minimum.tolist(), wide.maximum.tolist()) == ([[1, 1]], [[3, 3]])
+    assert torch.equal(wide.observed, ~wide.slots) and wide.word_start[0].nonzero().flatten().tolist() == [2, 6]
+    text = torch.tensor([[7, 1, 2, 4, 3, 5, 8]])
+    assert canvas.with_added_slots(text, 3, value=PAD).tolist() == [[7, 1, 2, 4, PAD, 3, 5, PAD, PAD, 8]]

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from torchmetrics.functional.text import chrf_score
 
 from textdiff.data.files import atomically
@@ -297,23 +296,7 @@ def opened(canvas: Canvas, tokens: Tensor, longest: int, vocabulary: Vocabulary)
     size, null = int(canvas.maximum.max()), vocabulary.pad if vocabulary.null is None else vocabulary.null
     if size > longest or null is None:
         raise UserError(f"a gap of {size} tokens does not fit into {longest} slots, or the tokenizer has no null token")
-    stops = [int((canvas.gap[0] == gap).nonzero()[-1]) + 1 for gap in range(canvas.maximum.shape[1])]
-    more = (longest - canvas.maximum[0]).tolist()
-
-    def widened(row: Tensor, values: Sequence[int]) -> Tensor:
-        parts = row.tensor_split(stops, dim=1)
-        wide = [pad(part, (0, extra), value=value) for part, extra, value in zip(parts, more, values, strict=False)]
-        return torch.cat((*wide, parts[-1]), dim=1)
-
-    gap = widened(canvas.gap, range(len(stops)))
-    wide = Canvas(
-        widened(canvas.tokens, [vocabulary.mask] * len(stops)),
-        gap < 0,
-        gap,
-        torch.ones_like(canvas.minimum),
-        widened(canvas.word_start, [False] * len(stops)),
-    )
-    return wide, widened(tokens, [null] * len(stops))
+    return canvas.with_open_gaps(longest), canvas.with_added_slots(tokens, longest, null)
 
 
 def _weights(prior: Prior | None) -> str:

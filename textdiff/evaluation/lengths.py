@@ -137,13 +137,7 @@ def length_calibration(
 
 def opened_canvas(canvas: Canvas, slots: int) -> Canvas:
     """The same canvas of one row and one gap, which may now have 1 to `slots` tokens."""
-    at = canvas.slots[0].nonzero()[:, 0]
-    first, last = int(at[0]), int(at[-1]) + 1
-    columns = torch.cat((torch.arange(first), torch.full((slots,), first), torch.arange(last, canvas.tokens.shape[1])))
-    tokens, observed, gap = (x[:, columns] for x in (canvas.tokens, canvas.observed, canvas.gap))
-    word_start = torch.zeros_like(observed)
-    word_start[:, first] = canvas.word_start[:, first]
-    return Canvas(tokens, observed, gap, torch.ones_like(canvas.minimum), word_start)
+    return canvas.with_open_gaps(slots)
 
 
 def _calibrated(name: str, laws: list[Tensor], lengths: list[int], truth: list[Tensor] | None) -> Calibrated:

@@ -22,7 +22,7 @@ class Canvas:
         gap: `[batch, length]` long, number of the slot's gap in its row (0, 1, ...), -1 outside gaps.
         minimum: `[batch, G]` long, least number of tokens that are not null in each gap; 0 for gaps a row lacks.
         word_start: `[batch, length]` bool, slots whose token must begin with a blank unless it is null.
-        lattice: what else the texts of all rows must satisfy; None: nothing.
+        dfa: the constraint automaton that the texts of all rows must satisfy; None: no constraint.
     """
 
     tokens: Tensor
@@ -45,18 +45,18 @@ class Canvas:
 
     @classmethod
     def stack(cls, canvases: Sequence[Canvas], pad_id: int) -> Canvas:
-        """All rows of all canvases in one batch, the shorter ones padded on the right; none may have a lattice."""
+        """All rows of all canvases in one batch, the shorter ones padded on the right; none may have a constraint."""
         assert all(canvas.dfa is None for canvas in canvases)
         length = max(canvas.tokens.shape[1] for canvas in canvases)
         gaps = max(canvas.minimum.shape[1] for canvas in canvases)
         fill = {"tokens": pad_id, "observed": True, "gap": -1, "minimum": 0, "word_start": False}
 
-        def joined(name: str) -> Tensor:
+        def concatenated(name: str) -> Tensor:
             width = gaps if name == "minimum" else length
             rows = (getattr(canvas, name) for canvas in canvases)
             return torch.cat([pad(row, (0, width - row.shape[1]), value=fill[name]) for row in rows])
 
-        tokens, observed, gap, minimum, word_start = map(joined, fill)
+        tokens, observed, gap, minimum, word_start = map(concatenated, fill)
         return cls(tokens, observed, gap, minimum, word_start)
 
     @property
@@ -83,8 +83,37 @@ class Canvas:
         return moved if self.dfa is None else replace(moved, dfa=self.dfa.to(device))
 
     def free(self) -> Canvas:
-        """The same canvas without its lattice."""
+        """The same canvas without its constraint automaton."""
         return self if self.dfa is None else replace(self, dfa=None)
+
+    def with_open_gaps(self, longest: int) -> Canvas:
+        """The canvas of one row in which each gap may have any number of tokens from 1 to `longest`.
+
+        Each gap must have at most `longest` slots; evidence keeps its order, and constraints are dropped.
+        """
+        gap = self.with_added_slots(self.gap, longest)
+        tokens = self.with_added_slots(self.tokens, longest)
+        word_start = self.with_added_slots(self.word_start, longest, value=False)
+        return Canvas(tokens, gap < 0, gap, torch.ones_like(self.minimum), word_start)
+
+    def with_added_slots(self, row: Tensor, longest: int, value: int | None = None) -> Tensor:
+        """A row `[1, length]` as it is laid out on `with_open_gaps(longest)`.
+
+        Args:
+            row: anything that belongs to the positions of this canvas of one row, such as a complete text.
+            longest: slots that each gap has afterwards, at least as many as it has now.
+            value: what the added slots hold; None: what the last slot of their gap holds.
+        """
+        assert len(self) == len(row) == 1
+        pieces, start = [], 0
+        for number, size in enumerate(self.maximum[0].tolist()):
+            assert 0 < size <= longest
+            stop = int((self.gap[0] == number).nonzero()[-1]) + 1
+            last = row[:, stop - 1 : stop]
+            added = last.expand(1, longest - size) if value is None else last.new_full((1, longest - size), value)
+            pieces += [row[:, start:stop], added]
+            start = stop
+        return torch.cat((*pieces, row[:, start:]), dim=1)
 
     def __len__(self) -> int:
         return len(self.tokens)
