@@ -45,7 +45,7 @@ def test_lengths_of_text(stories_vocabulary: Vocabulary) -> None:
     v = stories_vocabulary
     config = TransformerConfig(
         vocab_size=v.size, hidden_size=256, num_hidden_layers=6, num_attention_heads=4, max_position_embeddings=2048,
-        pad_token_id=v.pad, bos_token_id=v.bos, eos_token_id=v.eos, mask_token_id=v.mask, null_token_id=v.null,
+        **v.special_ids(),
     )  # fmt: skip
     network = Transformer(config).eval()
     dice = torch.Generator().manual_seed(0)

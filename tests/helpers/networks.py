@@ -10,18 +10,11 @@ from textdiff.text import Vocabulary
 CONTENT = 12
 PAD, MASK, BOS, EOS, NULL = range(CONTENT, CONTENT + 5)
 SIZE = CONTENT + 5
-SPECIAL = {
-    "pad_token_id": PAD,
-    "mask_token_id": MASK,
-    "bos_token_id": BOS,
-    "eos_token_id": EOS,
-    "null_token_id": NULL,
-}
 
 
 def config(**changes):
     shape = {"vocab_size": SIZE, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return TransformerConfig(**shape | SPECIAL | changes)
+    return TransformerConfig(**shape | vocabulary().special_ids() | changes)
 
 
 def network(seed=0, dtype=torch.float64, **changes):

@@ -27,7 +27,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def network(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Transformer]:
     """Builds networks for the tokenizer, with weights large enough for every path to matter."""
     vocabulary = Vocabulary.of(tokenizer)
-    special = {f"{name}_token_id": getattr(vocabulary, name) for name in ("pad", "mask", "bos", "eos", "null")}
+    special = vocabulary.special_ids()
 
     def build(causal: bool = False, **changes: int) -> Transformer:
         torch.manual_seed(0)

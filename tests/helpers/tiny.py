@@ -19,7 +19,7 @@ def tiny(tokenizer: PreTrainedTokenizerBase | None = None, causal: bool = False,
     """A prior with random weights, large enough for every path to matter."""
     tokenizer = train_tokenizer(CORPUS, 320) if tokenizer is None else tokenizer
     vocabulary = Vocabulary.of(tokenizer)
-    special = {f"{name}_token_id": getattr(vocabulary, name) for name in ("pad", "mask", "bos", "eos", "null")}
+    special = vocabulary.special_ids()
     shape = {
         "hidden_size": 32,
         "num_hidden_layers": 2,

@@ -3,6 +3,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from textdiff.models import TransformerConfig
 from textdiff.text import SPECIAL_TOKENS, Vocabulary, encode, with_special_tokens
 
 TEXTS = ["Lily lost her ball.", " They  looked.\n\nShe", "日本語 שלום 🙂 e\u0301", "\0 \t", ""]
@@ -50,6 +51,12 @@ def test_word_starts_are_blanks(tokenizer: PreTrainedTokenizerFast) -> None:
     starts_word = Vocabulary.of(tokenizer).starts_word
     first = {text: encode(tokenizer, text)[0] for text in (" They", " ", "They", "\n", "\t", "\u00a0")}
     assert {text: bool(starts_word[i]) for text, i in first.items()} == {text: text.startswith(" ") for text in first}
+
+
+def test_special_ids_have_the_names_of_a_config(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = Vocabulary.of(tokenizer).special_ids()
+    assert ids == {name: getattr(tokenizer, name) for name in ids}
+    assert TransformerConfig(vocab_size=len(tokenizer), **ids).mask_token_id == tokenizer.mask_token_id
 
 
 def test_toy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
@@ -87,6 +88,10 @@ class Vocabulary:
             breaks_line=ids < 0,
             ends_sentence=ids < 0,
         )
+
+    def special_ids(self) -> dict[str, Any]:
+        """The special ids by the names that configs of transformers and of textdiff give them: `mask_token_id` etc."""
+        return {f"{name}_token_id": getattr(self, name) for name in ("pad", "bos", "eos", "mask", "null")}
 
     def to(self, device: torch.device | str) -> Vocabulary:
         """The same vocabulary with its tensors on `device`."""

@@ -333,14 +333,6 @@ class TextModule(lightning.LightningModule):
 
 def _config(vocabulary: Vocabulary, network: Network) -> TransformerConfig:
     try:
-        return TransformerConfig(
-            vocab_size=vocabulary.size,
-            pad_token_id=vocabulary.pad,
-            bos_token_id=vocabulary.bos,
-            eos_token_id=vocabulary.eos,
-            mask_token_id=vocabulary.mask,
-            null_token_id=vocabulary.null,
-            **asdict(network),
-        )
+        return TransformerConfig(vocab_size=vocabulary.size, **vocabulary.special_ids(), **asdict(network))
     except ValueError as error:
         raise UserError(f"model.network: {error}") from error
