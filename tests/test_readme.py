@@ -88,7 +88,7 @@ def test_a_promise_is_one_line_that_makes_its_own_environment(section: str) -> N
 
 
 def test_the_tests_promise_runs_all_default_tests() -> None:
-    assert re.search(r"/pytest( -q)?$", first(BLOCKS, "Tests").code.rstrip())
+    assert re.search(r"/pytest( -q)?( -n auto)?$", first(BLOCKS, "Tests").code.rstrip())
 
 
 def test_every_block_says_its_language() -> None:

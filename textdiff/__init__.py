@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from textdiff.worlds import ProbabilisticAutomaton as ProbabilisticAutomaton
     from textdiff.worlds import world as world
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOM_OF = {
     "AutoregressivePrior": "priors",

@@ -1,10 +1,10 @@
 """The infilling posterior of `stories-ar`, and who proposes well for it.
 
-python notebooks/amortization/twin.py HELD-OUT.txt [FOLDER]
+python notebooks/experiments/ar_target/run.py HELD-OUT.txt [FOLDER]
 
 Of 24 held-out gaps of 8 tokens 64 fills each are drawn and weighed by the joint of `stories-ar`: the effective sample
 size, and log mean w - mean log w, an estimate of KL(q || p) that is too low where no fill finds the bulk of the
-posterior. FOLDER is the stochastic inverse that configs/amortization/inverse.yaml has learnt. Writes twin.json.
+posterior. FOLDER is the stochastic inverse that configs/amortization/inverse.yaml has learnt. Writes results.json.
 """
 
 import json
@@ -68,4 +68,4 @@ if __name__ == "__main__":
         found = json.dumps(main(*sys.argv[1:]), indent=1)
     except td.UserError as error:
         sys.exit(f"twin.py: {error}")
-    Path(__file__).with_name("twin.json").write_text(found + "\n", encoding="utf-8")
+    Path(__file__).with_name("results.json").write_text(found + "\n", encoding="utf-8")

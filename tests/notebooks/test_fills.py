@@ -1,4 +1,4 @@
-"""What notebooks/fills/measure.py calls a fault is one, and its shares are of the fills that it says."""
+"""What notebooks/experiments/fills/run.py calls a fault is one, and its shares are of the fills that it says."""
 
 import importlib.util
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.helpers.tree import ROOT
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("fills", ROOT / "notebooks" / "fills" / "measure.py")
+    spec = importlib.util.spec_from_file_location("fills", ROOT / "notebooks" / "experiments" / "fills" / "run.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

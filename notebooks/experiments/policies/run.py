@@ -1,10 +1,10 @@
 """Blocks, remasking and path planning against a strided order of as many passes.
 
-python notebooks/policies/measure.py HELD-OUT.txt
+python notebooks/experiments/policies/run.py HELD-OUT.txt
 
 Long gaps in blocks, by exact -log q: a perfect network on the hidden Markov world (KL to the posterior), and `stories`
 on held-out text. Policies without a log q by what the autoregressive twin's exact joint gives their fills, and by how
-varied those are. Writes measured.json beside this file.
+varied those are. Writes results.json beside this file.
 """
 
 import json
@@ -173,4 +173,4 @@ if __name__ == "__main__":
         "without a log q, stories": without_density(prior, twin, corpus),
         "long gaps, stories": long_text(prior, corpus),
     }
-    Path(__file__).with_name("measured.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    Path(__file__).with_name("results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

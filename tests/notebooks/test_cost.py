@@ -13,7 +13,7 @@ from tests.helpers.tree import ROOT
 from textdiff.data import documents
 from textdiff.pretrained import load
 
-SCRIPT = ROOT / "notebooks" / "cost" / "measure.py"
+SCRIPT = ROOT / "notebooks" / "experiments" / "cost" / "run.py"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_arithmetic_of_the_page(script: Any) -> None:
 
 
 def test_the_page_that_is_here_is_of_the_figures_that_are_here(script: Any) -> None:
-    found = json.loads(SCRIPT.with_name("measured.json").read_text())
+    found = json.loads(SCRIPT.with_name("results.json").read_text())
     price = re.search(r"price of a million at (\S+) per", text := SCRIPT.with_name("README.md").read_text())
     assert price is not None and script.page(found, float(price[1])) == text
 
@@ -81,7 +81,7 @@ def test_it_measures(script: Any, held_out: str, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     script.main([held_out, *options])
     torch.set_num_threads(threads)
-    found = json.loads((tmp_path / "out" / "measured.json").read_text())
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [(row["steps"], row["batch"]) for row in found["costs"]] == [(2, 1), (2, 2), (4, 1), (4, 2)]
     assert all(row["seconds"] > 0 and 0 < row["flops"] / row["seconds"] < found["peak"] for row in found["costs"])
     assert len(found["scaling"]) == 2 and all(rate > 0 and core > 0 for rate, core in found["scaling"])

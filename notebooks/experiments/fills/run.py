@@ -1,10 +1,10 @@
 """What a reader meets first: does a fill end where a sentence ends, in words that exist, without a stutter?
 
-python notebooks/fills/measure.py TRAIN.txt HELD-OUT.txt [CHECKPOINT]
+python notebooks/experiments/fills/run.py TRAIN.txt HELD-OUT.txt [CHECKPOINT]
 
 The third of the first five sentences of each held-out text is filled anew, as `[gap]` and with the author's number of
 tokens, in 16 and 32 steps, at two temperatures, and as one of 16 such fills, by weight towards the twin. Prints a
-table and, for reading, the first fills; writes measured.json and fills.md beside this file, unless a checkpoint is
+table and, for reading, the first fills; writes results.json and fills.md beside this file, unless a checkpoint is
 named. None of this sees grammar or sense: that takes a reader.
 """
 
@@ -92,7 +92,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     table, read = main(*sys.argv[1:])
     if len(sys.argv) < 4:
-        Path(__file__).with_name("measured.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        Path(__file__).with_name("results.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
         Path(__file__).with_name("fills.md").write_text("\n\n".join(read) + "\n", encoding="utf-8")
     for text in read:
         print(f"\n{text}")

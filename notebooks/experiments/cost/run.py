@@ -1,9 +1,9 @@
 """What a query costs: `stories` fills gaps on one device, measured; on 8 and 64 by arithmetic.
 
-python notebooks/cost/measure.py HELD-OUT.txt [--device cuda] [--price 2.50]
+python notebooks/experiments/cost/run.py HELD-OUT.txt [--device cuda] [--price 2.50]
 
 A query is a text of 128 tokens with a gap of 32, filled once as `textdiff predict` does. Writes README.md and
-measured.json into the folder of this file, or another.
+results.json into the folder of this file, or another.
 """
 
 import argparse
@@ -189,7 +189,7 @@ def page(found, price):
 # What a query costs
 
 `stories` ({found["parameters"]:,} parameters, float32) fills a gap of {GAP} tokens in a text of {LENGTH}, as
-`textdiff predict` does. Written by `python notebooks/cost/measure.py HELD-OUT.txt`, {found["rows"]} queries.
+`textdiff predict` does. Written by `python notebooks/experiments/cost/run.py HELD-OUT.txt`, {found["rows"]} queries.
 
 Device: {kind}, torch {found["torch"]}; {top / 1e9:.0f} GFLOP/s with large float32 matrices, measured. On a CPU
 seconds are those of one core in which the process ran, not those of the clock; other work ran beside it.
@@ -237,7 +237,7 @@ def main(arguments=None):
     parser.add_argument("--rows", default=64, type=int, help="queries of each measurement")
     parser.add_argument("--steps", default=[4, 8, 16, 32], nargs="+", type=int)
     parser.add_argument("--batch", default=[1, 8, 32], nargs="+", type=int, help="queries side by side")
-    parser.add_argument("--to", default=Path(__file__).parent, type=Path, help="folder of README.md and measured.json")
+    parser.add_argument("--to", default=Path(__file__).parent, type=Path, help="folder of README.md and results.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.device.type == "cpu":
@@ -261,7 +261,7 @@ def main(arguments=None):
     if options.device.type == "cpu":
         found["scaling"] = [alone_or_beside(*shape, processes) for processes in (1, 2)]
     options.to.mkdir(parents=True, exist_ok=True)
-    (options.to / "measured.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (options.to / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (options.to / "README.md").write_text(page(found, options.price), encoding="utf-8")
     print(page(found, options.price))
 

@@ -1,4 +1,4 @@
-"""The scripts behind the figures of learnt posteriors measure what they say."""
+"""The experiments on learned posteriors measure what they say."""
 
 import importlib.util
 from pathlib import Path
@@ -12,36 +12,34 @@ from tests.helpers.tree import ROOT
 
 
 def script(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "notebooks" / "amortization" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "notebooks" / "experiments" / name / "run.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_a_learner_that_has_learnt_nothing_is_as_happy_as_its_target(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    happy = script("happy")
-    monkeypatch.setattr(happy, "QUERIES", 2)
-    monkeypatch.setattr(happy, "DRAWS", 8)
-    config = yaml.safe_load(happy.CONFIG.read_text(encoding="utf-8"))
+def test_an_untrained_learner_scores_as_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = script("reward_words")
+    monkeypatch.setattr(experiment, "QUERIES", 2)
+    monkeypatch.setattr(experiment, "DRAWS", 8)
+    config = yaml.safe_load(experiment.CONFIG.read_text(encoding="utf-8"))
     text = str(write_corpus(tmp_path / "text.txt", stories(8)))
     config["model"]["init_args"] |= {"to": "stories"}
     config["data"]["init_args"] |= {"train": [text], "valid": [text], "gap_length": 4, "margin": 2}
-    table = happy.main(config)
+    table = experiment.main(config)
     assert list(table) == ["stories", "learner"] and table["stories"] == table["learner"]
     found = table["stories"]
     assert 0 <= found["happy"] <= found["happy by weight"] <= 1 and 0 < found["ess"] <= 1
     assert found["log evidence"] >= 0 and len(found["fills"]) == 2
 
 
-def test_proposals_for_the_twin_are_measured_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    twin = script("twin")
+def test_proposals_for_the_baseline_are_measured_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = script("ar_target")
     for name, value in (("GAPS", 2), ("DRAWS", 4), ("JOINED", ((1.0, 0.6),))):
-        monkeypatch.setattr(twin, name, value)
+        monkeypatch.setattr(experiment, name, value)
     text = str(write_corpus(tmp_path / "text.txt", stories(8, words=(60, 80))))
-    table = twin.main(text, "stories")
+    table = experiment.main(text, "stories")
     names = ["stories", "stories joined, share 1.0, tilt 0.6"]
     assert list(table) == ["stories-ar", *names, *(name.replace("stories", "inverse") for name in names)]
     assert all(1 <= row["ess"] <= 4 and row["kl at least"] >= 0 for row in table.values())

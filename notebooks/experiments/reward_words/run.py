@@ -1,9 +1,9 @@
 """Happy fills of held-out stories, before and after a low-rank adapter has learnt them.
 
-python notebooks/amortization/happy.py
+python notebooks/experiments/reward_words/run.py
 
 Needs what configs/amortization/happy.yaml leaves in runs/, and its data. For each query that was never learnt from,
-fills of `stories` and of the learner are weighed by the reward and by `stories`; writes happy.json beside this file.
+fills of `stories` and of the learner are weighed by the reward and by `stories`; writes results.json beside this file.
 """
 
 import json
@@ -22,7 +22,7 @@ from textdiff.inference import Importance
 from textdiff.samplers import Strided
 
 DRAWS, QUERIES, SHOWN = 64, 50, 6
-CONFIG = Path(__file__).parents[2] / "configs" / "amortization" / "happy.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "amortization" / "happy.yaml"
 
 
 def main(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -67,4 +67,4 @@ if __name__ == "__main__":
         found = json.dumps(main(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))), indent=1, ensure_ascii=False)
     except td.UserError as error:
         sys.exit(f"happy.py: {error}")
-    Path(__file__).with_name("happy.json").write_text(found + "\n", encoding="utf-8")
+    Path(__file__).with_name("results.json").write_text(found + "\n", encoding="utf-8")

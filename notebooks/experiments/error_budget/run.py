@@ -1,9 +1,9 @@
 """What an error budget predicts, what it costs, and what other policies lose in as many passes.
 
-python notebooks/error_budget/measure.py HELD-OUT.txt
+python notebooks/experiments/error_budget/run.py HELD-OUT.txt
 
 A perfect network on the hidden Markov world (KL to the exact posterior), and `stories` on held-out text (exact -log q
-of the true text). Writes measured.json and measured.png beside this file.
+of the true text). Writes results.json and results.png beside this file.
 """
 
 import json
@@ -186,5 +186,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     here = Path(__file__)
     found = {"hmm": hmm(), "stories": text(sys.argv[1])}
-    here.with_name("measured.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    figure(found).savefig(here.with_name("measured.png"), dpi=110)
+    here.with_name("results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    figure(found).savefig(here.with_name("results.png"), dpi=110)

@@ -1,9 +1,9 @@
 """What an amortized posterior saves: SIR from the prior and from the learner, against the exact posterior.
 
-python notebooks/amortization/measure.py
+python notebooks/experiments/amortization_hmm/run.py
 
-Writes sir.json beside this file; needs what configs/amortization/rtb.yaml and configs/worlds/hmm-ar.yaml leave in
-runs/. The autoregressive twin proposes from the prefix and weighs by all the rest. Seconds are the processor's, on
+Writes results/importance_resampling.json; needs what configs/amortization/rtb.yaml and
+configs/worlds/hmm-ar.yaml leave in runs/. The autoregressive baseline proposes from the prefix and weighs by all the rest. Seconds are the processor's, on
 one thread.
 """
 
@@ -66,4 +66,5 @@ if __name__ == "__main__":
                 f"{name:8} {n:5}  {found['deficit']:6.3f} +- {found['error']:.3f} nats  {found['seconds']:.3f} s",
                 flush=True,
             )
-    Path(__file__).with_name("sir.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    to = Path(__file__).with_name("results") / "importance_resampling.json"
+    to.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
