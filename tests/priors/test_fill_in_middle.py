@@ -10,7 +10,7 @@ from textdiff.errors import UserError
 from textdiff.priors import AutoregressivePrior, FillInMiddlePrior
 from textdiff.samplers import Tempering
 from textdiff.text import Canvas
-from textdiff.text.fill_in_middle import ROOM
+from textdiff.text.fill_in_middle import GAP_POSITIONS
 
 DRAWS = 4000
 VOCABULARY = vocabulary()
@@ -40,7 +40,7 @@ def by_hand(prior, canvas, tokens):
             marked.append(MASK)
             places.append(place)
             starts.append(place)
-            place += ROOM
+            place += GAP_POSITIONS
     if prior.layout == "spm" and canvas.minimum.shape[1] == 1:
         cut = marked.index(MASK)
         marked, places = ([*both[cut:], *both[:cut]] for both in (marked, places))

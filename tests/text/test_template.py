@@ -158,3 +158,17 @@ def test_decoding_needs_a_complete_row(tokenizer: PreTrainedTokenizerFast) -> No
     for row in (tokens, tokens[:-1]):
         with pytest.raises(ValueError, match="every slot filled"):
             template.decode(tokenizer, row)
+
+
+def test_many_rows_are_decoded_without_encoding_the_template_again(
+    foreign: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = Template.parse("Lily lost. [gap:1-20] She [gap:1-9]ing")
+    canvas = template.encode(foreign)
+    fills = [[" They", "un"], [" She", "in"], [" They", "un"]]
+    rows = torch.stack([fill(foreign, canvas, some) for some in fills])
+    one_by_one = tuple(template.decode(foreign, row) for row in rows)
+    monkeypatch.setattr(Template, "encode", None)
+    assert template.decode_rows(foreign, canvas, rows) == one_by_one
+    assert one_by_one[0] == one_by_one[2] != one_by_one[1]
+    assert template.decode_rows(foreign, canvas, rows[:0]) == ()

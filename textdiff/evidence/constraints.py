@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.errors import UserError
 from textdiff.evidence.evidence import Rule, Unfixed, Weightless
 from textdiff.text import Canvas, TokenDFA
-from textdiff.text.token_dfa import literal
+from textdiff.text.byte_dfa import literal
 
 ANY = r"[\s\S]*"
 OUTSIDE = "[^A-Za-z0-9_]"

@@ -70,7 +70,7 @@ class Posterior:
             dfa = ProductDFA.of(rules, str(self.evidence))
             canvas = replace(canvas, dfa=dfa)
             if not satisfiable(canvas, self.prior.vocabulary):
-                raise Impossible(f"no fill of the gaps satisfies what is asked for: {dfa.words}; {_room(canvas)}")
+                raise Impossible(f"no fill of the gaps satisfies what is asked for: {dfa.description}; {_room(canvas)}")
         object.__setattr__(self, "canvas", canvas.to(self.prior.device))
 
     @property
@@ -216,7 +216,7 @@ class Posterior:
             tokens = tokens.masked_fill(tokens == vocabulary.mask, vocabulary.null)
         rows, which = tokens.cpu().unique(dim=0, return_inverse=True)  # many draws are alike, and decoding is slow
         if template is not None:
-            read = tuple(template.decode(tokenizer, row) for row in rows)
+            read = template.decode_rows(tokenizer, self.canvas, rows)
         else:
             read = decode_rows(tokenizer, self.canvas.repeat(len(rows)), rows)
         return tuple(read[i] for i in which.tolist())

@@ -21,7 +21,7 @@ from textdiff.samplers.categorical import Streams
 from textdiff.samplers.causal import CausalDecoding, NextDraw, decode_causally
 from textdiff.samplers.lengths import count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary
-from textdiff.text.fill_in_middle import evidence_first
+from textdiff.text.fill_in_middle import layout_evidence
 
 Layout = Literal["psm", "spm"]
 """What is read first: prefix and suffix, or suffix and prefix."""
@@ -288,7 +288,7 @@ class _Layout:
         assert vocabulary.eos is not None
         device, gaps = canvas.tokens.device, canvas.minimum.shape[1]
         rows = [
-            evidence_first(pieces, vocabulary, layout == "spm" and len(pieces) == 2)
+            layout_evidence(pieces, vocabulary, layout == "spm" and len(pieces) == 2)
             for pieces in map(_pieces, canvas.tokens.tolist(), canvas.gap.tolist(), [vocabulary.pad] * len(canvas))
         ]
         longest = max(len(row.ids) for row in rows)

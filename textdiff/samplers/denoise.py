@@ -227,7 +227,7 @@ def _denoise(
             before = Constrained(canvas.dfa, tokens[rows], where, tempered)
             mass = before.mass()
             if not tempering.neutral and (mass == -torch.inf).any():
-                raise UserError(f"too little is left to draw from for {canvas.dfa.words}: raise top_p or top_k")
+                raise UserError(f"too little is left to draw from for {canvas.dfa.description}: raise top_p or top_k")
             drawn = tokens[rows] if all_forced else tokens[rows].masked_scatter(where, before.draw(noise))
         elif draws_all:
             drawn = tokens[rows].masked_scatter(where, categorical(tempered, noise[where]))

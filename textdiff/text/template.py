@@ -3,16 +3,16 @@ r"""Templates: text with gaps, `"Lily lost her ball. [gap] She was happy."`, to 
 `[gap]` is a gap of the default length, `[gap:12]` of exactly 12 tokens, `[gap:4-16]` of 4 to 16; `\[gap]` is the text
 "[gap]", and other backslashes right before a marker are doubled (`\\[gap]` is one backslash and a gap).
 
-Blanks. A word carries the blank before it, in the tokens as in the model. So one blank (U+0020) right before a marker
-belongs to the fill: it leaves the known text, and the fill's first token must begin with it. What follows the marker
-stays with the text after it. Without a blank before the marker the fill may begin inside a word (`un[gap]ing`). A
-newline before a marker stays known text: it is layout that the writer chose, and a word at a line's start has no blank.
+Blanks. In most tokenizers a word's token includes the blank before the word. So one blank (U+0020) right before a
+marker belongs to the fill: it is taken from the known text, and the fill's first token must begin with it. A blank
+after the marker stays with the text after it. Without a blank before the marker the fill may begin inside a word
+(`un[gap]ing`). A newline before a marker stays known text, because a word at the start of a line has no blank.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.text.canvas import Canvas
-from textdiff.text.tokenizer import decode, encode
+from textdiff.text.tokenizer import decode, decode_each, encode
 
 _MARKER = re.compile(r"(?P<slashes>\\*)(?P<marker>\[gap\b(?P<length>[^\[\]\\]{0,20})\]?)")
 _LENGTH = re.compile(r":\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?")
@@ -91,7 +91,7 @@ class Template:
 
     @classmethod
     def parse(cls, text: str, default: Gap = DEFAULT_GAP) -> Template:
-        """Read text with gap markers; `default` is the length of a plain `[gap]`.
+        """Parse text with gap markers; `default` is the length of a plain `[gap]`.
 
         Raises:
             UserError: a malformed marker, or anything that a template cannot be.
@@ -115,7 +115,7 @@ class Template:
         return tuple(part for part in self.parts if isinstance(part, Gap))
 
     def encode(self, tokenizer: PreTrainedTokenizerBase) -> Canvas:
-        """A canvas of one row: bos, the parts, each text tokenised by itself, eos.
+        """The template as a canvas of one row: bos, the parts, eos; each known text is tokenised by itself.
 
         Args:
             tokenizer: has the five special tokens (`with_special_tokens`).
@@ -133,29 +133,43 @@ class Template:
         return Canvas(tokens, gap < 0, gap, torch.tensor([[gap.minimum for gap in self.gaps]]), word_start)
 
     def decode(self, tokenizer: PreTrainedTokenizerBase, tokens: Tensor) -> Filled:
-        """The text of a complete row.
-
-        Known text comes out as it was written, whatever the tokenizer; null tokens are dropped.
+        """The text of one complete row; `decode_rows` decodes many without encoding the template for each.
 
         Args:
+            tokenizer: the one of `encode`.
             tokens: `[length]`, the row of `encode(tokenizer)` with its slots filled; padding on the right is ignored.
 
         Raises:
             ValueError: the row is too short, or a slot still holds the mask token.
         """
-        gap = self.encode(tokenizer).gap[0]
-        tokens = tokens[: len(gap)].to(gap.device)
-        if len(tokens) < len(gap) or (tokens[gap >= 0] == tokenizer.mask_token_id).any():
-            raise ValueError(f"expected {len(gap)} tokens with every slot filled, got {tokens.tolist()}: sample first.")
-        text, fills = "", list[str]()
-        for i, (part, owns_blank) in enumerate(self._pieces()):
+        return self.decode_rows(tokenizer, self.encode(tokenizer), tokens[None])[0]
+
+    def decode_rows(self, tokenizer: PreTrainedTokenizerBase, canvas: Canvas, tokens: Tensor) -> tuple[Filled, ...]:
+        """The texts of complete rows.
+
+        Known text comes out as it was typed, whatever the tokenizer does to it; null tokens are dropped.
+
+        Args:
+            tokenizer: the one of `encode`.
+            canvas: what `encode(tokenizer)` returned.
+            tokens: `[batch, length]`, rows of the canvas with all slots filled; padding on the right is ignored.
+
+        Raises:
+            ValueError: the rows are too short, or a slot still holds the mask token.
+        """
+        gap = canvas.gap[0].cpu()
+        rows = tokens[:, : len(gap)].cpu()
+        if rows.shape[1] < len(gap) or (rows[:, gap >= 0] == tokenizer.mask_token_id).any():
+            raise ValueError(
+                f"expected rows of {len(gap)} tokens with every slot filled, got {rows.tolist()}: sample first"
+            )
+        pieces = list(self._pieces())
+        columns: list[list[str]] = []
+        for i, (part, _) in enumerate(pieces):
             if isinstance(part, Gap):
-                fill = decode(tokenizer, tokens[gap == len(fills)].tolist(), continues=i > 0)
-                fills.append(fill.removeprefix(" ") if owns_blank else fill)
-                text += fill
-            else:
-                text += part
-        return Filled(text, tuple(fills))
+                fills = rows[:, gap == len(columns)].tolist()
+                columns.append(decode_each(tokenizer, fills, continues=i > 0))
+        return tuple(_filled(pieces, fills) for fills in zip(*columns, strict=True))
 
     def __str__(self) -> str:
         text = ""
@@ -167,7 +181,7 @@ class Template:
         return text
 
     def _pieces(self) -> Iterator[tuple[str | Gap, bool]]:
-        """The parts, the blank before each gap taken from its text; with each gap, whether it owns such a blank."""
+        """The parts without the blanks that belong to fills, and for each gap whether its fill begins with a blank."""
         for before, part, after in zip(("", *self.parts), self.parts, (*self.parts[1:], ""), strict=False):
             if isinstance(part, Gap):
                 yield part, isinstance(before, str) and before.endswith(" ")
@@ -175,19 +189,31 @@ class Template:
                 yield part.removesuffix(" ") if isinstance(after, Gap) else part, False
 
 
+def _filled(pieces: Sequence[tuple[str | Gap, bool]], fills: Sequence[str]) -> Filled:
+    """The pieces of a template with the decoded fills in the places of the gaps."""
+    text, remaining, shown = "", iter(fills), list[str]()
+    for part, owns_blank in pieces:
+        if isinstance(part, Gap):
+            fill = next(remaining)
+            shown.append(fill.removeprefix(" ") if owns_blank else fill)
+            text += fill
+        else:
+            text += part
+    return Filled(text, tuple(shown))
+
+
 def decode_rows(tokenizer: PreTrainedTokenizerBase, canvas: Canvas, tokens: Tensor) -> tuple[Filled, ...]:
-    """The texts of complete rows `[batch, length]` of a canvas, whole and per gap, as the tokens read."""
-    rows = zip(tokens.tolist(), canvas.gap.tolist(), canvas.minimum.shape[1:] * len(tokens), strict=True)
-    return tuple(
-        Filled(
-            decode(tokenizer, row),
-            tuple(
-                decode(tokenizer, [token for token, g in zip(row, gap, strict=True) if g == number], continues=True)
-                for number in range(gaps)
-            ),
-        )
-        for row, gap, gaps in rows
-    )
+    """The texts of complete rows `[batch, length]` of a canvas that was made without a template.
+
+    Both the whole text and the fills are what the tokenizer decodes: known text may differ from what was encoded, and a
+    fill keeps the blank that it begins with.
+    """
+    gaps = range(canvas.minimum.shape[1])
+    filled = []
+    for row, gap in zip(tokens.tolist(), canvas.gap.tolist(), strict=True):
+        fills = [[token for token, of in zip(row, gap, strict=True) if of == number] for number in gaps]
+        filled.append(Filled(decode(tokenizer, row), tuple(decode_each(tokenizer, fills, continues=True))))
+    return tuple(filled)
 
 
 def _gap(marker: str, length: str, default: Gap) -> Gap:

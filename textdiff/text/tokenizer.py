@@ -1,4 +1,4 @@
-"""Tokenizers: a byte-level BPE of one's own, or any of Hugging Face's, with the five special tokens of diffusion."""
+"""Tokenizers: a byte-level BPE trained on your text, or any of Hugging Face's, with the five special tokens."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from textdiff.errors import UserError
 SPECIAL_TOKENS = {f"{name}_token": f"<|{name}|>" for name in ("pad", "mask", "bos", "eos", "null")}
 
 _ANCHOR = "."
-"""Text to lean on: what a tokenizer does to the beginning of a text (SentencePiece adds a blank) befalls the anchor."""
+"""Text put before a text that continues another one, and cut off again.
+
+Whatever a tokenizer does to the beginning of a text (SentencePiece adds a blank) is then done to the anchor."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
-    """Byte-level BPE learnt from `texts`; every Unicode text survives encoding and decoding unchanged.
+    """Train byte-level BPE on `texts`; every Unicode text survives encoding and decoding unchanged.
 
     Args:
-        texts: the corpus, read once.
-        vocab_size: most token ids, the 256 bytes and the 5 special tokens included.
+        texts: the corpus, iterated over once.
+        vocab_size: the largest number of token ids, the 256 bytes and the 5 special tokens included.
 
     Raises:
         UserError: `vocab_size` leaves no room for the bytes and the special tokens.
@@ -46,7 +48,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
 
 
 def load_tokenizer(path_or_name: str | PathLike[str]) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder or on the Hugging Face Hub, with the special tokens that it lacks.
+    """Load the tokenizer in a folder or on the Hugging Face Hub, and add the special tokens that it lacks.
 
     Raises:
         UserError: there is none, or its files are damaged.
@@ -64,23 +66,23 @@ def load_tokenizer(path_or_name: str | PathLike[str]) -> PreTrainedTokenizerBase
 
 
 def read_tokenizer(folder: Path, kind: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder as it was published, with what it lacks still lacking.
+    """Load the tokenizer in a folder as it was published: no special token is added.
 
     Args:
         folder: holds its files; the code that they may ask for is not run.
-        kind: name of the class of transformers that reads them where `tokenizer.json` does not hold all; None: as they
-            say themselves.
+        kind: name of the class of transformers to load it with where `tokenizer.json` does not hold everything; None:
+            the class that the files name.
 
     Raises:
         UserError: there is none, or its files are damaged.
     """
     if kind is not None and (folder / "tokenizer.json").is_file():
-        kind = "PreTrainedTokenizerFast"  # all is in there, whatever the class
-    reader = AutoTokenizer if kind is None else getattr(transformers, kind)
+        kind = "PreTrainedTokenizerFast"  # everything is in there, whatever the class
+    loader = AutoTokenizer if kind is None else getattr(transformers, kind)
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # it warns where the files name a class of their own
     try:
-        tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the backend raises bare exceptions on damaged files
         raise UserError(
             f"no tokenizer could be read from {str(folder)!r} ({_reason(error)}): copy the checkpoint again"
@@ -96,9 +98,9 @@ def _reason(error: Exception) -> str:
 
 
 def with_special_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The same tokenizer, given what it lacks of pad, mask, bos, eos and null; `cls` and `sep` serve as bos and eos.
+    """Add to a tokenizer, in place, what it lacks of pad, mask, bos, eos and null; `cls` and `sep` serve as bos, eos.
 
-    Padding that is eos, too, would hide the ends of texts: it gets a token of its own.
+    Where padding shares a token with bos, eos or mask it gets its own, so that the ends of texts can be seen.
 
     `null_token` and `null_token_id` become attributes like the others and survive `save_pretrained`. New ids may exceed
     the rows of a pretrained embedding, which then has to be resized to `len(tokenizer)`.
@@ -119,10 +121,10 @@ def with_special_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str, continues: bool = False) -> list[int]:
-    """Token ids of `text` as plain content: no special token is added, none is recognised in what a user typed.
+    """Token ids of `text` as plain content: no special token is added, and none is recognised in the text.
 
     Args:
-        continues: other text comes before, so a tokenizer that puts a blank before every text must not.
+        continues: other text comes before, so a tokenizer that puts a blank before every text must not do so here.
     """
 
     def ids(text: str) -> list[int]:
@@ -141,11 +143,19 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], continues: bo
     Args:
         continues: other text comes before, so a blank at the beginning is kept by every tokenizer.
     """
+    return decode_each(tokenizer, [ids], continues)[0]
+
+
+def decode_each(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sequence[int]], continues: bool = False
+) -> list[str]:
+    """`decode` of each of several rows of token ids."""
 
     def text(ids: Sequence[int]) -> str:
         return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     if not continues:
-        return text(ids)
+        return [text(ids) for ids in rows]
     anchor = encode(tokenizer, _ANCHOR)
-    return text([*anchor, *ids])[len(text(anchor)) :]
+    start = len(text(anchor))
+    return [text([*anchor, *ids])[start:] for ids in rows]

@@ -1,4 +1,4 @@
-"""What the mathematics needs to know of a tokenizer: which ids are special, and what the others look like as text."""
+"""The properties of token ids that sampling and training need: which are special, and the text of the others."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Vocabulary:
         size: number of token ids.
         mask, pad, bos, eos, null: the special ids; only `mask` is always there.
         forbidden: `[size]` bool, ids that are never content: every special token but null, and ids without a token.
-        characters: `[size]` long, the characters that start in each token (a character of several bytes may be spread
-            over tokens), so that they sum to the length of the text; 0 for special tokens.
+        characters: `[size]` long, number of characters whose first byte is in each token (the bytes of a character may
+            be spread over tokens), so that they sum to the length of the text; 0 for special tokens.
         starts_word: `[size]` bool, the token begins with a blank (U+0020).
         breaks_line: `[size]` bool, there is a newline in the token.
-        ends_sentence: `[size]` bool, the token ends with a full stop, a question or an exclamation mark, quotes and
-            brackets that close after it included.
+        ends_sentence: `[size]` bool, the token ends with a full stop, question mark or exclamation mark, or with quotes
+            and brackets that close after one.
     """
 
     size: int
@@ -50,8 +50,8 @@ class Vocabulary:
         """The vocabulary of a tokenizer that has the five special tokens (`with_special_tokens`).
 
         Args:
-            tokenizer: says all that there is to know.
-            null: whether the model knows what null means; many a published one does not.
+            tokenizer: has the special tokens.
+            null: whether the model was trained with the null token; many published models were not.
         """
         contents = token_bytes(tokenizer)
         forbidden = torch.tensor([content is None for content in contents])
@@ -72,7 +72,10 @@ class Vocabulary:
 
     @classmethod
     def toy(cls, symbols: int = 4, null: bool = False) -> Vocabulary:
-        """`symbols` content ids of one character each, then mask, then null if wanted; even symbols start words."""
+        """A vocabulary for tests: `symbols` content ids of one character each, then mask, then null if wanted.
+
+        Even symbols start words.
+        """
         size = symbols + 1 + null
         ids = torch.arange(size)
         return cls(

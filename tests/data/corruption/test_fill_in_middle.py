@@ -13,7 +13,7 @@ from textdiff.data.corruption.fill_in_middle import MARKS
 from textdiff.errors import UserError
 from textdiff.priors import FillInMiddlePrior
 from textdiff.text import Canvas
-from textdiff.text.fill_in_middle import ROOM
+from textdiff.text.fill_in_middle import GAP_POSITIONS
 
 VOCABULARY = vocabulary()
 GAPS = SpanGaps(most_gaps=4, longest=8, share_words=0.3)
@@ -68,7 +68,7 @@ def test_nothing_is_lost_and_marks_are_given() -> None:
 
 
 def test_every_token_keeps_its_place() -> None:
-    """Positions are those in the text, with `ROOM` for each gap; a middle opens where the token before it stands."""
+    """Positions follow the text, with `GAP_POSITIONS` for each gap; a middle opens at the token before it."""
     rng, corruption = np.random.default_rng(3), FillInMiddle(rate=1, gaps=GAPS)
     for seed in range(200):
         original = text(int(rng.integers(6, 40)), seed)
@@ -91,7 +91,7 @@ def test_every_token_keeps_its_place() -> None:
         drift = [where[i] - i for i in sorted(where)]
         assert drift[0] == 0 and at == len(original)
         assert {later - earlier for earlier, later in pairwise(drift) if later != earlier} <= {
-            ROOM - length for length in lengths
+            GAP_POSITIONS - length for length in lengths
         }
 
 

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from textdiff.data.corruption.corruption import Corruption, Example, Gaps, Ids, LeftToRight, SpanGaps
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary
-from textdiff.text.fill_in_middle import evidence_first
+from textdiff.text.fill_in_middle import layout_evidence
 
 MARKS = 3
 """More positions that each gap takes: where it stands, where it opens and where it ends."""
@@ -59,7 +59,7 @@ class FillInMiddle(Corruption):
         places = places[: room // MARKS]
         edges = [0, *(edge for place in places for edge in place), len(tokens)]
         pieces = [tokens[start:stop].tolist() for start, stop in zip(edges[::2], edges[1::2], strict=True)]
-        context = evidence_first(pieces, vocabulary, len(places) == 1 and rng.random() < self.spm)
+        context = layout_evidence(pieces, vocabulary, len(places) == 1 and rng.random() < self.spm)
         assert vocabulary.eos is not None
         ids, positions = list(context.ids), list(context.positions)
         for (start, stop), place in zip(places, context.starts, strict=True):
