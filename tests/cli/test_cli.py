@@ -170,7 +170,7 @@ def test_fills_chosen_by_weight(
 
 def test_fills_together_with_the_twin(answer: Callable[..., dict[str, Any]], run: Run, checkpoints: Path) -> None:
     got = answer(TEXT, "--n", "2", "--seed", "4", "--join")
-    expected = load(checkpoints / "stories").joined(load(checkpoints / "stories-ar")).infill(TEXT, n=2, seed=4)
+    expected = load(checkpoints / "stories").with_expert(load(checkpoints / "stories-ar")).infill(TEXT, n=2, seed=4)
     assert expected.log_q is not None
     assert (got["texts"], got["log_q"]) == (expected.texts, expected.log_q.tolist())
     assert (got["policy"], got["kind"], got["caveats"]) == ("left-to-right", "exact", [])

@@ -151,9 +151,9 @@ def test_draws_have_the_law_that_scores_them(share, minimum) -> None:
 
 def test_weighted_it_finds_the_posterior_of_the_causal_prior() -> None:
     twin = tiny(causal=True)
-    own = tiny().joined(twin, share=1.0)
+    own = tiny().with_expert(twin, share=1.0)
     assert own.label == "left-to-right, joined with a causal network, share 1.0"
-    assert tiny().joined(twin, tilt=0.6).label.endswith("causal network, share 0.5, tilt 0.6")
+    assert tiny().with_expert(twin, tilt=0.6).label.endswith("causal network, share 0.5, tilt 0.6")
     posterior = own.given("Lily lost her [gap:1-2] ball. She was [gap:1].", target=twin)
     found = posterior.sample(4000, Importance(), generator=0)
     again = twin.given("Lily lost her [gap:1-2] ball. She was [gap:1].").sample(4000, Importance(), generator=0)
@@ -164,11 +164,11 @@ def test_weighted_it_finds_the_posterior_of_the_causal_prior() -> None:
 def test_mistakes_are_told() -> None:
     own, twin = tiny(), tiny(causal=True)
     with pytest.raises(UserError, match=r"share is 1.5, expected a number from 0 to 1"):
-        own.joined(twin, share=1.5)
+        own.with_expert(twin, share=1.5)
     with pytest.raises(UserError, match=r"tilt is -1, expected a number, 0 or more"):
-        own.joined(twin, tilt=-1)
+        own.with_expert(twin, tilt=-1)
     with pytest.raises(UserError, match="different tokenizers"):
-        own.joined(tiny(train_tokenizer([text.upper() for text in CORPUS], 300), causal=True))
+        own.with_expert(tiny(train_tokenizer([text.upper() for text in CORPUS], 300), causal=True))
     with pytest.raises(UserError, match="padding token"):
         ProductOfExperts(own.network, twin.network, replace(own.vocabulary, pad=None), 0.5)
     canvas = torch.tensor([[MASK, 1]])
@@ -187,7 +187,7 @@ def test_sample_is_reachable_without_a_prior() -> None:
 @pytest.mark.parametrize(("share", "tilt", "each"), [(0.5, 1.0, 3), (0.0, 1.0, 1), (0.0, 0.5, 2)])
 def test_every_pass_is_counted(share, tilt, each, monkeypatch):
     """A step asks the denoiser twice, and the causal network once if it has a share; lengths the denoiser alone."""
-    own, asked = tiny().joined(tiny(causal=True), share, tilt), []
+    own, asked = tiny().with_expert(tiny(causal=True), share, tilt), []
     for of, method in ((own.network.denoiser, "log_probs"), (own.network, "_prefix_log_probs")):
         answer = getattr(of, method)
         monkeypatch.setattr(of, method, lambda *a, answer=answer, **n: asked.append(1) or answer(*a, **n))

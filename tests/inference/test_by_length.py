@@ -41,7 +41,7 @@ def truth(law, evidence):
 
 def test_exact_evidence_gives_the_exact_law(law, chain):
     for prior, evidence in ((law, template("a", Gap(0, 5), "b.")), (chain, template("ab", Gap(1, 6), "cab"))):
-        found = ByLength(method=Exact()).law(prior.given(evidence), 6, torch.Generator().manual_seed(0))
+        found = ByLength(method=Exact()).length_log_probs(prior.given(evidence), 6, torch.Generator().manual_seed(0))
         torch.testing.assert_close(found.exp(), truth(prior, evidence))
 
 
@@ -50,7 +50,7 @@ def test_estimated_evidence_comes_near(chain, method):
     # 400 proposals of each length from a perfect denoiser towards the world's joint: within 0.02 of the exact law.
     evidence = template("ab", Gap(0, 4), "cab")
     posterior = one_by_one(chain).given(evidence, target=chain)
-    found = ByLength(method=method).law(posterior, 2000, torch.Generator().manual_seed(0))
+    found = ByLength(method=method).length_log_probs(posterior, 2000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.exp(), truth(chain, evidence), atol=0.02, rtol=0)
 
 
@@ -59,9 +59,9 @@ def test_a_denoiser_weighs_lengths_by_what_stands_beside_the_gap(chain, before):
     # A perfect denoiser, one token per step: p(window, fill | rest) / p(fill | all) is p(window | rest, n), whatever
     # the fill; with a window over all the text it is p(y | n), and the law of lengths is exact.
     evidence = template(before, Gap(0, 5), "cab")
-    found = ByLength(window=8).law(one_by_one(chain).given(evidence), 6, torch.Generator().manual_seed(0))
+    found = ByLength(window=8).length_log_probs(one_by_one(chain).given(evidence), 6, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.exp(), truth(chain, evidence))
-    short = ByLength(window=1).law(one_by_one(chain).given(evidence), 6, torch.Generator().manual_seed(0))
+    short = ByLength(window=1).length_log_probs(one_by_one(chain).given(evidence), 6, torch.Generator().manual_seed(0))
     assert bool((short - found).abs().max() > 1e-4) is (before == "ab")  # with "a" nothing is left before the window
 
 
@@ -72,7 +72,7 @@ def test_a_gap_may_stand_at_the_end_of_a_canvas(chain):
     for row in ([mask_id] * 3 + ids, ids + [mask_id] * 3):
         canvas = Canvas.of(torch.tensor([row]), mask_id)
         canvas.minimum[:] = 1
-        found = ByLength().law(one_by_one(chain).given(canvas), 3, torch.Generator().manual_seed(0))
+        found = ByLength().length_log_probs(one_by_one(chain).given(canvas), 3, torch.Generator().manual_seed(0))
         assert float(found.exp().sum()) == pytest.approx(1)
 
 
@@ -95,7 +95,7 @@ def test_samples_are_of_the_posterior(law):
 def test_a_prior_of_lengths_counts(law):
     posterior = law.given(template("a", Gap(0, 5), "b."))
     even, tilted = (
-        ByLength(method=Exact(), log_prior=prior).law(posterior, 6, torch.Generator())
+        ByLength(method=Exact(), log_prior=prior).length_log_probs(posterior, 6, torch.Generator())
         for prior in (None, lambda n: -2.0 * n)
     )
     wanted = (even - 2.0 * torch.arange(6)).log_softmax(0)

@@ -12,10 +12,9 @@ from transformers import PreTrainedModel
 
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
-from textdiff.posterior import Posterior, Prior, seeded
+from textdiff.posterior import Denoises, Posterior, Prior, TextDistribution, seeded
 from textdiff.posterior.posterior import chunks
 from textdiff.pretrained import NetworkPrior
-from textdiff.priors import DiffusionPrior
 from textdiff.samplers import NEUTRAL, LogProbKind, Tempering
 from textdiff.text import Canvas, decode_rows
 
@@ -37,7 +36,7 @@ class Task:
     """
 
     learner: NetworkPrior
-    target: Prior
+    target: TextDistribution
     wanted: Evidence | None = None
 
     def __post_init__(self) -> None:
@@ -68,7 +67,7 @@ class Task:
     def shares_orders(self) -> bool:
         """Whether learner and target fill in the same random order: its probability cancels between them."""
         one, other = self.learner, self.target
-        return isinstance(one, DiffusionPrior) and isinstance(other, DiffusionPrior) and one.policy == other.policy
+        return isinstance(one, Denoises) and isinstance(other, Denoises) and one.policy == other.policy
 
     def draw(self, canvas: Canvas, seed: int, tempering: Tempering = NEUTRAL) -> Tensor:
         """Fills of the learner, `[rows, length]`, without dropout, in the orders that `seed` stands for."""

@@ -61,14 +61,14 @@ def run(arguments: list[str]) -> int:
 def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:
     from textdiff.evaluation.audit import POLICIES, audit, world_items
     from textdiff.inference import SMC, Importance, MetropolisHastings, ParticleGibbs
-    from textdiff.priors import DiffusionPrior
+    from textdiff.posterior import Denoises
     from textdiff.worlds import world
 
     if options.files:
         raise UserError(f"unexpected {options.files[0]!r}: a world writes its own texts, files go with --target")
     truth = world(options.world)
     prior = None if options.checkpoint is None else load(options.checkpoint, options)
-    if prior is not None and not isinstance(prior, DiffusionPrior):
+    if prior is not None and not isinstance(prior, Denoises):
         raise UserError(f"{options.checkpoint!r} is autoregressive: an audit is of a diffusion prior's policies")
     policies = POLICIES if policies is None else policies
     repairs = (Importance(), SMC(), ParticleGibbs(), MetropolisHastings())
@@ -86,7 +86,7 @@ def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int 
 
 
 def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:
-    from textdiff.posterior import TractablePrior
+    from textdiff.posterior import ExactJoint
     from textdiff.pretrained import shipped
 
     if not options.files:
@@ -95,7 +95,7 @@ def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int
         raise UserError("--methods goes with --world: towards another target the weights are the method")
     prior: Prior = load(str(shipped("stories")) if options.checkpoint is None else options.checkpoint, options)
     target = load(options.target, options)
-    if not isinstance(target, TractablePrior):
+    if not isinstance(target, ExactJoint):
         raise UserError(f"{options.target!r} has no exact joint probability: name an autoregressive prior")
     if policies is not None:
         if len(policies) != 1:

@@ -60,8 +60,8 @@ def run(arguments: list[str]) -> int:
     import torch
 
     from textdiff.evaluation import bench
+    from textdiff.posterior import CausalJoint, Denoises
     from textdiff.pretrained import shipped
-    from textdiff.priors import AutoregressivePrior, DiffusionPrior
 
     try:
         torch.zeros(1, device=options.device)
@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> int:
             name = str(shipped("stories")) if options.checkpoint is None else options.checkpoint
             other_name = baseline_folder(name) if options.baseline is None else options.baseline
             prior, other = load(name, options), load(other_name, options)
-            if not isinstance(prior, DiffusionPrior) or not isinstance(other, AutoregressivePrior):
+            if not isinstance(prior, Denoises) or not isinstance(other, CausalJoint):
                 raise UserError(f"expected a diffusion prior and its twin, got {prior.label} and {other.label}")
             found = bench.on_held_out_text(
                 prior,

@@ -39,9 +39,8 @@ def run(arguments: list[str]) -> int:
     from textdiff.data import documents, held_out_gaps
     from textdiff.data.corpus import in_memory
     from textdiff.evaluation.audit import world_items
-    from textdiff.posterior import seeded
+    from textdiff.posterior import Denoises, seeded
     from textdiff.pretrained.load import DEPENDENCE, found
-    from textdiff.priors import DiffusionPrior
     from textdiff.samplers import calibrate
     from textdiff.samplers.dependence import BETWEEN
     from textdiff.worlds import world
@@ -49,7 +48,7 @@ def run(arguments: list[str]) -> int:
     folder = Path(found(options.checkpoint))
     (folder / DEPENDENCE).unlink(missing_ok=True)  # an old or damaged one must not keep the checkpoint from loading
     prior = load(options.checkpoint, options)
-    if not isinstance(prior, DiffusionPrior):
+    if not isinstance(prior, Denoises):
         raise UserError(f"{options.checkpoint!r} fills one token after the other: calibrate a diffusion prior")
     longest = prior.context or 512
     if options.world is not None:

@@ -74,8 +74,8 @@ def run(arguments: list[str]) -> int:
 def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
     """The answer of the checkpoint, and of the baseline if one is wanted."""
     from textdiff.display import Answer
+    from textdiff.posterior import CausalJoint, SupportsExpert, SupportsGuidance
     from textdiff.pretrained import shipped
-    from textdiff.priors import AutoregressivePrior, DiffusionPrior
     from textdiff.samplers import NEUTRAL, Tempering, by_name
     from textdiff.text import Template
 
@@ -107,14 +107,14 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
         if options.policy is not None or options.steps is not None:
             priors[0] = priors[0].with_policy(options.policy, options.steps)
         if options.join is not None:
-            if not isinstance(priors[0], DiffusionPrior):
+            if not isinstance(priors[0], SupportsExpert):
                 raise UserError(f"{checkpoints[0]!r} is autoregressive: --join is for a diffusion prior")
             other = load(baseline_folder(checkpoints[0], "--join") if options.join is True else options.join, options)
-            if not isinstance(other, AutoregressivePrior):
+            if not isinstance(other, CausalJoint):
                 raise UserError(f"{options.join!r} is no autoregressive prior: --join takes one, such as stories-ar")
-            priors[0] = priors[0].joined(other)
+            priors[0] = priors[0].with_expert(other)
         if options.guidance is not None:
-            if not isinstance(priors[0], DiffusionPrior):
+            if not isinstance(priors[0], SupportsGuidance):
                 raise UserError(f"{checkpoints[0]!r} is autoregressive: --guidance is for a diffusion prior")
             priors[0] = priors[0].with_guidance(options.guidance)
         if options.error_budget is not None:
@@ -145,11 +145,11 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
 
 def _target(checkpoint: str, prior: Prior, options: argparse.Namespace) -> tuple[Prior | None, str | None]:
     """What weighs draws, and its folder: the model named, the prior itself where it has a joint, or its twin."""
-    from textdiff.posterior import TractablePrior
+    from textdiff.posterior import ExactJoint
 
     if options.particles is None:
         return None, None
-    if options.target is None and isinstance(prior, TractablePrior):
+    if options.target is None and isinstance(prior, ExactJoint):
         return prior, checkpoint
     folder = baseline_folder(checkpoint, "--target") if options.target is None else options.target
     return load(folder, options), folder

@@ -11,9 +11,8 @@ from typing import Any, cast
 
 from textdiff.errors import UserError
 from textdiff.evidence.question import one_line
-from textdiff.posterior import seeded
+from textdiff.posterior import Simulates, seeded
 from textdiff.pretrained import load
-from textdiff.priors import AutoregressivePrior
 from textdiff.text import decode
 from textdiff.worlds import sums, world
 from textdiff.worlds import texts as written_by
@@ -137,7 +136,7 @@ def numbered(source: str, kind: str) -> tuple[str, int, int]:
 def _model_samples(folder: str, n: int, seed: int, at_once: int = 64) -> Iterator[str]:
     """Whole texts that an autoregressive prior draws, side by side."""
     prior = load(folder)
-    if not isinstance(prior, AutoregressivePrior):
+    if not isinstance(prior, Simulates):
         raise UserError(f"{folder!r} writes no texts from left to right: name an autoregressive checkpoint")
     generator = seeded(seed)
     while n > 0:

@@ -11,8 +11,7 @@ from torch import Tensor
 from textdiff.display.viewer import Denoising, Recorder
 from textdiff.evidence import Evidence, Observed
 from textdiff.inference import Importance, Resampled
-from textdiff.posterior import Prior, WeightedSamples
-from textdiff.priors import AutoregressivePrior, DiffusionPrior
+from textdiff.posterior import Denoises, Prior, WeightedSamples
 from textdiff.samplers import NEUTRAL, POLICIES, LogProbKind, Tempering, Watch
 from textdiff.text import Template
 
@@ -85,7 +84,7 @@ class Answer:
             method = Resampled(Importance(tempering.temperature, both), particles)
             fills = prior.given(evidence, target=target).sample(n, method, generator=seed)
         policy = "left-to-right"
-        if isinstance(prior, DiffusionPrior):
+        if isinstance(prior, Denoises):
             policy = next((name for name, kind in POLICIES.items() if kind is type(prior.policy)), prior.label)
         return cls(
             template=Template.parse(text),
@@ -93,7 +92,7 @@ class Answer:
             denoisings=recorder.denoisings(prior, text, fills),
             checkpoint=checkpoint,
             policy=policy,
-            prefix_only=isinstance(prior, AutoregressivePrior) and particles is None,
+            prefix_only=not prior.sees_suffix and particles is None,
             seed=seed,
             tempering=tempering,
             particles=particles,

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from textdiff.errors import UserError
 from textdiff.evaluation.audit_results import Audit, Estimate, Repair, Row, Weights
 from textdiff.inference import Importance, pareto_k, rank_uniformity
-from textdiff.posterior import PosteriorSampler, Prior, TractablePrior, seeded
+from textdiff.posterior import PosteriorSampler, Prior, seeded
 from textdiff.priors import DiffusionPrior
 from textdiff.samplers import LogProbKind, UnmaskingPolicy
 from textdiff.text import Canvas
@@ -352,7 +352,7 @@ def _log_q(scores: Tensor | None) -> Tensor:
 @torch.no_grad()
 def audit_weights(
     prior: Prior,
-    target: TractablePrior,
+    target: Prior,
     items: Sequence[Item],
     *,
     draws: int = 64,

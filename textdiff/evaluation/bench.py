@@ -16,7 +16,7 @@ from textdiff.errors import UserError
 from textdiff.evaluation.likelihoods import likelihoods
 from textdiff.evaluation.timing import Case, Timed, end_to_end, networks, overhead, random_canvas, vocabulary_of
 from textdiff.models import Transformer
-from textdiff.priors import AutoregressivePrior, DiffusionPrior
+from textdiff.posterior import CausalJoint, Denoises
 from textdiff.text import Canvas
 
 
@@ -116,8 +116,8 @@ def on_random_text(
 
 
 def on_held_out_text(
-    prior: DiffusionPrior,
-    twin: AutoregressivePrior,
+    prior: Denoises,
+    twin: CausalJoint,
     files: Sequence[str],
     *,
     texts: Sequence[int] = (1,),

@@ -21,9 +21,9 @@ from textdiff.evaluation.code_execution import passes
 from textdiff.evaluation.compare import Candidate, Item, compare
 from textdiff.evaluation.comparison import Comparison
 from textdiff.evaluation.text_scores import TextScore
-from textdiff.posterior import PosteriorSampler
+from textdiff.posterior import CausalJoint, ChoosesLayout, PosteriorSampler, SupportsExpert
 from textdiff.pretrained import NetworkPrior, load
-from textdiff.priors import AutoregressivePrior, DiffusionPrior, FillInMiddlePrior
+from textdiff.priors import DiffusionPrior
 from textdiff.priors.fill_in_middle import Layout
 from textdiff.worlds import ProbabilisticAutomaton, world
 
@@ -36,7 +36,7 @@ class Entry:
         name: as the tables shall call it.
         checkpoint: folder, or the name of one that comes with textdiff; null: the world's perfect network.
         policy, steps: unmasking policy of a diffusion prior.
-        joined: checkpoint of an autoregressive prior to join a diffusion prior with, see `DiffusionPrior.joined`.
+        joined: checkpoint of an autoregressive prior to join a diffusion prior with, see `DiffusionPrior.with_expert`.
         layout: of a fill-in-the-middle prior; "prefix": its network from the prefix alone.
         method: how posterior samples are drawn, by class; null: plain conditioning.
         target: checkpoint of the prior whose posterior is meant, or "world".
@@ -139,11 +139,11 @@ class Settings:
                 own = own.with_policy(entry.policy, entry.steps)
             if entry.joined is not None:
                 other = prior(entry.joined)
-                if not isinstance(own, DiffusionPrior) or not isinstance(other, AutoregressivePrior):
+                if not isinstance(own, SupportsExpert) or not isinstance(other, CausalJoint):
                     raise UserError(f"{entry.name}: a diffusion prior is joined with an autoregressive one, see joined")
-                own = own.joined(other)
+                own = own.with_expert(other)
             if entry.layout is not None:
-                if not isinstance(own, FillInMiddlePrior):
+                if not isinstance(own, ChoosesLayout):
                     raise UserError(f"{entry.name}: only fill-in-the-middle has a layout, this is {own.label}")
                 own = own.prefix_only() if entry.layout == "prefix" else own.with_layout(entry.layout)
             target = truth if entry.target == "world" else None if entry.target is None else prior(entry.target)

@@ -18,8 +18,7 @@ from textdiff.data import documents, held_out_gaps
 from textdiff.data.corpus import Corpus, in_memory
 from textdiff.denoisers import nelbo_exact_k
 from textdiff.errors import UserError
-from textdiff.posterior import Prior
-from textdiff.priors import DiffusionPrior
+from textdiff.posterior import Denoises, Prior
 from textdiff.text import Canvas, Vocabulary
 
 BATCH = 16
@@ -114,7 +113,7 @@ def held_out(
     """
     if prior.tokenizer.get_vocab() != twin.tokenizer.get_vocab():
         raise UserError("prior and twin have different tokenizers: give two checkpoints that were trained together")
-    if not isinstance(prior, DiffusionPrior):
+    if not isinstance(prior, Denoises):
         raise UserError(f"held-out figures compare a diffusion prior with its twin, the prior is {prior.label}")
     longest = prior.context
     assert longest is not None
@@ -178,9 +177,10 @@ def _gap_nats(prior: Prior, items: Sequence[tuple[Canvas, Tensor]]) -> tuple[Ten
 
 
 def _text_bits(
-    prior: DiffusionPrior, twin: Prior, corpus: Corpus, longest: int, texts: int, samples: int, seed: int
+    prior: Prior, twin: Prior, corpus: Corpus, longest: int, texts: int, samples: int, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Exact bits of the twin, a bound on the prior's, and characters, each `[texts]`."""
+    assert isinstance(prior, Denoises)
     chosen = [torch.from_numpy(corpus[d]) for d in range(len(corpus)) if len(corpus[d]) <= longest][:texts]
     chosen.sort(key=len)
     generator = torch.Generator().manual_seed(seed)

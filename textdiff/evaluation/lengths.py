@@ -14,8 +14,7 @@ from textdiff.errors import UserError
 from textdiff.evaluation.audit import Item
 from textdiff.evaluation.comparison import Interval, mean
 from textdiff.inference import ByLength, rank_uniformity
-from textdiff.posterior import Prior, seeded
-from textdiff.priors import DiffusionPrior
+from textdiff.posterior import Denoises, LengthDistribution, Prior, seeded
 from textdiff.text import Canvas
 from textdiff.worlds import ProbabilisticAutomaton
 
@@ -109,14 +108,14 @@ def length_calibration(
     if truth is not None and truth.tokenizer.get_vocab() != prior.tokenizer.get_vocab():
         raise UserError(f"the prior has another tokenizer than {truth.name}: give one that was trained on its texts")
     ways: dict[str, Callable[[Canvas, Generator], Tensor]] = {}
-    if isinstance(prior, DiffusionPrior):
-        if prior.vocabulary.null is not None:
+    if isinstance(prior, Denoises):
+        if isinstance(prior, LengthDistribution) and prior.vocabulary.null is not None:
             ways["null marginals"] = lambda canvas, _: prior.length_log_probs(canvas)[0].cpu()
         own = ByLength(window=window)
-        ways["evidence beside the gap"] = lambda canvas, dice: own.law(prior.given(canvas), draws, dice)
+        ways["evidence beside the gap"] = lambda canvas, dice: own.length_log_probs(prior.given(canvas), draws, dice)
     if target is not None:
         joint = ByLength()
-        ways[f"evidence, {target.label}"] = lambda canvas, dice: joint.law(
+        ways[f"evidence, {target.label}"] = lambda canvas, dice: joint.length_log_probs(
             prior.given(canvas, target=target), draws, dice
         )
     if truth is not None:

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from textdiff.errors import UserError
 from textdiff.evaluation.comparison import Interval, mean
 from textdiff.evidence import Question
-from textdiff.posterior import Conditioning, Prior
-from textdiff.priors import AutoregressivePrior
+from textdiff.posterior import CausalJoint, Conditioning, Prior
 from textdiff.samplers import Tempering
 from textdiff.text import decode, encode
 
@@ -95,7 +94,7 @@ def answer_questions(
 
 def _answers(prior: Prior, question: Question, n: int, tempering: Tempering, seed: int) -> list[str]:
     """Answers to a question; an autoregressive prior writes on from it to the end, as long as it likes."""
-    if isinstance(prior, AutoregressivePrior):
+    if isinstance(prior, CausalJoint):
         asked = str(question.template.parts[0])
         room = len(encode(prior.tokenizer, asked)) + sum(gap.maximum for gap in question.template.gaps) + 4
         rows = prior.simulate(n, seed, room, asked, tempering)

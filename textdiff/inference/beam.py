@@ -11,8 +11,7 @@ from torch import Generator
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import log_weights
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
-from textdiff.priors import AutoregressivePrior, FillInMiddlePrior
+from textdiff.posterior import DecodesCausally, Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import LogProbKind
 from textdiff.samplers.categorical import Streams
 
@@ -38,41 +37,38 @@ class Beam(PosteriorSampler):
         prior = posterior.prior
         if not 1 <= n <= self.width:
             raise UserError(f"n is {n} and the beam {self.width} wide: ask for at most as many fills as it is wide")
-        if not isinstance(prior, AutoregressivePrior | FillInMiddlePrior):
+        if not isinstance(prior, DecodesCausally):
             raise UserError(f"a beam goes from left to right, {prior.label} does not: give an autoregressive prior")
         if posterior.weighs or posterior.target is not prior:
             raise UserError("a beam follows the sampler's own law: leave out target and likelihood, or use BestOf()")
         canvas = posterior.canvas.repeat(self.width)
-        if isinstance(prior, AutoregressivePrior) and (canvas.minimum < canvas.maximum).any():
+        if prior.draws_lengths and (canvas.minimum < canvas.maximum).any():
             raise UserError(
                 "a beam cannot compare lengths that are drawn beforehand: give exact lengths, as in [gap:12]"
             )
         started = time.perf_counter()
         with torch.no_grad():
-            if isinstance(prior, AutoregressivePrior):
-                writing = prior.writing(canvas, Streams.of(generator, canvas.slots))
-            else:
-                writing = prior.writing(canvas)
-            handicap = torch.zeros_like(writing.log_q)
+            decoding = prior.causal_decoding(canvas, Streams.of(generator, canvas.slots))
+            handicap = torch.zeros_like(decoding.log_q)
             handicap[1:] = -torch.inf
-            while (ask := writing.ask()) is not None:  # at first all are alike, so all but one are out
-                total = handicap + writing.log_q
+            while (ask := decoding.ask()) is not None:  # at first all are alike, so all but one are out
+                total = handicap + decoding.log_q
                 offers = total.new_full((self.width, ask.law.shape[1]), -torch.inf)
                 offers[:, 0] = total
                 offers[ask.rows] = total[ask.rows, None] + ask.law
                 best, place = offers.flatten().topk(self.width)
                 parents, values = place // offers.shape[1], place % offers.shape[1]
-                writing.select(parents)
+                decoding.select(parents)
                 handicap = torch.zeros_like(best).masked_fill(best == -torch.inf, -torch.inf)
-                again = writing.ask()
+                again = decoding.ask()
                 if again is not None:
-                    writing.write(again, values[again.rows])
-        order = (handicap + writing.log_q).argsort(descending=True, stable=True)[:n]
+                    decoding.write(again, values[again.rows])
+        order = (handicap + decoding.log_q).argsort(descending=True, stable=True)[:n]
         return posterior.samples(
-            writing.tokens[order],
+            decoding.tokens[order],
             handicap[order],
-            writing.log_q[order],
-            writing.nfe[order],
+            decoding.log_q[order],
+            decoding.nfe[order],
             started=started,
             label=f"beam of {self.width} over {prior.label}",
             exactness=self.exactness,

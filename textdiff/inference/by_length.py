@@ -36,7 +36,7 @@ class ByLength(PosteriorSampler):
     side are taken for unknown, and the sampler's law of fill and window together, over that of the fill alone, is the
     weight of a draw.
 
-    `diagnostics["length 5"]` is the posterior of 5 tokens; `law` gives all of it.
+    `diagnostics["length 5"]` is the posterior of 5 tokens; `length_log_probs` gives all of it.
 
     Args:
         lengths: the grid; None: all that the gap may have, or 16 of them, evenly spaced.
@@ -97,7 +97,7 @@ class ByLength(PosteriorSampler):
             diagnostics={f"length {length}": float(m.sum()) for length, m in zip(lengths, mass, strict=True)},
         )
 
-    def law(self, posterior: Posterior, n: int, generator: Generator) -> Tensor:
+    def length_log_probs(self, posterior: Posterior, n: int, generator: Generator) -> Tensor:
         """log p(length | y) in nats, from `n` samples: float64 `[slots + 1]` for 0, 1, ...; -inf out of bounds.
 
         Between the possible lengths of a grid the logarithm is interpolated, each length standing for itself.

@@ -9,8 +9,7 @@ from typing import ClassVar, final
 from torch import Generator
 
 from textdiff.errors import UserError
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
-from textdiff.worlds import ProbabilisticAutomaton
+from textdiff.posterior import ExactPosterior, Posterior, PosteriorSampler, WeightedSamples
 
 
 @final
@@ -27,7 +26,7 @@ class Exact(PosteriorSampler):
             UserError: the target is no world, or the evidence has a likelihood.
         """
         world = posterior.target
-        if not isinstance(world, ProbabilisticAutomaton):
+        if not isinstance(world, ExactPosterior):
             raise UserError(f"exact draws need an exact world as the target, this is {world.label}: use Importance()")
         if posterior.weighs:
             raise UserError("exact draws heed fixed tokens only: give method=Importance() for a likelihood")

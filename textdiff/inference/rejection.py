@@ -11,8 +11,7 @@ from torch import Generator, Tensor
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import log_weights
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
-from textdiff.worlds import ProbabilisticAutomaton
+from textdiff.posterior import ExactPosterior, Posterior, PosteriorSampler, WeightedSamples
 
 AT_ONCE = 256
 """Most proposals that are drawn together."""
@@ -75,7 +74,7 @@ class Rejection(PosteriorSampler):
             return self.log_bound
         if posterior.own_law:
             return 0.0
-        if isinstance(posterior.prior, ProbabilisticAutomaton) and posterior.target is posterior.prior:
+        if isinstance(posterior.prior, ExactPosterior) and posterior.target is posterior.prior:
             return float(posterior.prior.log_evidence(posterior.canvas))
         raise UserError(
             "rejection needs a bound on the log-weight target / proposal, and none is known here: give log_bound, or "

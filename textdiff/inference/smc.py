@@ -13,16 +13,16 @@ from torch import Generator, Tensor
 from textdiff.errors import UserError
 from textdiff.inference.resampling import Resampling, systematic
 from textdiff.posterior import (
+    ExactJoint,
+    ExactPosterior,
     Genealogy,
     Posterior,
     PosteriorSampler,
-    TractablePrior,
+    SupportsParticles,
     WeightedSamples,
     relative_variance,
 )
-from textdiff.pretrained import NetworkPrior
 from textdiff.samplers import LogProbKind, Progress, Trajectory
-from textdiff.worlds import ProbabilisticAutomaton
 
 
 @final
@@ -103,15 +103,15 @@ class Particles:
         bridge: bool = False,
     ) -> None:
         prior, target = posterior.prior, posterior.target
-        if not isinstance(prior, NetworkPrior):
+        if not isinstance(prior, SupportsParticles):
             raise UserError(f"particles need a prior that fills a gap in steps, this is {prior.label}")
         if prior.kind is LogProbKind.NONE:
             raise UserError(f"{prior.label} has no log-probability: choose another policy, such as 'strided'")
-        if bridge and not isinstance(target, TractablePrior):
+        if bridge and not isinstance(target, ExactJoint):
             raise UserError(
                 f"a bridge needs a target with an exact joint, this is {target.label}: give target=, such as the twin"
             )
-        self.bridge = target if bridge and isinstance(target, TractablePrior) else None
+        self.bridge = target if bridge and isinstance(target, ExactJoint) else None
         self.posterior, self.prior, self.size, self.groups = posterior, prior, size, groups
         self.threshold, self.resampling, self.retained = threshold, resampling, retained
         self.log_weights = torch.zeros(groups, size, dtype=torch.float64)
@@ -154,7 +154,7 @@ class Particles:
             if partial is not None:
                 log_p, counted = partial
                 worth = log_p - progress.length_log_q - (progress.slot_log_q * counted).sum(dim=1)
-                self.passes += not isinstance(posterior.target, ProbabilisticAutomaton)
+                self.passes += not isinstance(posterior.target, ExactPosterior)
             elif done.any():
                 canvas = posterior.canvas.repeat(int(done.sum()))
                 density, passes = posterior.target.log_density(canvas, tokens[done])

@@ -1,20 +1,47 @@
 """The contracts of inference: priors, posteriors, weighted samples, plain conditioning, streaming and batching."""
 
 from textdiff.posterior.batching import infill_batch
+from textdiff.posterior.capabilities import (
+    CausalJoint,
+    ChoosesLayout,
+    DecodesCausally,
+    Denoises,
+    ExactJoint,
+    ExactPosterior,
+    Layout,
+    LengthDistribution,
+    Simulates,
+    SupportsExpert,
+    SupportsGuidance,
+    SupportsParticles,
+)
+from textdiff.posterior.distribution import TextDistribution
 from textdiff.posterior.posterior import Conditioning, Posterior, PosteriorSampler
-from textdiff.posterior.prior import Prior, TractablePrior
+from textdiff.posterior.prior import Prior
 from textdiff.posterior.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
 from textdiff.posterior.streaming import Draft
 
 __all__ = [
+    "CausalJoint",
+    "ChoosesLayout",
     "Conditioning",
+    "DecodesCausally",
+    "Denoises",
     "Draft",
+    "ExactJoint",
+    "ExactPosterior",
     "Genealogy",
+    "Layout",
+    "LengthDistribution",
     "Posterior",
     "PosteriorSampler",
     "Prior",
     "Scored",
-    "TractablePrior",
+    "Simulates",
+    "SupportsExpert",
+    "SupportsGuidance",
+    "SupportsParticles",
+    "TextDistribution",
     "WeightedSamples",
     "infill_batch",
     "relative_variance",

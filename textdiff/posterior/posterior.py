@@ -7,19 +7,18 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import Impossible, UserError
 from textdiff.evidence import Evidence
+from textdiff.posterior.capabilities import ExactJoint
+from textdiff.posterior.distribution import TextDistribution
 from textdiff.posterior.samples import Genealogy, Scored, WeightedSamples, seeded
 from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, Watch, satisfiable
 from textdiff.text import Canvas, Filled, ProductDFA, Template, decode_rows, encode
-
-if TYPE_CHECKING:
-    from textdiff.posterior.prior import Prior
 
 CHUNK = 2**14
 """Most canvas tokens per forward pass."""
@@ -53,9 +52,9 @@ class Posterior:
         UserError: the evidence fixes nothing, is too long for a model, or the two priors do not share a tokenizer.
     """
 
-    prior: Prior
+    prior: TextDistribution
     evidence: Evidence
-    target: Prior
+    target: TextDistribution
     canvas: Canvas = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,7 +80,7 @@ class Posterior:
     @property
     def own_law(self) -> bool:
         """Whether the target is the very law of the prior's sampler, so that a plain draw needs no weight."""
-        return self.target is self.prior and not self.prior.tractable
+        return self.target is self.prior and not isinstance(self.prior, ExactJoint)
 
     @property
     def weighs(self) -> bool:
@@ -98,7 +97,7 @@ class Posterior:
     @property
     def description(self) -> str:
         """The target in words."""
-        law = "posterior under the joint of" if self.target.tractable else "law of the sampler"
+        law = "posterior under the joint of" if isinstance(self.target, ExactJoint) else "law of the sampler"
         weighted = ", weighted by the likelihood" if self.evidence.weighs else ""
         given = ", given the constraints" if self.canvas.dfa is not None else ""
         return f"{law} {self.target.label}{weighted}{given}"

@@ -1,105 +1,24 @@
-"""What every prior can do: be conditioned, fill the gaps of a text, score a given fill."""
+"""Priors: distributions over texts that are conditioned on evidence, and fill the gaps of a text in one call."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Literal, overload
 
-import torch
-from torch import Generator, Tensor
-from transformers import PreTrainedTokenizerBase
-
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
+from textdiff.posterior.distribution import TextDistribution
 from textdiff.posterior.posterior import Conditioning, Posterior
 from textdiff.posterior.samples import WeightedSamples, seeded
 from textdiff.posterior.streaming import Draft
 from textdiff.posterior.streaming import stream as drafts
-from textdiff.samplers import NEUTRAL, LogProbKind, Randomness, Tempering, Trajectory, UnmaskingPolicy, Watch
-from textdiff.text import Canvas, Template, Vocabulary
+from textdiff.samplers import Tempering, UnmaskingPolicy, Watch
+from textdiff.text import Canvas, Template
 
 
-class Prior(ABC):
-    """A law over texts that can be conditioned on evidence.
-
-    Attributes:
-        tokenizer: text <-> ids.
-        vocabulary: special ids and properties of tokens.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    vocabulary: Vocabulary
-
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """Where its tensors live."""
-
-    @property
-    @abstractmethod
-    def context(self) -> int | None:
-        """The longest text that it reads, in tokens; None: any."""
-
-    @property
-    @abstractmethod
-    def kind(self) -> LogProbKind:
-        """In what sense `sample` knows the log-probability of its draws."""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """How samples are drawn, in a few words."""
-
-    @property
-    @abstractmethod
-    def tractable(self) -> bool:
-        """Whether the exact joint log-probability of a text is known (`TractablePrior`)."""
-
-    @abstractmethod
-    def sample(
-        self,
-        canvas: Canvas,
-        generator: Randomness,
-        *,
-        tempering: Tempering = NEUTRAL,
-        watch: Watch | None = None,
-    ) -> Trajectory:
-        """Fill each row of a canvas once; `generator` may be a seed for each row, int64 `[batch]`."""
-
-    @abstractmethod
-    def score(
-        self,
-        canvas: Canvas,
-        tokens: Tensor,
-        *,
-        tempering: Tempering = NEUTRAL,
-        generator: Generator | None = None,
-    ) -> Trajectory:
-        """Log-probability that `sample` would have filled `canvas` with the complete `tokens [batch, length]`.
-
-        `generator` draws the order, for samplers that draw one.
-        """
-
-    @abstractmethod
-    def log_density(self, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, int]:
-        """The density that makes this prior a target, in nats `[batch]` float64, and the forward passes it took.
-
-        The exact joint of the complete `tokens [batch, length]` where there is one, else the law of the sampler given
-        the fixed tokens of `canvas`.
-
-        Raises:
-            UserError: there is neither.
-        """
-
-    @abstractmethod
-    def log_partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
-        """What the joint knows of partly filled texts `[batch, length]`.
-
-        Returns:
-            The log-probability of some of the tokens, in nats `[batch]` float64, and which those are, bool
-            `[batch, length]`; None: nothing is known before a text is complete.
-        """
+class Prior(TextDistribution):
+    """A distribution over texts that can be conditioned on evidence: `given(...)` and `infill(...)`."""
 
     @abstractmethod
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> Prior:
@@ -121,7 +40,9 @@ class Prior(ABC):
         """
         raise UserError(f"{self.label} fills one token after the other: an error budget is for a diffusion prior")
 
-    def given(self, evidence: Evidence | Template | Canvas | str, *, target: Prior | None = None) -> Posterior:
+    def given(
+        self, evidence: Evidence | Template | Canvas | str, *, target: TextDistribution | None = None
+    ) -> Posterior:
         """The posterior given evidence: a template, a canvas of one row, or pieces of evidence joined by `&`.
 
         Args:
@@ -216,25 +137,3 @@ class Prior(ABC):
                 raise UserError("stream and watch show the same steps: give one of them")
             return drafts(posterior, n, tempering, seeded(seed))
         return posterior.sample(n, Conditioning(tempering, watch), generator=seeded(seed))
-
-    def check_canvas(self, canvas: Canvas) -> None:
-        """See that a canvas fits into the context.
-
-        Raises:
-            UserError: it does not.
-        """
-        length = canvas.tokens.shape[1]
-        if self.context is not None and length > self.context:
-            slots = int(canvas.slots.sum())
-            raise UserError(
-                f"the text takes {length} tokens, {slots} of them in gaps, and the model reads at most {self.context}: "
-                "shorten the text or its gaps, e.g. [gap:1-16]"
-            )
-
-
-class TractablePrior(Prior):
-    """A prior that knows the exact joint log-probability of a text."""
-
-    @abstractmethod
-    def log_prob(self, tokens: Tensor) -> Tensor:
-        """Log-probability of complete texts `[batch, length]`, null and padding left out, in nats `[batch]` float64."""

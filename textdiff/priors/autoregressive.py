@@ -13,7 +13,7 @@ from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import KeyValueCache, Transformer
 from textdiff.models.prefix_cache import PrefixCache, causal_layout, last_before
-from textdiff.posterior.prior import TractablePrior
+from textdiff.posterior.prior import Prior
 from textdiff.posterior.samples import seeded
 from textdiff.samplers import (
     NEUTRAL,
@@ -34,7 +34,7 @@ from textdiff.text import Canvas, Vocabulary, encode
 
 @final
 @dataclass(frozen=True, eq=False)
-class AutoregressivePrior(TractablePrior):
+class AutoregressivePrior(Prior):
     """Prefix-only infilling: each token of a gap is drawn given all text before it, the text after the gap is not seen.
 
     The length of a gap of unknown length is drawn uniformly from its range, for a prefix says nothing about it; a text
@@ -69,10 +69,10 @@ class AutoregressivePrior(TractablePrior):
         if not canvas.slots.any():
             return unchanged(canvas)
         streams = Streams.of(generator, canvas.slots)
-        writing = self.writing(canvas, streams)
-        if watch is not None and (unused := canvas.slots & ~writing.masked).any():
-            watch(writing.tokens.clone(), unused)
-        return decode_causally(writing, streams, tempering, watch)
+        decoding = self.causal_decoding(canvas, streams)
+        if watch is not None and (unused := canvas.slots & ~decoding.masked).any():
+            watch(decoding.tokens.clone(), unused)
+        return decode_causally(decoding, streams, tempering, watch)
 
     @torch.no_grad()
     def steered(
@@ -85,13 +85,13 @@ class AutoregressivePrior(TractablePrior):
     ) -> Trajectory:
         """`sample` as a particle system, see `textdiff.samplers.steered`."""
         streams = Streams.of(generator, canvas.slots)
-        writing = self.writing(canvas, streams, retained, forced)
-        return decode_causally(writing, streams, steer=steer, retained=retained, forced=forced)
+        decoding = self.causal_decoding(canvas, streams, retained, forced)
+        return decode_causally(decoding, streams, steer=steer, retained=retained, forced=forced)
 
-    def writing(
+    def causal_decoding(
         self, canvas: Canvas, streams: Streams, retained: Tensor | None = None, forced: Tensor | None = None
     ) -> CausalDecoding:
-        """Fills of a canvas that are to be written; the lengths of their gaps are drawn.
+        """The decoding of a canvas before its first token; the lengths of the gaps are drawn.
 
         Args:
             canvas: all rows have gaps.
@@ -235,8 +235,13 @@ class AutoregressivePrior(TractablePrior):
         return LogProbKind.EXACT
 
     @property
-    def tractable(self) -> bool:
-        """Yes: the chain rule."""
+    def sees_suffix(self) -> bool:
+        """False: a token depends on the text before it alone."""
+        return False
+
+    @property
+    def draws_lengths(self) -> bool:
+        """True: uniformly from the range of each gap."""
         return True
 
     @property

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.denoisers import Denoiser, Guided
 from textdiff.denoisers.product import ProductOfExperts
 from textdiff.errors import UserError
+from textdiff.posterior.capabilities import CausalJoint
 from textdiff.posterior.prior import Prior
-from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.samplers import (
     NEUTRAL,
     POLICIES,
@@ -164,23 +164,25 @@ class DiffusionPrior(Prior):
         own = self.network.denoiser if isinstance(self.network, Guided) else self.network
         return replace(self, network=Guided(own, self.vocabulary, weight), dependence=None)
 
-    def joined(self, other: AutoregressivePrior, share: float = 0.5, tilt: float = 1.0) -> DiffusionPrior:
-        """Fill from left to right, one token at a time, joined with an autoregressive prior: see `ProductOfExperts`.
+    def with_expert(self, expert: CausalJoint, share: float = 0.5, tilt: float = 1.0) -> DiffusionPrior:
+        """The product of experts with an autoregressive prior, filled from left to right, one token at a time.
 
-        Likelier fills than either prior's own, for the passes of a token-by-token sampler, each through three networks.
+        Fills are likelier than those of either prior alone, for the passes of a token-by-token sampler, each through
+        three networks: see `ProductOfExperts`.
 
         Args:
-            other: its network says what comes next; the same tokens.
-            share: of it in what comes next; 1: all of it, and the denoiser only tilts by the text after the gap.
-            tilt: the power of what that text says; 1 is Bayes' rule, less believes the denoiser less.
+            expert: its causal network says what comes next; it has the same tokens.
+            share: of the expert in what comes next; 1: all of it, and the denoiser only tilts by the text after the
+                gap.
+            tilt: the power of what that text says; 1 is Bayes' rule, less trusts the denoiser less.
 
         Raises:
             UserError: another tokenizer, or no share or tilt.
         """
-        if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+        if expert.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError("the two priors have different tokenizers: join two that were trained together")
         own = self.network.denoiser if isinstance(self.network, ProductOfExperts) else self.network
-        network = ProductOfExperts(own, other.network, self.vocabulary, share, tilt)
+        network = ProductOfExperts(own, expert.network, self.vocabulary, share, tilt)
         return replace(self, network=network, policy=LeftToRight(), dependence=None)
 
     @property
@@ -199,9 +201,9 @@ class DiffusionPrior(Prior):
         return self.policy.kind
 
     @property
-    def tractable(self) -> bool:
-        """No: the law of a text is a sum over what was revealed when."""
-        return False
+    def sees_suffix(self) -> bool:
+        """True: the denoiser sees all known text."""
+        return True
 
     @property
     def label(self) -> str:

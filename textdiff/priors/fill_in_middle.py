@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, final, get_args
+from typing import final, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -14,6 +14,7 @@ from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import Transformer
 from textdiff.models.prefix_cache import PrefixCache, causal_layout, last_before
+from textdiff.posterior.capabilities import Layout
 from textdiff.posterior.prior import Prior
 from textdiff.priors.autoregressive import AutoregressivePrior, unchanged
 from textdiff.samplers import NEUTRAL, LogProbKind, Randomness, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch
@@ -22,9 +23,6 @@ from textdiff.samplers.causal import CausalDecoding, NextDraw, decode_causally
 from textdiff.samplers.lengths import count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary
 from textdiff.text.fill_in_middle import layout_evidence
-
-Layout = Literal["psm", "spm"]
-"""What is read first: prefix and suffix, or suffix and prefix."""
 
 
 @final
@@ -73,7 +71,7 @@ class FillInMiddlePrior(Prior):
         if not canvas.slots.any():
             return unchanged(canvas)
         streams = Streams.of(generator, canvas.slots)
-        return decode_causally(self.writing(canvas), streams, tempering, watch)
+        return decode_causally(self.causal_decoding(canvas, streams), streams, tempering, watch)
 
     @torch.no_grad()
     def steered(
@@ -86,10 +84,13 @@ class FillInMiddlePrior(Prior):
     ) -> Trajectory:
         """`sample` as a particle system, see `textdiff.samplers.steered`."""
         streams = Streams.of(generator, canvas.slots)
-        return decode_causally(self.writing(canvas), streams, steer=steer, retained=retained, forced=forced)
+        decoding = self.causal_decoding(canvas, streams)
+        return decode_causally(decoding, streams, steer=steer, retained=retained, forced=forced)
 
-    def writing(self, canvas: Canvas) -> CausalDecoding:
-        """Fills of a canvas that are to be written.
+    def causal_decoding(
+        self, canvas: Canvas, streams: Streams, retained: Tensor | None = None, forced: Tensor | None = None
+    ) -> CausalDecoding:
+        """The decoding of a canvas before its first token; nothing is drawn beforehand.
 
         Raises:
             UserError: the text is too long for the network once its gaps are marked.
@@ -176,8 +177,13 @@ class FillInMiddlePrior(Prior):
         return LogProbKind.EXACT
 
     @property
-    def tractable(self) -> bool:
-        """No: it is the law of a gap given the rest, not a joint."""
+    def sees_suffix(self) -> bool:
+        """True: all evidence is read first."""
+        return True
+
+    @property
+    def draws_lengths(self) -> bool:
+        """False: the end of a gap is drawn like a token."""
         return False
 
     @property

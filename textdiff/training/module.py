@@ -29,9 +29,8 @@ from textdiff.models import (
     merge_adapter,
     save_adapter,
 )
-from textdiff.posterior import Prior
+from textdiff.posterior import Denoises, Prior
 from textdiff.pretrained import load, prior_of
-from textdiff.priors import DiffusionPrior
 from textdiff.samplers import Strided
 from textdiff.text import Vocabulary
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
@@ -259,7 +258,7 @@ class TextModule(lightning.LightningModule):
         else:
             canvas, tokens = batch
             prior = self.prior
-            if isinstance(prior, DiffusionPrior):
+            if isinstance(prior, Denoises):
                 prior = prior.with_policy(GAP_POLICY)
             log_q = prior.score(canvas, tokens).log_q
             assert log_q is not None

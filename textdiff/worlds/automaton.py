@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import Impossible, UserError
-from textdiff.posterior.prior import TractablePrior
+from textdiff.posterior.prior import Prior
 from textdiff.posterior.samples import seeded
 from textdiff.samplers import (
     NEUTRAL,
@@ -44,7 +44,7 @@ TINY = torch.finfo(torch.float64).tiny
 
 @final
 @dataclass(frozen=True, eq=False)
-class ProbabilisticAutomaton(TractablePrior):
+class ProbabilisticAutomaton(Prior):
     """A law of texts written by an automaton; a prior, a perfect denoiser, and the truth that others are held to.
 
     `sample` and `score` are the exact posterior given the fixed tokens, the lengths of open gaps included: a gap of
@@ -171,8 +171,8 @@ class ProbabilisticAutomaton(TractablePrior):
         return LogProbKind.EXACT
 
     @property
-    def tractable(self) -> bool:
-        """Yes."""
+    def sees_suffix(self) -> bool:
+        """True: fills follow the exact posterior."""
         return True
 
     @property

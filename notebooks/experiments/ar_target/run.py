@@ -32,7 +32,7 @@ def proposals(twin: td.AutoregressivePrior, inverse: str | None) -> Iterator[tup
             denoiser = td.load(folder).with_policy("strided", STEPS)
             yield name, denoiser
             for share, tilt in JOINED:
-                yield f"{name} joined, share {share}, tilt {tilt}", denoiser.joined(twin, share, tilt)
+                yield f"{name} joined, share {share}, tilt {tilt}", denoiser.with_expert(twin, share, tilt)
 
 
 def main(valid: str, inverse: str | None = None) -> dict[str, dict[str, float]]:

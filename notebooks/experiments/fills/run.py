@@ -69,7 +69,7 @@ def main(train: str, valid: str, checkpoint: str = "stories") -> tuple[dict[str,
         for number, (first, second, author, fourth, fifth) in enumerate(islice(stories, TEXTS)):
             gap = f"[gap:{len(encode(prior.tokenizer, f' {author}', continues=True))}]" if exactly else "[gap]"
             before, after = (part.replace("[gap", "\\[gap") for part in (f"{first} {second}", f"{fourth} {fifth}"))
-            filler = prior.joined(twin) if steps is None else prior.with_policy(None, steps)
+            filler = prior.with_expert(twin) if steps is None else prior.with_policy(None, steps)
             posterior = filler.given(f"{before} {gap} {after}", target=twin)
             single, several = Conditioning(Tempering(temperature)), Resampled(Importance(temperature), particles)
             fill = posterior.sample(1, single if particles == 1 else several, generator=number)[0].fills[0]
