@@ -1,9 +1,12 @@
-"""The oracles themselves: what the other law tests lean on."""
+"""The exactly known denoisers that other tests compare with, checked themselves."""
+
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.helpers.any_order import any_order_log_prob
 from tests.helpers.oracle import TableDenoiser, TableOracle, order_log_probs
 
 
@@ -24,7 +27,7 @@ def test_marginals_are_those_of_the_posterior(oracle):
     torch.testing.assert_close(log_probs.exp(), marginals, rtol=0, atol=1e-14)
 
 
-def test_where_null_is_excluded_a_law_is_that_of_the_content(oracle):
+def test_where_null_is_excluded_the_distribution_is_that_of_the_content(oracle):
     canvas = every_canvas(oracle)
     observed = canvas != oracle.mask_id
     full, content = (oracle.log_probs(canvas, observed, null=null) for null in (True, False))
@@ -52,12 +55,19 @@ def test_log_prob_is_the_posterior_up_to_the_evidence(oracle):
     torch.testing.assert_close(oracle.posterior(canvas)[0, agree].log(), log_posterior)
 
 
-def test_a_joint_law_gives_every_order_the_same_value_and_a_table_does_not(oracle):
+def test_a_joint_distribution_gives_every_order_the_same_value_and_a_table_does_not(oracle):
     tokens, observed = oracle.outcomes[11], torch.zeros(3, dtype=torch.bool)
     values = order_log_probs(oracle, tokens, observed, oracle.mask_id, null=True)
     torch.testing.assert_close(values, oracle.log_prob(tokens[None]).expand(6))
     arbitrary = TableDenoiser(symbols=4, length=3)
     assert order_log_probs(arbitrary, arbitrary.outcomes[11], observed, arbitrary.mask_id).std() > 0.1
+
+
+def test_any_order_log_prob_is_the_average_over_permutations():
+    table, observed = TableDenoiser(symbols=3, length=5, seed=1), torch.tensor([False, True, False, False, False])
+    tokens = torch.tensor([[2, 0, 1, 1, 0], [0, 0, 2, 1, 2]])
+    brute = [order_log_probs(table, row, observed, table.mask_id).logsumexp(0) - math.log(24) for row in tokens]
+    torch.testing.assert_close(any_order_log_prob(table, tokens, observed, table.mask_id), torch.stack(brute))
 
 
 @pytest.mark.parametrize("table", [TableOracle.random(3, 3), TableDenoiser(3, 3), TableDenoiser(3, 3, null=True)])

@@ -15,8 +15,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.corpus import Corpus, load_corpus
-from textdiff.data.corruption.corruption import Corruption, LeftToRight, Mixture, RandomMasks
+from textdiff.data.corruption.corruption import Corruption
 from textdiff.data.corruption.fill_in_middle import MARKS, FillInMiddle
+from textdiff.data.corruption.left_to_right import LeftToRight
+from textdiff.data.corruption.mixture import Mixture
+from textdiff.data.corruption.random_masks import RandomMasks
 from textdiff.data.held_out import held_out_gaps
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.shards import Shards

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from textdiff.data.corpus import Corpus
-from textdiff.data.corruption.corruption import Corruption, join
+from textdiff.data.corruption.corruption import Corruption, concatenate
 from textdiff.data.packing import cut, pack
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary
@@ -82,7 +82,7 @@ def corrupt_row(
     for text in texts:
         examples.append(corruption(text, vocabulary, room, rng))
         room -= len(examples[-1].tokens) - len(text)
-    row = join(examples)
+    row = concatenate(examples)
     assert vocabulary.pad is not None
     places = [np.arange(len(e.tokens)) if e.positions is None else e.positions for e in examples]
     segments = np.repeat(np.arange(1, len(examples) + 1), [len(example.tokens) for example in examples])

@@ -2,8 +2,7 @@
 
 from textdiff.denoisers.denoiser import CachedDenoiser, CachesEvidence, Composed, Denoiser, passes, token_log_probs
 from textdiff.denoisers.guidance import Guided
-from textdiff.denoisers.likelihood import any_order_bound, subset_log_prob
-from textdiff.denoisers.nelbo import nelbo, nelbo_exact_k
+from textdiff.denoisers.nelbo import nelbo_exact_k
 
 __all__ = [
     "CachedDenoiser",
@@ -11,10 +10,7 @@ __all__ = [
     "Composed",
     "Denoiser",
     "Guided",
-    "any_order_bound",
-    "nelbo",
     "nelbo_exact_k",
     "passes",
-    "subset_log_prob",
     "token_log_probs",
 ]

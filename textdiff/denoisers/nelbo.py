@@ -1,39 +1,10 @@
-"""The NELBO of masked diffusion, in continuous time and with an exact number of masks."""
+"""The NELBO of a text under a denoiser, as evaluation estimates it."""
 
 import torch
 from torch import Tensor
 
 from textdiff.denoisers.denoiser import Denoiser, token_log_probs
-from textdiff.diffusion.process import MaskedDiffusion, low_discrepancy_times, mask_exactly
-
-
-def nelbo(
-    denoiser: Denoiser,
-    tokens: Tensor,
-    observed: Tensor,
-    process: MaskedDiffusion,
-    generator: torch.Generator,
-    samples: int = 1,
-    chunk: int = 2**14,
-) -> Tensor:
-    """Unbiased estimate of the continuous-time NELBO, nats per row `[batch]` (arXiv:2406.07524, eq. 10).
-
-    Its mean bounds `-log p(tokens[~observed] | observed)` from above and is the same for every schedule.
-
-    Args:
-        denoiser: The network.
-        tokens: Complete texts `[batch, length]`.
-        observed: Bool `[batch, length]`; these positions are never masked and not counted.
-        process: Schedule and mask id.
-        generator: Source of times and masks.
-        samples: Times per row, stratified.
-        chunk: Most canvas tokens per forward pass.
-    """
-    t = low_discrepancy_times(len(tokens), generator, samples, tokens.device)
-    maskable = ~observed.repeat(samples, 1)
-    canvas = process.corrupt(tokens.repeat(samples, 1), t, maskable, generator)
-    masked = maskable & (canvas == process.mask_id)
-    return _weighted_loss(denoiser, tokens, observed, process.mask_id, masked, process.loss_weight(t), chunk)
+from textdiff.diffusion import mask_stratified_subsets
 
 
 def nelbo_exact_k(
@@ -45,25 +16,23 @@ def nelbo_exact_k(
     samples: int = 1,
     chunk: int = 2**14,
 ) -> Tensor:
-    """Unbiased estimate of the NELBO that masks exactly k of n tokens, nats per row `[batch]` (arXiv:2502.09992).
+    """Unbiased estimate of the NELBO, nats per row `[batch]`, by masking exactly k of n tokens (arXiv:2502.09992).
 
-    k is uniform on 1..n, where n counts the unobserved tokens of the row, and the loss is weighted by n / k. No time is
-    clamped, so that the value is a bound, and its variance is bounded too: use this form to evaluate. With `samples` a
-    multiple of n each k occurs equally often. Arguments as for `nelbo`.
+    Its mean bounds `-log p(tokens[~observed] | observed)` from above. n counts the unobserved tokens of the row, k is
+    uniform on 1..n, and the loss is weighted by n / k (`textdiff.diffusion.mask_stratified_subsets`): no time is
+    clamped, so that the value is a bound, and its variance is finite.
+
+    Args:
+        denoiser: the network.
+        tokens: complete texts `[batch, length]`.
+        observed: bool `[batch, length]`; these positions are never masked and not counted.
+        mask_id: the mask token.
+        generator: source of the masks.
+        samples: masks per row; each k occurs equally often if this is a multiple of n.
+        chunk: most canvas tokens per forward pass.
     """
-    t = low_discrepancy_times(len(tokens), generator, samples, tokens.device)
-    maskable = ~observed.repeat(samples, 1)
-    n = maskable.sum(-1)
-    k = (t * n).ceil().long()
-    masked = mask_exactly(maskable, k, generator)
-    return _weighted_loss(denoiser, tokens, observed, mask_id, masked, n / k.clamp(min=1).double(), chunk)
-
-
-def _weighted_loss(
-    denoiser: Denoiser, tokens: Tensor, observed: Tensor, mask_id: int, masked: Tensor, weight: Tensor, chunk: int
-) -> Tensor:
-    """Cross-entropy of the masked tokens, summed over each canvas, weighted, averaged over the samples of each row."""
-    row = torch.arange(len(tokens), device=tokens.device).repeat(len(masked) // len(tokens))
+    masked, weight = mask_stratified_subsets(~observed, samples, generator)
+    row = torch.arange(len(tokens), device=tokens.device).repeat(samples)
     log_probs = token_log_probs(denoiser, tokens, observed, mask_id, row, masked, masked, chunk)
     weights = weight[:, None].expand(masked.shape)[masked]
     loss = torch.zeros(masked.shape, dtype=torch.float64, device=tokens.device)

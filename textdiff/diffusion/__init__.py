@@ -1,18 +1,21 @@
-"""Masked discrete diffusion: the masking process and its noise schedules; no network."""
+"""The masking process and the objective of masked discrete diffusion; no network."""
 
-from textdiff.diffusion.process import MaskedDiffusion, low_discrepancy_times, mask_exactly, random_order
-from textdiff.diffusion.schedules import Cosine, Geometric, Linear, NoiseSchedule, Polynomial
+from textdiff.diffusion.masking import (
+    low_discrepancy_times,
+    mask_exactly,
+    mask_from_random_step,
+    mask_random_subset,
+    mask_stratified_subsets,
+    subset_weight,
+)
 from textdiff.diffusion.subs import subs
 
 __all__ = [
-    "Cosine",
-    "Geometric",
-    "Linear",
-    "MaskedDiffusion",
-    "NoiseSchedule",
-    "Polynomial",
     "low_discrepancy_times",
     "mask_exactly",
-    "random_order",
+    "mask_from_random_step",
+    "mask_random_subset",
+    "mask_stratified_subsets",
     "subs",
+    "subset_weight",
 ]

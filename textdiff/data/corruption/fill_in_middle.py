@@ -1,4 +1,4 @@
-"""Corruption for fill-in-the-middle: the causal network learns to read both sides of a gap first."""
+"""Fill-in-the-middle: texts rearranged so that both sides of a gap come before its content."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import final
 import numpy as np
 from numpy.random import Generator
 
-from textdiff.data.corruption.corruption import Corruption, Example, Gaps, Ids, LeftToRight, SpanGaps
+from textdiff.data.corruption.corruption import Corruption, Example, Gaps, Ids
+from textdiff.data.corruption.left_to_right import LeftToRight
+from textdiff.data.corruption.span_gaps import SpanGaps
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary
 from textdiff.text.fill_in_middle import layout_evidence
 
 MARKS = 3
-"""More positions that each gap takes: where it stands, where it opens and where it ends."""
+"""Positions that each gap adds: the marks where it is in the text, and where its content opens and ends."""
 
 
 @final
@@ -21,13 +23,13 @@ class FillInMiddle(Corruption):
     """A share of the texts rearranged as fill-in-the-middle, the others as they are (arXiv:2207.14255).
 
     Places and lengths of the gaps are those that a denoiser is trained on (`SpanGaps`). Every token is learned from
-    those before it, middles and the evidence alike; the marks of a gap are given.
+    those before it, middles and the evidence alike; the marks of a gap are not scored.
 
     Args:
         rate: share of texts that are rearranged.
         spm: share of the texts with one gap that are laid out suffix first.
         single: share of the rearranged texts that have one gap only.
-        gaps: the law of gaps; only places and lengths are used.
+        gaps: distribution of the gaps; only places and lengths are used.
         evidence: weight of the tokens outside middles in a rearranged text; 1 learns them as in a plain text.
 
     Raises:
@@ -67,8 +69,8 @@ class FillInMiddle(Corruption):
             positions += range(place - 1, place + stop - start + 1)
         weights = np.full(len(ids), 1.0, dtype=np.float32)
         weights[: len(context.ids)] = self.evidence
-        laid = np.array(ids)
-        given = (laid == vocabulary.mask) | (laid == (-1 if vocabulary.bos is None else vocabulary.bos))
+        tokens = np.array(ids)
+        given = (tokens == vocabulary.mask) | (tokens == (-1 if vocabulary.bos is None else vocabulary.bos))
         given[0] = True
         weights[given] = 0
-        return Example(laid, laid, given, weights, np.zeros(len(ids), dtype=bool), np.array(positions))
+        return Example(tokens, tokens, given, weights, np.zeros(len(ids), dtype=bool), np.array(positions))

@@ -1,4 +1,4 @@
-"""Texts whose rotary positions jump, so that a network meets the distances of texts that are longer than its own."""
+"""Rotary positions that jump, so that training on short texts covers the distances of longer ones."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from textdiff.text import Vocabulary
 
 @final
 class PositionJumps(Corruption):
-    """Another corruption, whose texts have jumps in their rotary positions.
+    """Another corruption, with jumps in the rotary positions of its examples.
 
-    Positions of longer texts are drawn at random in training, as in arXiv:2305.16843, but only in a few places: what
-    stands side by side mostly stays so.
+    As in arXiv:2305.16843 a text takes random positions of a longer one, but it jumps in few places only: most
+    neighbours stay at distance 1.
 
     Args:
-        corruption: what is hidden.
-        jumps: in a text, at most; their number is uniform from 0.
-        longest: positions that a jump leaves out, at most; their number is uniform from 1.
+        corruption: makes the examples.
+        jumps: number of jumps in a text, at most; uniform from 0.
+        longest: positions that a jump leaves out, at most; uniform from 1.
 
     Raises:
         UserError: a number below 1.

@@ -1,4 +1,4 @@
-"""Gaps that hold whole sentences, as those of a reader mostly do."""
+"""Gaps that hold whole sentences, as the gaps that people leave mostly do."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import final
 import numpy as np
 from numpy.random import Generator
 
-from textdiff.data.corruption.corruption import Example, Gaps, Ids, SpanGaps
+from textdiff.data.corruption.corruption import Example, Gaps, Ids
+from textdiff.data.corruption.span_gaps import SpanGaps
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary
 
 
 @final
 class SentenceGaps(Gaps):
-    """Runs of whole sentences are gaps: what a reader leaves out begins and ends where sentences do.
+    """Runs of whole sentences are gaps.
 
     A sentence ends with a token that `Vocabulary.ends_sentence` before one that begins with a blank or a new line, or
-    where the text ends; so it goes on where a tokenizer parts a full stop from the quote that closes after it. From
-    left to right, each that is not yet in a gap begins one with probability 2/5, of one, two or three sentences with
-    probability 3/5, 3/10 and 1/10, as far as they fit.
+    where the text ends; so it does not end between a full stop and a closing quote that is a token of its own. From
+    left to right, each sentence that is not yet in a gap begins one with probability 2/5, of one, two or three
+    sentences with probability 3/5, 3/10 and 1/10, as far as they fit.
 
     Args:
         longest: tokens in such a gap, at most.
-        share: of the texts that have such gaps, if one fits; the others have gaps as `gaps` says.
-        gaps: how a gap is filled partly, and its slots.
+        share: share of texts with such gaps, if one fits; the others have gaps as `gaps` says.
+        gaps: how a gap is partly filled, and its slots.
 
     Raises:
         UserError: a number out of range.
@@ -40,10 +41,11 @@ class SentenceGaps(Gaps):
         return self.gaps.cut(tokens, self.places(tokens, vocabulary, rng), vocabulary, room, rng)
 
     def places(self, tokens: Ids, vocabulary: Vocabulary, rng: Generator) -> list[tuple[int, int]]:
+        """Starts and stops of the gaps, in order, with at least one observed token between two."""
         if rng.random() >= self.share:
             return self.gaps.places(tokens, vocabulary, rng)
         chosen: list[tuple[int, int]] = []
-        after = 0  # a gap may begin here, behind the last one and a token to part them
+        after = 0  # the next gap may begin here: after the last one, and a token between the two
         for start, stop in (found := sentences(tokens, vocabulary)):
             if start < after or stop - start > self.longest or rng.random() >= 0.4:
                 continue

@@ -1,1 +1,0 @@
-from tests.diffusion.conftest import schedule  # noqa: F401
