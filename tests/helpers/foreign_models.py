@@ -1,8 +1,9 @@
-"""Checkpoints of others, small enough to make in a test: folders as they are published, with random weights."""
+"""Tiny checkpoints of other libraries: folders as they are published, with random weights."""
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,6 +25,9 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
+from textdiff.models import FAMILIES, ForeignConfig, ForeignDenoiser
+from textdiff.pretrained.weights import load_weights
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 WORDS = (
     "Lily",
@@ -44,6 +48,10 @@ WORDS = (
 )
 ROWS = 101
 """Tokens of every network here; the last is the mask."""
+MASK = ROWS - 1
+PAD, NULL, SIZE = ROWS, None, ROWS + 1
+SPECIAL = {"pad_token_id": PAD, "bos_token_id": 3, "eos_token_id": 1, "mask_token_id": MASK, "vocab_size": SIZE}
+"""Special tokens of `denoiser`."""
 
 DIFFUSION = ("llada", "dream", "mdlm")
 MASKED = ("bert", "roberta", "modernbert")
@@ -54,11 +62,13 @@ _LLAMA = _SHAPE | {"intermediate_size": 48, "num_key_value_heads": 2, "max_posit
 
 
 def words(masked: bool = False, **special: str) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of 100 tokens, each of WORDS with a blank and without among them; 1 is `<|endoftext|>`.
+    """A byte-level tokenizer of 100 tokens, among them each of WORDS with and without a leading space.
+
+    Token 1 is `<|endoftext|>`.
 
     Args:
-        masked: token 100 is its mask, `<mask>`.
-        special: further special tokens by name, each one of the vocabulary.
+        masked: whether token 100 is the mask, `<mask>`.
+        special: further special tokens by name, each of them in the vocabulary.
     """
     names = ["<unk>", "<|endoftext|>", "<pad>", "<s>", *(f"Ġ{word}" for word in WORDS), *WORDS]
     names += [".", ",", "Ġ", "Ċ"] + [f"Ġw{number}" for number in range(ROWS - 1 - len(names) - 4)]
@@ -73,11 +83,11 @@ def words(masked: bool = False, **special: str) -> PreTrainedTokenizerFast:
 
 
 def golden(kind: str, folder: Path) -> Path:
-    """The folder of a diffusion model whose logits are known."""
+    """The folder of a diffusion model with recorded logits."""
     folder.mkdir(parents=True)
     shutil.copy(GOLDEN / f"{kind}_config.json", folder / "config.json")
     shutil.copy(GOLDEN / f"{kind}_weights.safetensors", folder / "model.safetensors")
-    if kind == "dream":  # was published as vocabulary and merges, with a tokenizer class of its own
+    if kind == "dream":  # is published as vocabulary and merges, with a tokenizer class of its own
         letters = [*"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.,Ġ"]
         names = ["<unk>", "<|endoftext|>", "<pad>", "<s>", *letters]
         names += [f"w{number}" for number in range(ROWS - 1 - len(names))] + ["<mask>"]
@@ -112,6 +122,23 @@ def transformer(kind: str) -> PreTrainedModel:
     return made.eval()
 
 
+def denoiser(kind: str, dtype: torch.dtype = torch.float32, **changes: Any) -> ForeignDenoiser:
+    """A network of any family with the weights of its checkpoint; `changes` to `SPECIAL`."""
+    if kind in DIFFUSION:
+        settings = json.loads((GOLDEN / f"{kind}_config.json").read_text())
+        weights = load_file(GOLDEN / f"{kind}_weights.safetensors")
+    else:
+        published = transformer(kind)
+        settings, weights = published.config.to_dict(), published.state_dict()
+    family = FAMILIES[settings["model_type"]]
+    with torch.device("meta"):
+        network = ForeignDenoiser(
+            ForeignConfig(backbone=family.backbone(settings), shifted=family.shifted, **SPECIAL | changes)
+        )
+    load_weights(network, ((f"backbone.{n}", w) for n, w in family.weights(weights)), GOLDEN, "cpu", dtype)
+    return network.eval()
+
+
 def checkpoint(kind: str, folder: Path) -> Path:
     """The folder of any of `DIFFUSION`, `MASKED` and `CAUSAL`."""
     if kind in DIFFUSION:
@@ -125,7 +152,7 @@ def checkpoint(kind: str, folder: Path) -> Path:
 
 
 def shard(folder: Path, pieces: int = 3) -> Path:
-    """The same weights in several files, as large models come."""
+    """Split the weights over several files, as large models are published."""
     state = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     names = sorted(state)
@@ -139,7 +166,7 @@ def shard(folder: Path, pieces: int = 3) -> Path:
 
 
 def _ask_for_code(folder: Path) -> None:
-    """Such models come with code, which must not run."""
+    """Add code to a checkpoint that fails when it is run."""
     (folder / "evil.py").write_text("raise SystemExit('code from a checkpoint was executed')\n")
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {"AutoConfig": "evil.C", "AutoModel": "evil.M", "AutoModelForCausalLM": "evil.M"}

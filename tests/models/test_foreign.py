@@ -7,32 +7,22 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from tests.helpers.foreign_models import CAUSAL, DIFFUSION, GOLDEN, MASKED, ROWS, transformer
+from tests.helpers.foreign_models import (
+    CAUSAL,
+    DIFFUSION,
+    GOLDEN,
+    MASK,
+    MASKED,
+    PAD,
+    ROWS,
+    SIZE,
+    SPECIAL,
+    denoiser,
+    transformer,
+)
 from textdiff.errors import UserError
 from textdiff.models import FAMILIES, ForeignConfig, ForeignDenoiser, causal_visibility
 from textdiff.models.foreign.families import backbone_config
-from textdiff.pretrained.weights import fill
-
-MASK = ROWS - 1
-PAD, NULL, SIZE = ROWS, None, ROWS + 1
-SPECIAL = {"pad_token_id": PAD, "bos_token_id": 3, "eos_token_id": 1, "mask_token_id": MASK, "vocab_size": SIZE}
-
-
-def denoiser(kind, dtype=torch.float32, **changes):
-    """A family's network with the weights that its checkpoint has."""
-    if kind in DIFFUSION:
-        settings = json.loads((GOLDEN / f"{kind}_config.json").read_text())
-        weights = load_file(GOLDEN / f"{kind}_weights.safetensors")
-    else:
-        theirs = transformer(kind)
-        settings, weights = theirs.config.to_dict(), theirs.state_dict()
-    family = FAMILIES[settings["model_type"]]
-    with torch.device("meta"):
-        network = ForeignDenoiser(
-            ForeignConfig(backbone=family.backbone(settings), shifted=family.shifted, **SPECIAL | changes)
-        )
-    fill(network, ((f"backbone.{n}", w) for n, w in family.weights(weights)), GOLDEN, "cpu", dtype)
-    return network.eval()
 
 
 def canvases(rows=3, length=12, seed=0):

@@ -1,7 +1,6 @@
 """From a folder to a prior: what was saved comes back, and whatever is wrong is told in one line, at once."""
 
 import importlib
-import json
 import pickle
 import shutil
 import time
@@ -11,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import textdiff
+from tests.helpers.damaged import FailsWhenUnpickled, change_json
 from textdiff.errors import UserError
 from textdiff.models import Transformer
 from textdiff.pretrained import load, shipped
@@ -18,7 +18,7 @@ from textdiff.priors import AutoregressivePrior, DiffusionPrior
 from textdiff.text import train_tokenizer
 
 TEXT = "Lily lost [gap:2-5] ball."
-MODULE = importlib.import_module("textdiff.pretrained.load")
+SHIPPED = importlib.import_module("textdiff.pretrained.shipped")
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,6 @@ def saved(tmp_path_factory, network, tokenizer):
 def folder(saved, tmp_path):
     """A copy to spoil."""
     return shutil.copytree(saved, tmp_path / "copy")
-
-
-def change(path, **settings):
-    content = json.loads(path.read_text()) | settings
-    path.write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -76,13 +71,6 @@ def test_a_loaded_network_does_not_hang_on_its_file(folder):
     assert prior.infill(TEXT, seed=0).texts == before
 
 
-class Boom:
-    """Unpickling it would be noticed."""
-
-    def __reduce__(self):
-        return (pytest.fail, ("a pickle was executed",))
-
-
 def weights(**changes):
     def spoil(folder):
         path = folder / "model.safetensors"
@@ -103,7 +91,7 @@ def written(name, content):
 
 
 def set_in(name, **settings):
-    return lambda folder: change(folder / name, **settings)
+    return lambda folder: change_json(folder / name, **settings)
 
 
 def removed(name):
@@ -120,14 +108,14 @@ def truncated(name, share):
 
 def pickled(folder):
     removed("model.safetensors")(folder)
-    torch.save({"norm.weight": torch.ones(16), "boom": Boom()}, folder / "pytorch_model.bin")
+    torch.save({"norm.weight": torch.ones(16), "boom": FailsWhenUnpickled()}, folder / "pytorch_model.bin")
 
 
 def remote_code(name):
     def spoil(folder):
         (folder / "evil.py").write_text("raise SystemExit('code from a checkpoint was executed')\n")
         auto_map = {"AutoConfig": "evil.C", "AutoModel": "evil.M", "AutoTokenizer": ["evil.T", "evil.T"]}
-        change(folder / name, auto_map=auto_map)
+        change_json(folder / name, auto_map=auto_map)
 
     return spoil
 
@@ -156,7 +144,7 @@ SPOILT = {
     "no weights": (removed("model.safetensors"), "no model.safetensors .* in safetensors are read"),
     "pickled weights": (pickled, "no model.safetensors .* no pickled ones"),
     "pickled weights by another name": (
-        written("model.safetensors", pickle.dumps(Boom())),
+        written("model.safetensors", pickle.dumps(FailsWhenUnpickled())),
         "model.safetensors .* cannot be read",
     ),
     "empty weights": (written("model.safetensors", b""), "model.safetensors .* cannot be read"),
@@ -226,7 +214,7 @@ def test_a_device_that_there_is_not(saved):
 def installed(saved, tmp_path, monkeypatch):
     """A package folder `site/textdiff` that believes it holds the code, beside a folder `site/checkpoints`."""
     package = tmp_path / "site" / "textdiff"
-    monkeypatch.setattr(MODULE, "__file__", str(package / "pretrained" / "load.py"))
+    monkeypatch.setattr(SHIPPED, "__file__", str(package / "pretrained" / "shipped.py"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     return package

@@ -1,6 +1,5 @@
 """Models of others: folders as they were published become priors; what is wrong is told in one line, nothing runs."""
 
-import importlib
 import json
 import pickle
 import shutil
@@ -12,15 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import textdiff as td
+from tests.helpers.damaged import FailsWhenUnpickled, change_json
 from tests.helpers.foreign_models import CAUSAL, DIFFUSION, GOLDEN, MASKED, ROWS, checkpoint, shard, words
-from tests.pretrained.test_load import Boom, change
 from textdiff.errors import UserError
 from textdiff.models import ForeignDenoiser
 from textdiff.pretrained import convert, load, save
 from textdiff.priors import DiffusionPrior
 from textdiff.text import load_tokenizer
 
-HUB = importlib.import_module("textdiff.pretrained.hub")
 TEXT = "Lily lost [gap:2] ball."
 
 
@@ -130,7 +128,7 @@ def weights(**changes):
 
 def pickled(folder):
     (folder / "model.safetensors").unlink()
-    torch.save({"boom": Boom()}, folder / "pytorch_model.bin")
+    torch.save({"boom": FailsWhenUnpickled()}, folder / "pytorch_model.bin")
 
 
 def cut(name, share):
@@ -146,7 +144,7 @@ def missing_shard(folder):
 
 
 def pickled_shard(folder):
-    (shard(folder) / "model-00002-of-00003.safetensors").write_bytes(pickle.dumps(Boom()))
+    (shard(folder) / "model-00002-of-00003.safetensors").write_bytes(pickle.dumps(FailsWhenUnpickled()))
 
 
 def other_tokenizer(folder):
@@ -156,7 +154,7 @@ def other_tokenizer(folder):
 
 
 def remote_tokenizer(folder):
-    change(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", "evil.T"]})
+    change_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", "evil.T"]})
     (folder / "tokenizer.json").unlink()
 
 
@@ -164,23 +162,29 @@ SECRET = "../../secret.safetensors"
 EMBEDDING = "model.transformer.wte.weight"
 DAMAGE = {
     "config of another shape": (
-        lambda folder: change(folder / "config.json", d_model=80),
+        lambda folder: change_json(folder / "config.json", d_model=80),
         "does not fit config.json, first at 'lm_head.weight'|does not fit config.json, first at 'model",
     ),
-    "config without a size": (lambda folder: change(folder / "config.json", n_layers=...), "'n_layers' is missing"),
-    "config of a wrong type": (lambda folder: change(folder / "config.json", n_heads="four"), "describes no model"),
-    "a variant": (lambda folder: change(folder / "config.json", alibi=True), "describes no model .*alibi is True"),
+    "config without a size": (
+        lambda folder: change_json(folder / "config.json", n_layers=...),
+        "'n_layers' is missing",
+    ),
+    "config of a wrong type": (
+        lambda folder: change_json(folder / "config.json", n_heads="four"),
+        "describes no model",
+    ),
+    "a variant": (lambda folder: change_json(folder / "config.json", alibi=True), "describes no model .*alibi is True"),
     "a depth that no memory holds": (
-        lambda folder: change(folder / "config.json", n_layers=10**9),
+        lambda folder: change_json(folder / "config.json", n_layers=10**9),
         "describes no model .*1000000000 layers, and 21 tensors",
     ),
     "a vocabulary that no memory holds": (
-        lambda folder: change(folder / "config.json", embedding_size=2**50),
+        lambda folder: change_json(folder / "config.json", embedding_size=2**50),
         "does not fit config.json, first at",
     ),
     "pickled weights": (pickled, "no model.safetensors .* no pickled ones"),
     "pickled weights by another name": (
-        lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps(Boom())),
+        lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps(FailsWhenUnpickled())),
         "model.safetensors .* cannot be read",
     ),
     "truncated weights": (cut("model.safetensors", 0.9), "model.safetensors .* cannot be read"),
@@ -202,8 +206,8 @@ DAMAGE = {
         lambda folder: cut("model.safetensors.index.json", 0.5)(shard(folder)),
         "index.json .* is damaged",
     ),
-    "another mask": (lambda folder: change(folder / "config.json", mask_token_id=7777), "token 7777 is the mask"),
-    "a mask of no kind": (lambda folder: change(folder / "config.json", mask_token_id="x"), "token x is the mask"),
+    "another mask": (lambda folder: change_json(folder / "config.json", mask_token_id=7777), "token 7777 is the mask"),
+    "a mask of no kind": (lambda folder: change_json(folder / "config.json", mask_token_id="x"), "token x is the mask"),
     "a larger tokenizer": (other_tokenizer, "has a token 104, config.json a vocabulary of 101"),
     "truncated tokenizer": (cut("tokenizer.json", 0.5), "no tokenizer could be read"),
     "a tokenizer that is code": (remote_tokenizer, "no tokenizer could be read"),
@@ -374,6 +378,6 @@ def test_what_cannot_be_converted(made, tmp_path, diffusion):
     with pytest.raises(UserError, match=r"model\.init_from: stories-ar in .*, as in configs/stories\.yaml$"):
         convert("stories-ar")
     shutil.copytree(made["bert"], other := tmp_path / "other")
-    change(other / "config.json", model_type="t5")
+    change_json(other / "config.json", model_type="t5")
     with pytest.raises(UserError, match="of type 't5', expected one of llada"):
         convert(other)

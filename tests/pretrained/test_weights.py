@@ -6,12 +6,11 @@ import weakref
 import pytest
 import torch
 
-from tests.helpers.foreign_models import GOLDEN, golden, shard
+from tests.helpers.foreign_models import GOLDEN, denoiser, golden, shard
 from tests.helpers.networks import network
-from tests.models.test_foreign import denoiser
 from textdiff.errors import UserError
 from textdiff.models import FAMILIES, ForeignConfig, ForeignDenoiser, Transformer
-from textdiff.pretrained.weights import Weights, fill
+from textdiff.pretrained.weights import Weights, load_weights
 
 
 def test_shards_hold_what_the_whole_file_held(tmp_path):
@@ -43,7 +42,7 @@ def test_a_weight_is_not_held_twice(kind, tmp_path):
     with torch.device("meta"):
         made = ForeignDenoiser(ForeignConfig(backbone=family.backbone(settings)))
     watched = Watched(dict.fromkeys(weights))
-    fill(made, ((f"backbone.{n}", w) for n, w in family.weights(watched)), folder, "cpu", torch.bfloat16)
+    load_weights(made, ((f"backbone.{n}", w) for n, w in family.weights(watched)), folder, "cpu", torch.bfloat16)
     assert most <= 5  # of 21, or of 29
     assert {weight.dtype for weight in made.parameters()} == {torch.bfloat16}
 
@@ -63,4 +62,4 @@ def test_memory_is_taken_for_what_a_file_holds_and_not_for_what_a_config_claims(
     with torch.device("meta"):
         claimed = Transformer(config)
     with pytest.raises(UserError, match="does not fit"):
-        fill(claimed, written.state_dict().items(), tmp_path, "cpu", torch.float32)
+        load_weights(claimed, written.state_dict().items(), tmp_path, "cpu", torch.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, whole
 from textdiff.cli.terminal import report_progress, write
@@ -40,12 +38,13 @@ def run(arguments: list[str]) -> int:
     from textdiff.data.corpus import in_memory
     from textdiff.evaluation.audit import world_items
     from textdiff.posterior import Denoises, seeded
-    from textdiff.pretrained.load import DEPENDENCE, found
+    from textdiff.pretrained.load import DEPENDENCE
+    from textdiff.pretrained.shipped import locate
     from textdiff.samplers import calibrate
     from textdiff.samplers.dependence import BETWEEN
     from textdiff.worlds import world
 
-    folder = Path(found(options.checkpoint))
+    folder = locate(options.checkpoint)
     (folder / DEPENDENCE).unlink(missing_ok=True)  # an old or damaged one must not keep the checkpoint from loading
     prior = load(options.checkpoint, options)
     if not isinstance(prior, Denoises):

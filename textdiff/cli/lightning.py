@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from textdiff.data import TextDataModule
 from textdiff.errors import UserError
-from textdiff.pretrained import described
+from textdiff.pretrained.load import described
 from textdiff.training.checkpoints import AtomicCheckpointIO, read_checkpoint
 from textdiff.training.module import Network, TextModule
 from textdiff.training.predictions import PredictionWriter

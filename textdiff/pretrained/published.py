@@ -1,4 +1,4 @@
-"""Checkpoints of others, as they were published: a denoiser and a tokenizer whose special tokens fit it."""
+"""Reading published models of other libraries: a denoiser, and a tokenizer whose special tokens fit it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from textdiff.models import FAMILIES, Family, ForeignConfig, ForeignDenoiser
 from textdiff.models.foreign.families import backbone_config
 from textdiff.pretrained.hub import download
 from textdiff.pretrained.quantization import Quantizer
-from textdiff.pretrained.weights import CONFIG, WEIGHTS, WRAPPED, Weights, fill
+from textdiff.pretrained.settings import reason
+from textdiff.pretrained.weights import CONFIG, WEIGHTS, WRAPPED, Weights, load_weights
 from textdiff.text import SPECIAL_TOKENS, read_tokenizer, with_special_tokens
 
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
-"""A folder with none of these brings no tokenizer."""
+"""Files of a tokenizer; a folder with none of these has none."""
 
 
-def published(
+def load_published(
     path: Path,
     settings: Mapping[str, Any],
     device: str | torch.device,
@@ -30,19 +31,19 @@ def published(
     grow: bool = False,
     quantizer: Quantizer | None = None,
 ) -> tuple[ForeignDenoiser, PreTrainedTokenizerBase]:
-    """The denoiser and the tokenizer of a published checkpoint. Code that it names is left alone.
+    """The denoiser and the tokenizer of a published checkpoint. No code that it names is run.
 
     Args:
         path: the folder.
         settings: its `config.json`; the model type is one of `FAMILIES`.
-        device: where the network shall live.
+        device: of the network.
         dtype: of its weights in memory.
-        grow: give the network rows for the special tokens that it lacks, `null` among them; it has to learn them.
-        quantizer: of the weights; None: they stay as they are.
+        grow: add embedding rows for the special tokens that the network lacks, `null` among them, to be trained.
+        quantizer: of the weights; None: they are not quantized.
 
     Raises:
-        UserError: damaged files, settings that are not known, weights or a tokenizer of another model; or, without
-            `grow`, a causal model, or special tokens that cannot do without.
+        UserError: damaged files, unknown settings, weights or a tokenizer of another model; or, without `grow`, a
+            causal model, or a tokenizer that lacks its mask or end of text.
     """
     kind = settings["model_type"]
     family = FAMILIES[kind]
@@ -105,25 +106,24 @@ def _network(
     except KeyError as error:
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({error} is missing)") from error
     except Exception as error:  # transformers raises whatever a wrong type leads to
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({reason})") from error
+        raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({reason(error)})") from error
     named = ((f"{WRAPPED}{name}", value) for name, value in family.weights(weights))
     try:
-        fill(network, named, path, device, dtype, quantizer)
+        load_weights(network, named, path, device, dtype, quantizer)
     except KeyError as error:
         raise UserError(f"{WEIGHTS} in {str(path)!r} does not fit {CONFIG}: {error} is missing") from error
     return network.eval()
 
 
 def _tokenizer(path: Path, family: Family) -> PreTrainedTokenizerBase:
-    """As published; fetched from the Hub if models of that kind are published without one."""
+    """The published tokenizer; downloaded from the Hub if models of that family are published without one."""
     if family.borrowed is not None and not any((path / name).is_file() for name in TOKENIZERS):
         path = download(family.borrowed, weights=False)
     return read_tokenizer(path, family.tokenizer)
 
 
 def _name_mask(tokenizer: PreTrainedTokenizerBase, mask: Any, grow: bool) -> None:
-    """See that the tokenizer calls the mask its mask, whose id the config may tell."""
+    """Make the mask of the config, if it names one, the mask token of the tokenizer."""
     if mask is None:
         if tokenizer.mask_token is None and not grow:
             raise UserError(f"neither it nor {CONFIG} names a mask token")
@@ -138,13 +138,13 @@ def _name_mask(tokenizer: PreTrainedTokenizerBase, mask: Any, grow: bool) -> Non
 
 @torch.no_grad()
 def _grow(network: ForeignDenoiser, size: int, new: list[int]) -> None:
-    """Make the vocabulary as large as `size`, and the rows of `new` tokens the mean of those that were learnt."""
+    """Enlarge the vocabulary to `size`, and set the rows of `new` tokens to the mean of the trained ones."""
     backbone, rows = network.backbone, network.config.rows
     if size > rows:
         backbone.resize_token_embeddings(size, mean_resizing=False)
         network.config.backbone["vocab_size"] = size  # type: ignore[assignment]
-    learnt = [i for i in range(rows) if i not in set(new)]
+    trained = [i for i in range(rows) if i not in set(new)]
     layers: list[nn.Module] = [backbone.get_input_embeddings(), backbone.get_output_embeddings()]
     tables: dict[int, Tensor] = {id(layer.weight): layer.weight for layer in layers}  # type: ignore[misc]
     for table in tables.values():
-        table[new] = table[learnt].float().mean(dim=0).to(table.dtype)
+        table[new] = table[trained].float().mean(dim=0).to(table.dtype)

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, whole or in shards, brought to their device and type one tensor at a time."""
+"""Weights in safetensors, in one file or in shards, brought to their device and type one tensor at a time."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from transformers import PreTrainedModel
 
 from textdiff.errors import UserError
 from textdiff.pretrained.quantization import Quantizer
+from textdiff.pretrained.settings import reason
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 WRAPPED = "backbone."
-"""Before the names of weights of a network inside another."""
+"""Prefix of the names of the weights of a wrapped network."""
 
 
 @final
 class Weights(Mapping[str, Tensor]):
-    """The tensors of a checkpoint by name. Files are mapped, not read: a tensor takes memory while it is looked at.
+    """The tensors of a checkpoint by name. Files are memory-mapped: a tensor takes memory only while it is used.
 
     Args:
-        folder: holds `model.safetensors`, or shards and `model.safetensors.index.json`, which says what is where.
+        folder: holds `model.safetensors`, or shards and their index, `model.safetensors.index.json`.
 
     Raises:
-        UserError: a file is missing or damaged, or the index names one that is none of the folder's.
+        UserError: a file is missing or damaged, or the index names a file outside the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,12 +46,12 @@ class Weights(Mapping[str, Tensor]):
             self._file_of |= dict.fromkeys(names, opened)
 
     def _shards(self) -> dict[str, set[str]]:
-        """What the index says that each file holds."""
+        """The names of the tensors of each file, according to the index."""
         where = f"{INDEX} in {str(self.folder)!r}"
         try:
             found = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"].items()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{where} is damaged ({_reason(error)}): copy the checkpoint again") from error
+            raise UserError(f"{where} is damaged ({reason(error)}): copy the checkpoint again") from error
         files: dict[str, set[str]] = {}
         for name, file in found:
             if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
@@ -66,7 +67,7 @@ class Weights(Mapping[str, Tensor]):
             return safe_open(path, "pt")
         except (SafetensorError, OSError) as error:
             raise UserError(
-                f"{file} in {str(self.folder)!r} cannot be read ({_reason(error)}): copy the checkpoint again"
+                f"{file} in {str(self.folder)!r} cannot be read ({reason(error)}): copy the checkpoint again"
             ) from error
 
     def __getitem__(self, name: str) -> Tensor:
@@ -79,7 +80,7 @@ class Weights(Mapping[str, Tensor]):
         return len(self._file_of)
 
 
-def fill(
+def load_weights(
     network: PreTrainedModel,
     weights: Iterable[tuple[str, Tensor]],
     folder: Path,
@@ -87,19 +88,19 @@ def fill(
     dtype: torch.dtype,
     quantizer: Quantizer | None = None,
 ) -> None:
-    """Give a network that was built on the meta device its weights, each straight to its device and type.
+    """Fill in the weights of a network that was built on the meta device, each at once on its device and in its type.
 
-    Memory is set aside for what the file holds, whatever the config says, and nothing is held twice.
+    Memory is taken for what the file holds, not for what the config claims, and no weight is held twice.
 
     Args:
-        network: without memory.
-        weights: names of the network's parameters, and their values; copies of tied parameters may be left out.
+        network: on the meta device.
+        weights: names and values of its parameters; copies of tied parameters may be missing.
         folder: where they come from, for messages.
-        device, dtype: where and in which type they shall live; buffers keep their own type.
-        quantizer: keeps those of linear layers in fewer bits.
+        device, dtype: of the parameters; buffers keep their own type.
+        quantizer: of the linear layers; None: nothing is quantized.
 
     Raises:
-        UserError: they are not the network's, there is no such device, or nothing to quantize.
+        UserError: the weights do not fit the network, there is no such device, or there is nothing to quantize.
     """
     tied = set(network.all_tied_weights_keys)
     shapes = {name: value.shape for name, value in network.named_parameters(remove_duplicate=False)}
@@ -115,9 +116,9 @@ def fill(
         try:
             parameter = nn.Parameter(value.to(device, dtype, copy=True))
         except (RuntimeError, AssertionError) as error:
-            raise UserError(f"device {str(device)!r} cannot be used ({_reason(error)})") from error
-        if quantizer is not None and quantizer.concerns(network, name):
-            quantizer.keep(network, name, parameter.data)
+            raise UserError(f"device {str(device)!r} cannot be used ({reason(error)})") from error
+        if quantizer is not None and quantizer.applies_to(network, name):
+            quantizer.set_quantized(network, name, parameter.data)
             continue
         module, _, leaf = name.rpartition(".")
         setattr(network.get_submodule(module), leaf, parameter)
@@ -128,7 +129,7 @@ def fill(
     for name, value in copies.items():
         if not torch.equal(value.to(device, dtype), filled[name]):
             raise _misfit(name, folder)
-    for part in network.modules():  # constants, such as rotary frequencies, are on no disk
+    for part in network.modules():  # constants, such as rotary frequencies, are not in the file
         if unset := {name: value for name, value in part.named_buffers(recurse=False) if value.is_meta}:
             for name, value in unset.items():
                 setattr(part, name, torch.empty_like(value, device=device))
@@ -138,7 +139,3 @@ def fill(
 def _misfit(name: str, folder: Path) -> UserError:
     name = name.removeprefix(WRAPPED)
     return UserError(f"{WEIGHTS} in {str(folder)!r} does not fit {CONFIG}, first at {name!r}: copy both again")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

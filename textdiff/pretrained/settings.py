@@ -1,0 +1,48 @@
+"""The JSON files of a checkpoint, read as data: settings that ask to run code are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from textdiff.errors import UserError
+
+CODE = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation")
+"""Settings by which transformers would download and run code."""
+
+
+def read_settings(path: Path, name: str) -> dict[str, Any]:
+    """The JSON object in the file `name` of the folder `path`.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        content = json.loads((path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no {name} in {str(path)!r}: give a folder that holds a textdiff checkpoint") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{name} in {str(path)!r} is damaged ({reason(error)}): copy the checkpoint again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{name} in {str(path)!r} is damaged (no settings in it): copy the checkpoint again")
+    return content
+
+
+def refuse_code(path: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Refuse settings that ask to run code; textdiff writes none of these.
+
+    Raises:
+        UserError: there is such a setting.
+    """
+    for setting in CODE:
+        if setting in content:
+            raise UserError(
+                f"{name} in {str(path)!r} asks to run code of its own ({setting}): textdiff never does that"
+            )
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
