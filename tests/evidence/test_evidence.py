@@ -90,7 +90,7 @@ def test_a_question_is_a_template() -> None:
     assert str(Question("6 - 4 = ?").template) == "6 - 4 = ?\n[gap:1-32]\n[gap:1-8]"
     assert str(Question("6 - 4 = ?", answer="2").template) == "6 - 4 = ?\n[gap:1-32]\n2"
     assert str(Question("6 - 4 = ?", rationale="6 - 4 = 2").template) == "6 - 4 = ?\n6 - 4 = 2\n[gap:1-8]"
-    story = Question("Who?", rationale="", context="A dog\nran.", room=(td.Gap(1, 8), td.Gap(2, 4)))
+    story = Question("Who?", rationale="", context="A dog\nran.", gaps=(td.Gap(1, 8), td.Gap(2, 4)))
     assert str(story.template) == "A dog ran.\nWho?\n[gap:2-4]"
     with pytest.raises(UserError, match="nothing to seek"):
         Question("6?", answer="6", rationale="6")

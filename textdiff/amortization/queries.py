@@ -18,7 +18,7 @@ from textdiff.data.corpus import in_memory
 from textdiff.data.sources import check_sources, templates
 from textdiff.errors import UserError
 from textdiff.evidence import Question
-from textdiff.evidence.question import ANSWER
+from textdiff.evidence.question import ANSWER_GAP
 from textdiff.text import Canvas, Gap, Template, Vocabulary
 
 
@@ -146,7 +146,7 @@ class Queries(lightning.LightningDataModule):
             items += [(Template.parse(line).encode(self.tokenizer), None) for line in lines]
         elif self.holds == "questions":
             for text in islice(documents(sources, self.field), count):
-                question = Question(text.split("\n")[0], room=(Gap(1, self.gap_length), ANSWER))
+                question = Question(text.split("\n")[0], gaps=(Gap(1, self.gap_length), ANSWER_GAP))
                 items.append((question.template.encode(self.tokenizer), None))
         else:
             corpus = in_memory(islice(documents(sources, self.field), 4 * count), self.tokenizer)

@@ -1,19 +1,12 @@
-"""Evidence: what is known about a text. It fixes tokens, constrains or weighs whole texts; pieces compose with `&`."""
+"""Evidence: what is known about a text. It fixes tokens, constrains texts or weights them; pieces compose with `&`."""
 
 from textdiff.evidence.constraints import Constraint, Contains, Excludes, Length, Ordered, Regex
-from textdiff.evidence.evidence import (
-    Both,
-    Decode,
-    Evidence,
-    Likelihood,
-    LogLikelihood,
-    LookAhead,
-    Observed,
-    Rule,
-    united,
-)
+from textdiff.evidence.evidence import Both, Decode, Evidence, PositionedDFA
+from textdiff.evidence.likelihood import Likelihood, LogLikelihood, LookAhead
+from textdiff.evidence.observed import Observed
 from textdiff.evidence.question import Question
-from textdiff.evidence.reward import Counts, Reward, RightSum
+from textdiff.evidence.reward import Reward
+from textdiff.evidence.scores import Counts, RightSum, Score
 
 __all__ = [
     "Both",
@@ -29,10 +22,10 @@ __all__ = [
     "LookAhead",
     "Observed",
     "Ordered",
+    "PositionedDFA",
     "Question",
     "Regex",
     "Reward",
     "RightSum",
-    "Rule",
-    "united",
+    "Score",
 ]

@@ -1,4 +1,4 @@
-"""Hard constraints on what a text or the fill of a gap may be; draws of a denoiser stay inside them."""
+"""Hard constraints on the fill of a gap or on the whole text; a denoiser's draws can be made to satisfy them."""
 
 from __future__ import annotations
 
@@ -10,50 +10,53 @@ from typing import final
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.evidence.evidence import Rule, Unfixed, Weightless
+from textdiff.evidence.evidence import Evidence, PositionedDFA
 from textdiff.text import Canvas, TokenDFA
 from textdiff.text.byte_dfa import literal
 
 ANY = r"[\s\S]*"
 OUTSIDE = "[^A-Za-z0-9_]"
-"""What may stand beside a word."""
+"""A character that ends a word."""
 
 
-class Constraint(Weightless, Unfixed):
-    """A rule that the fill of one gap, or the whole text, satisfies or not.
+class Constraint(Evidence):
+    """A condition that the fill of one gap, or the whole text, satisfies or not.
 
     Attributes:
-        gap: number of the gap that is meant, from 0; None: the whole text, what is known of it included.
+        gap: number of the gap that is constrained, from 0; None: the whole text, known text included.
     """
 
     gap: int | None
 
+    fixes = False
+    weighs = False
+
     @abstractmethod
-    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
-        """Automata that must all accept.
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
+        """Automata over the constrained tokens that must all accept.
 
         Args:
             tokenizer: of the texts.
-            before: a blank that begins what is read and is not part of the fill, or nothing.
-            empty: whether the gap may be empty.
+            blank: the blank with which the fill of the gap begins, and which is not constrained; or "".
+            may_be_empty: whether the gap may be empty.
         """
 
-    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
-        """What is read of a canvas of one row, and by which automata.
+    def dfas(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[PositionedDFA]:
+        """The automata, with the positions of the gap or of the whole canvas of one row.
 
         Raises:
             UserError: there is no such gap, or a pattern is malformed.
         """
         if self.gap is None:
-            where, blank, empty = canvas.observed[0] | True, False, False
+            where, blank, may_be_empty = canvas.observed[0] | True, False, False
         else:
             gaps = canvas.minimum.shape[1]
             if not 0 <= self.gap < gaps:
                 raise UserError(f"{self} is about gap {self.gap}, but there are {gaps}: count them from 0")
             where = canvas.gap[0] == self.gap
             blank = bool(canvas.word_start[0, where].any())
-            empty = int(canvas.minimum[0, self.gap]) == 0
-        return [(dfa, where) for dfa in self.dfas(tokenizer, " " * blank, empty)]
+            may_be_empty = int(canvas.minimum[0, self.gap]) == 0
+        return [(dfa, where) for dfa in self.token_dfas(tokenizer, " " * blank, may_be_empty)]
 
 
 @final
@@ -72,8 +75,8 @@ class Regex(Constraint):
     pattern: str
     gap: int | None = 0
 
-    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
-        return [_after(before, self.pattern, tokenizer, empty)]
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
+        return [_after_blank(blank, self.pattern, tokenizer, may_be_empty)]
 
     def __str__(self) -> str:
         return f"the pattern {self.pattern!r}"
@@ -82,10 +85,10 @@ class Regex(Constraint):
 @final
 @dataclass(frozen=True)
 class Contains(Constraint):
-    """Each of some words or phrases occurs, as whole words.
+    """Each of the given words or phrases occurs, as whole words.
 
     Args:
-        words: a word, or several; letters beside it are no part of it, capitals count.
+        words: a word or phrase, or several; matched as whole words, and upper case differs from lower case.
         gap: see `Constraint`.
 
     Raises:
@@ -98,8 +101,8 @@ class Contains(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
 
-    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
-        return [TokenDFA.regex(_holding([word]), tokenizer) for word in self.words]
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
+        return [TokenDFA.regex(_occurring([word]), tokenizer) for word in self.words]
 
     def __str__(self) -> str:
         return f"contains {', '.join(map(repr, self.words))}"
@@ -108,7 +111,7 @@ class Contains(Constraint):
 @final
 @dataclass(frozen=True)
 class Excludes(Constraint):
-    """None of some words or phrases occurs, as whole words; arguments as for `Contains`."""
+    """None of the given words or phrases occurs, as whole words; arguments as for `Contains`."""
 
     words: str | Sequence[str]
     gap: int | None = 0
@@ -116,8 +119,8 @@ class Excludes(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
 
-    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
-        without = [~TokenDFA.regex(_holding([word]), tokenizer) for word in self.words]
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
+        without = [~TokenDFA.regex(_occurring([word]), tokenizer) for word in self.words]
         return [TokenDFA.regex(ANY, tokenizer), *without]
 
     def __str__(self) -> str:
@@ -127,7 +130,7 @@ class Excludes(Constraint):
 @final
 @dataclass(frozen=True)
 class Ordered(Constraint):
-    """Some words or phrases occur one after the other, as whole words; arguments as for `Contains`."""
+    """The given words or phrases occur in this order, as whole words; arguments as for `Contains`."""
 
     words: str | Sequence[str]
     gap: int | None = 0
@@ -135,8 +138,8 @@ class Ordered(Constraint):
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
 
-    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
-        return [TokenDFA.regex(_holding(self.words), tokenizer)]
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
+        return [TokenDFA.regex(_occurring(self.words), tokenizer)]
 
     def __str__(self) -> str:
         return f"contains {', then '.join(map(repr, self.words))}"
@@ -145,10 +148,11 @@ class Ordered(Constraint):
 @final
 @dataclass(frozen=True)
 class Length(Constraint):
-    """So many tokens, words or characters; a number, or the least and the most: `Length(words=(3, 8))`.
+    """The number of tokens, words or characters lies within bounds: `Length(words=(3, 8))`.
 
     Args:
-        tokens, words, characters: any of them; words are divided by white space.
+        tokens, words, characters: one or more of them, each a number, or the least and the most; words are separated by
+            white space.
         gap: see `Constraint`.
 
     Raises:
@@ -171,18 +175,18 @@ class Length(Constraint):
                 raise UserError(f"{name} is {bound}: expected a number, or the least and the most")
             object.__setattr__(self, name, bound)
 
-    def dfas(self, tokenizer: PreTrainedTokenizerBase, before: str, empty: bool) -> list[TokenDFA]:
-        found = []
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
+        dfas = []
         if isinstance(self.tokens, tuple):
-            found.append(TokenDFA.counter(*self.tokens, tokenizer))
+            dfas.append(TokenDFA.counter(*self.tokens, tokenizer))
         if isinstance(self.words, tuple):
             least, most = self.words
             some = rf"\s*\S+(?:\s+\S+){{{max(least, 1) - 1},{most - 1}}}\s*" if most else r"\s*"
-            found.append(_after(before, some if least or not most else rf"(?:{some})|\s*", tokenizer, empty))
+            dfas.append(_after_blank(blank, some if least or not most else rf"(?:{some})|\s*", tokenizer, may_be_empty))
         if isinstance(self.characters, tuple):
             least, most = self.characters
-            found.append(_after(before, rf"[\s\S]{{{least},{most}}}", tokenizer, empty))
-        return found
+            dfas.append(_after_blank(blank, rf"[\s\S]{{{least},{most}}}", tokenizer, may_be_empty))
+        return dfas
 
     def __str__(self) -> str:
         bounds = [(name, getattr(self, name)) for name in ("tokens", "words", "characters")]
@@ -196,16 +200,16 @@ def _words(words: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(word.strip() for word in found)
 
 
-def _holding(words: Sequence[str]) -> str:
+def _occurring(words: Sequence[str]) -> str:
     """A pattern for texts in which whole words occur in this order."""
     between = f"{OUTSIDE}(?:{ANY}{OUTSIDE})?"
     return f"(?:{ANY}{OUTSIDE})?{between.join(map(literal, words))}(?:{OUTSIDE}{ANY})?"
 
 
-def _after(before: str, pattern: str, tokenizer: PreTrainedTokenizerBase, empty: bool) -> TokenDFA:
-    """What matches the pattern, behind a blank that is not part of the fill; an empty fill has none."""
+def _after_blank(blank: str, pattern: str, tokenizer: PreTrainedTokenizerBase, may_be_empty: bool) -> TokenDFA:
+    """The automaton of fills that match the pattern after their blank; an empty fill has no blank."""
     alone = TokenDFA.regex(pattern, tokenizer)
-    if not before:
+    if not blank:
         return alone
-    nothing = empty and bool(alone.accept[0])
-    return TokenDFA.regex(f"(?:{before}(?:{pattern}))?" if nothing else f"{before}(?:{pattern})", tokenizer)
+    optional = may_be_empty and bool(alone.accept[0])
+    return TokenDFA.regex(f"(?:{blank}(?:{pattern}))?" if optional else f"{blank}(?:{pattern})", tokenizer)

@@ -1,4 +1,4 @@
-"""Questions: text in which a rationale, an answer, or both are missing."""
+"""Questions whose rationale, answer, or both are gaps."""
 
 from __future__ import annotations
 
@@ -8,35 +8,38 @@ from typing import final
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.evidence.evidence import Fixing
+from textdiff.evidence.evidence import Evidence
 from textdiff.text import Canvas, Gap, Template
 
-RATIONALE, ANSWER = Gap(1, 32), Gap(1, 8)
+RATIONALE_GAP, ANSWER_GAP = Gap(1, 32), Gap(1, 8)
 
 
 @final
 @dataclass(frozen=True)
-class Question(Fixing):
-    """A question, a rationale and an answer, a line each; what is not given is a gap.
+class Question(Evidence):
+    """A question, its rationale and its answer, one line each; what is not given is a gap.
 
-    `Question("6 - 0 - 4 = ?")` asks for both, with an `answer` for the rationales that lead to it.
+    `Question("6 - 0 - 4 = ?")` asks for rationale and answer; with an `answer` it asks for rationales that lead to it.
 
     Args:
         question: the question.
         answer: its answer, if it is known.
-        rationale: the way from question to answer, if it is known; "" leaves the line out.
-        context: what the question is about; a line before it.
-        room: tokens of a rationale, and of an answer, that is sought.
+        rationale: the steps from question to answer, if they are known; "" leaves the line out.
+        context: what the question is about, on a line before it.
+        gaps: the gap of an unknown rationale, and that of an unknown answer.
 
     Raises:
-        UserError: no question, or nothing to seek.
+        UserError: the question is empty, or nothing is unknown.
     """
 
     question: str
     answer: str | None = None
     rationale: str | None = None
     context: str | None = None
-    room: tuple[Gap, Gap] = (RATIONALE, ANSWER)
+    gaps: tuple[Gap, Gap] = (RATIONALE_GAP, ANSWER_GAP)
+
+    fixes = True
+    weighs = False
 
     def __post_init__(self) -> None:
         if not self.question.strip():
@@ -48,9 +51,9 @@ class Question(Fixing):
     def template(self) -> Template:
         known = "\n".join(one_line(text) for text in (self.context, self.question) if text)
         parts: list[str | Gap] = [f"{known}\n"]
-        for text, room in zip((self.rationale, self.answer), self.room, strict=True):
+        for text, gap in zip((self.rationale, self.answer), self.gaps, strict=True):
             if text is None:
-                parts += [room, "\n"]
+                parts += [gap, "\n"]
             elif text:
                 parts[-1] = f"{parts[-1]}{one_line(text)}\n"
         last = str(parts.pop()).removesuffix("\n")

@@ -14,12 +14,11 @@ from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import Impossible, UserError
-from textdiff.evidence import Evidence
-from textdiff.evidence.evidence import Decode, Rule
+from textdiff.evidence import Decode, Evidence, PositionedDFA
 from textdiff.inference.importance import Importance
 from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import LogProbKind
-from textdiff.text import Canvas, Template
+from textdiff.text import Canvas
 
 GRID = 16
 """Lengths in a grid, at most, unless they are given."""
@@ -195,10 +194,6 @@ class _OfLength(Evidence):
         return Canvas(tokens, observed, gap, minimum, word_start)
 
     @property
-    def template(self) -> Template | None:
-        return None
-
-    @property
     def fixes(self) -> bool:
         return True
 
@@ -206,13 +201,13 @@ class _OfLength(Evidence):
     def weighs(self) -> bool:
         return self.whole.evidence.weighs
 
-    def rules(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[Rule]:
-        return self.whole.evidence.rules(canvas, tokenizer)
+    def dfas(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[PositionedDFA]:
+        return self.whole.evidence.dfas(canvas, tokenizer)
 
-    def log_likelihood(self, tokens: Tensor, read: Decode) -> Tensor:
+    def log_likelihood(self, tokens: Tensor, decode: Decode) -> Tensor:
         return self.whole.evidence.log_likelihood(self.laid(tokens), self.whole.read)
 
-    def log_potential(self, tokens: Tensor, masked: Tensor, read: Decode) -> Tensor:
+    def log_potential(self, tokens: Tensor, masked: Tensor, decode: Decode) -> Tensor:
         still = self.laid(masked.long(), unused=0).bool()
         return self.whole.evidence.log_potential(self.laid(tokens), still, self.whole.read)
 

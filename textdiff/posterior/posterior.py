@@ -65,8 +65,8 @@ class Posterior:
             raise UserError("proposal and target have different tokenizers: give two priors that were trained together")
         for prior in {id(p): p for p in (self.prior, self.target)}.values():
             prior.check_canvas(canvas)
-        if rules := self.evidence.rules(canvas, self.prior.tokenizer):
-            dfa = ProductDFA.of(rules, str(self.evidence))
+        if dfas := self.evidence.dfas(canvas, self.prior.tokenizer):
+            dfa = ProductDFA.of(dfas, str(self.evidence))
             canvas = replace(canvas, dfa=dfa)
             if not satisfiable(canvas, self.prior.vocabulary):
                 raise Impossible(f"no fill of the gaps satisfies what is asked for: {dfa.description}; {_room(canvas)}")
