@@ -1,11 +1,11 @@
-"""Learning q(z | y): distillation, trajectory balance, the reverse KL and expert iteration, with low-rank adapters."""
+"""Amortized inference: methods that train a prior q(z | y) to sample a posterior."""
 
 from textdiff.amortization.balance import ReverseKL, TrajectoryBalance
 from textdiff.amortization.distillation import Distillation
 from textdiff.amortization.method import Method
-from textdiff.amortization.module import PosteriorModule, measured
+from textdiff.amortization.module import PosteriorModule, learner_metrics
 from textdiff.amortization.objectives import forward_kl, reverse_kl, trajectory_balance, vargrad
-from textdiff.amortization.queries import Queries, Query, QuerySet
+from textdiff.amortization.queries import Query, QueryDataModule, QuerySet
 from textdiff.amortization.semi_amortized import SemiAmortized
 from textdiff.amortization.sub_balance import SubTrajectoryBalance
 from textdiff.amortization.task import Task
@@ -14,8 +14,8 @@ __all__ = [
     "Distillation",
     "Method",
     "PosteriorModule",
-    "Queries",
     "Query",
+    "QueryDataModule",
     "QuerySet",
     "ReverseKL",
     "SemiAmortized",
@@ -23,7 +23,7 @@ __all__ = [
     "Task",
     "TrajectoryBalance",
     "forward_kl",
-    "measured",
+    "learner_metrics",
     "reverse_kl",
     "trajectory_balance",
     "vargrad",

@@ -1,4 +1,4 @@
-"""A way to learn a posterior: who draws the fills to learn from, and which objective they go into."""
+"""The interface of a method that learns a posterior: which fills it learns from, and by which objective."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Generator, Tensor, nn
 from textdiff.amortization.queries import Query, QuerySet
 from textdiff.amortization.task import Task
 
-Tell = Callable[[str], None]
-"""Told what is being done, for a progress line."""
+Progress = Callable[[str], None]
+"""Called with a line that says what is being done."""
 
 
 class Method(nn.Module, ABC):
-    """Learns by steps; what it keeps between steps (a memory, a log-normaliser) is saved with a checkpoint."""
+    """Learns step by step; its state between steps (a replay memory, log-normalisers) is saved with a checkpoint."""
 
     def prepare(
-        self, task: Task, queries: QuerySet, step: int, generator: Generator, tell: Tell
+        self, task: Task, queries: QuerySet, step: int, generator: Generator, progress: Progress
     ) -> Mapping[str, float]:
-        """What has to be done before a step, such as expensive inference; figures to log."""
+        """Do what has to be done before a step, such as expensive inference; returns metrics to log."""
         return {}
 
     @abstractmethod
     def loss(self, task: Task, query: Query, step: int, generator: Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss on some queries, differentiable in the learner's parameters, and figures to log."""
+        """The loss on some queries, differentiable in the learner's parameters, and metrics to log."""

@@ -1,4 +1,4 @@
-"""Queries: evidence to learn from, and evidence that is never learnt from."""
+"""Queries, the evidence that an amortized posterior is conditioned on: some to train on, others held out."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from textdiff.text import Canvas, Gap, Template, Vocabulary
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Texts with gaps.
+    """A batch of evidence: texts with gaps.
 
     Attributes:
-        number: `[rows]`, which query of its set each is.
+        number: `[rows]`, the index of each in its `QuerySet`.
         canvas: the evidence, a row each.
-        tokens: the texts that the gaps were cut from, ids `[rows, length]`; None where nobody has written them.
+        tokens: the texts that the gaps were cut from, ids `[rows, length]`; None if there is no true text.
     """
 
     number: Tensor
@@ -37,7 +37,7 @@ class Query:
     tokens: Tensor | None
 
     def to(self, device: torch.device | str) -> Query:
-        """The same on another device."""
+        """Move to a device."""
         return Query(self.number, self.canvas.to(device), None if self.tokens is None else self.tokens.to(device))
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Query:
 
 @final
 class QuerySet(Dataset[Query]):
-    """Queries by number, each a row of its own length."""
+    """Queries by index, each a single row of its own length."""
 
     def __init__(self, items: Sequence[tuple[Canvas, Tensor | None]], pad_id: int) -> None:
         self.items, self.pad_id = list(items), pad_id
@@ -55,13 +55,13 @@ class QuerySet(Dataset[Query]):
         return len(self.items)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Query:
-        """By number, or by (epoch, number)."""
+        """A query by its index, or by (epoch, index)."""
         number = key if isinstance(key, int) else key[1]
         canvas, tokens = self.items[number]
         return Query(torch.tensor([number]), canvas, tokens)
 
     def stack(self, queries: Sequence[Query]) -> Query:
-        """Several in one batch, the shorter ones padded on the right."""
+        """Several queries as one batch, the shorter ones padded on the right."""
         canvas = Canvas.stack([query.canvas for query in queries], self.pad_id)
         length, truth = canvas.tokens.shape[1], [query.tokens for query in queries]
         known = [row for row in truth if row is not None]
@@ -71,29 +71,30 @@ class QuerySet(Dataset[Query]):
 
 
 @final
-class Queries(lightning.LightningDataModule):
-    """Texts with a gap cut into each, templates or questions: some to learn from, others to measure generalisation on.
+class QueryDataModule(lightning.LightningDataModule):
+    """Queries from texts into which a gap is cut, from templates or from questions.
 
-    Validation has two loaders, `unseen` queries and some of those that are learnt from: an amortized sampler may know
-    the answers to the latter by heart. Training batches form one endless stream keyed by (seed, epoch).
+    Validation has two loaders, `unseen` queries and some of those that are trained on: their difference is what the
+    learner has memorised. Training batches form one endless stream keyed by (seed, epoch).
 
     Args:
-        train: sources, see `textdiff.data.sources`.
+        train: sources of the queries to train on, see `textdiff.data.sources`.
         valid: sources of unseen queries.
-        holds: what the sources hold: "texts"; "templates", one in each line of a `.txt` file; or "questions", of whose
-            texts the first line is asked, and a rationale and an answer are sought (see `textdiff.evidence.Question`).
-        gap_length: tokens in the gap that is cut into a text, or at most in a rationale.
-        shortest: least tokens that a fill of such a gap may have; None: exactly as many as were cut out.
-        margin: tokens on either side of it, at least.
-        longest: longer texts are passed over.
-        count: queries to learn from.
-        unseen: queries to measure on, and as many of those that are learnt from.
+        holds: what the sources hold: "texts"; "templates", one in each line of a `.txt` file; or "questions", texts
+            whose first line is a question, to be followed by a rationale and an answer (see
+            `textdiff.evidence.Question`).
+        gap_length: tokens in the gap that is cut into a text; of a rationale, the most that it may have.
+        shortest: the least tokens that a fill of such a gap may have; None: exactly as many as were cut out.
+        margin: the least tokens on either side of a gap.
+        longest: texts of more tokens are skipped.
+        count: queries to train on.
+        unseen: queries to validate on, and as many of those that are trained on.
         batch_size: queries in a batch, per device.
-        field: column of jsonl, parquet and Hub sources.
-        seed: of the gaps' places and the order.
+        field: column of jsonl, csv, parquet and Hub sources.
+        seed: of the places of the gaps and of the order.
 
     Raises:
-        UserError: a source is missing, or no text has room for such a gap.
+        UserError: a number out of range; in `setup`, a source is missing, or no text has room for such a gap.
     """
 
     def __init__(
@@ -121,19 +122,19 @@ class Queries(lightning.LightningDataModule):
         self.gap_length, self.margin, self.longest, self.field = gap_length, margin, longest, field
         self.count, self.unseen, self.batch_size, self.seed = count, unseen, batch_size, seed
         self._start = self._batches = 0
-        self._read = False
+        self._ready = False
         self.tokenizer: PreTrainedTokenizerBase | None = None
 
     def setup(self, stage: str) -> None:
-        """Read the sources with the learner's `tokenizer`: its module brings it, or who asks without a trainer."""
-        if self._read:
+        """Read the sources; without a trainer, whose module has a tokenizer, set the attribute `tokenizer` before."""
+        if self._ready:
             return
         if self.trainer is not None:
             self.tokenizer = self.trainer.lightning_module.tokenizer  # type: ignore[assignment]
         assert self.tokenizer is not None
         self.seen_queries = self._queries(self.train, self.count, self.seed)
         self.unseen_queries = self._queries(self.valid, self.unseen, self.seed + 1)
-        self._read = True
+        self._ready = True
 
     def _queries(self, sources: Sequence[str], count: int, seed: int) -> QuerySet:
         check_sources(sources)
@@ -162,14 +163,14 @@ class Queries(lightning.LightningDataModule):
         return QuerySet(items, vocabulary.pad)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Endless batches of this rank, from where the last checkpoint left off."""
+        """Endless batches of this rank; after `load_state_dict` they continue where the checkpoint was written."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         queries = self.seen_queries
         sampler = KeyedSampler(len(queries), self.batch_size, self.seed, rank, world_size, self._start)
         return DataLoader(queries, batch_sampler=sampler, collate_fn=queries.stack)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """Unseen queries, and as many of those that are learnt from."""
+        """A loader of unseen queries, and one of as many of those that are trained on."""
         loaders = []
         for queries in (self.unseen_queries, self.seen_queries):
             some = range(min(self.unseen, len(queries)))
@@ -179,16 +180,16 @@ class Queries(lightning.LightningDataModule):
     test_dataloader = val_dataloader
 
     def transfer_batch_to_device(self, batch: Query, device: torch.device, dataloader_idx: int) -> Query:
-        """Queries know how."""
+        """Move a batch to a device."""
         return batch.to(device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Queries of the stream that all ranks have consumed so far."""
+        """How many batches and queries of the stream all ranks have consumed so far."""
         assert self.trainer is not None
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         each = self.batch_size * self.trainer.world_size
         return {"batches": batches, "rows": self._start + (batches - self._batches) * each}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the stream where `state_dict` was made."""
+        """Continue the stream where `state_dict` was taken."""
         self._batches, self._start = state_dict["batches"], state_dict["rows"]

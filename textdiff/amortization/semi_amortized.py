@@ -1,4 +1,4 @@
-"""Semi-amortized inference: learn a little more about the one query at hand (arXiv:1802.02550), then weigh."""
+"""Semi-amortized inference: fine-tune the proposal on a single query (arXiv:1802.02550), then weigh its draws."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from textdiff.priors import DiffusionPrior
 @final
 @dataclass(frozen=True)
 class SemiAmortized(PosteriorSampler):
-    """A few steps of trajectory balance on a low-rank adapter for one evidence; its draws are weighted, and it is gone.
+    """Train a low-rank adapter by a few steps of trajectory balance on one evidence; weigh its draws, and discard it.
 
-    What tells whether it helped is `log_evidence`, an estimate from below, and not the effective sample size: that of a
-    proposal which misses the bulk of the posterior is large, too.
+    Whether it helped is seen from `log_evidence`, an estimate that is low on average, and not from the effective sample
+    size: that of a proposal which misses the bulk of the posterior can be large, too.
 
     The other way to refine at test time is a chain that starts from q: `MetropolisHastings`, `ParticleGibbs`.
 
     Args:
-        steps: of learning.
+        steps: training steps.
         draws: fills in each of them.
-        adapter: what learns.
-        lr: of AdamW.
+        adapter: its parameters are the ones that are trained.
+        lr: learning rate of AdamW.
     """
 
     exactness: ClassVar[str] = "self-normalised importance sampling: exact as n grows; unbiased evidence at any n"
@@ -46,17 +46,17 @@ class SemiAmortized(PosteriorSampler):
     lr: float = 1e-3
 
     def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
-        """Draw `n` weighted samples; the passes of learning are counted, spread over them.
+        """Draw `n` weighted samples; the forward passes of the training are counted, spread over them.
 
         Raises:
-            UserError: the prior is no denoiser with parameters, or the evidence has hard constraints.
+            UserError: the prior is no diffusion prior with a network, or the evidence has hard constraints.
         """
         prior = posterior.prior
         if not isinstance(prior, DiffusionPrior) or not isinstance(prior.network, PreTrainedModel):
             raise UserError(f"{prior.label} has nothing to refine: give a diffusion prior with a network")
         if posterior.canvas.dfa is not None:
             raise UserError(
-                "hard constraints are heeded by sampling and are not learnt: leave them out, or use Importance()"
+                "hard constraints are respected by sampling and are not learnt: leave them out, or use Importance()"
             )
         started = time.perf_counter()
         learner = replace(prior, network=deepcopy(prior.network))
@@ -75,7 +75,7 @@ class SemiAmortized(PosteriorSampler):
             optimizer.step()
         found = learner.given(posterior.evidence, target=posterior.target).sample(n, Importance(), generator=generator)
         each = int(found.nfe.max())
-        learning = self.steps * self.draws * 4 * each  # a draw, its score, and the backward pass as two
+        learning = self.steps * self.draws * 4 * each  # sample, score, and the backward pass as two
         return replace(
             found,
             nfe=found.nfe + -(-learning // n),

@@ -1,4 +1,4 @@
-"""What is to be learnt: a posterior for every evidence of a kind, by one prior, the learner."""
+"""The inference problem that is amortized: a learner, and the posterior that its samples are to follow."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from textdiff.text import Canvas, decode_rows
 @final
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A learner, and the law that its fills are to follow: target(x) times the likelihood of what is wanted.
+    """A learner q, and the unnormalised density that its fills are to follow: target(x) times the reward's likelihood.
 
     Args:
         learner: its sampler becomes the amortized posterior.
-        target: the prior whose posterior it is: another with the learner's tokenizer, such as the learner as it began
-            (relative trajectory balance), its autoregressive twin, or a world. A joint need not be normalised.
-        wanted: what weighs complete texts; None: nothing, all that is known are the tokens around the gaps.
+        target: the prior whose posterior is approximated: another one with the learner's tokenizer, such as the initial
+            learner (relative trajectory balance), its autoregressive baseline, or a world. It need not be normalised.
+        reward: evidence that weighs complete texts, such as `Reward` or `Likelihood`; None: the posterior given the
+            tokens around the gaps alone.
 
     Raises:
-        UserError: the two have different tokenizers, the learner's draws no log-probability, or the target no density;
-            or what is wanted fixes tokens or rules texts out, which sampling heeds by itself.
+        UserError: the two have different tokenizers, the learner has no parameters or states no log-probability, the
+            learner's order is random and the target does not share it, or the reward fixes tokens or rules texts out,
+            which every sampler respects without learning.
     """
 
     learner: NetworkPrior
     target: TextDistribution
-    wanted: Evidence | None = None
+    reward: Evidence | None = None
 
     def __post_init__(self) -> None:
         if self.target.tokenizer.get_vocab() != self.learner.tokenizer.get_vocab():
@@ -51,15 +53,15 @@ class Task:
                 f"{self.learner.label} draws its order at random: its target must be a diffusion prior of the same "
                 "policy, or give it one whose order is a function of the canvas, such as 'strided'"
             )
-        if self.wanted is not None and (self.wanted.fixes or not self.wanted.weighs):
+        if self.reward is not None and (self.reward.fixes or not self.reward.weighs):
             raise UserError(
-                "what is wanted must weigh complete texts, as Reward and Likelihood do: what is fixed or ruled out "
-                "is heeded by every sampler and need not be learnt"
+                "the reward must weigh complete texts, as Reward and Likelihood do: what is fixed or ruled out is "
+                "respected by every sampler and need not be learnt"
             )
 
     @property
     def network(self) -> PreTrainedModel:
-        """The learner's."""
+        """The learner's network."""
         assert isinstance(self.learner.network, PreTrainedModel)
         return self.learner.network
 
@@ -69,8 +71,8 @@ class Task:
         one, other = self.learner, self.target
         return isinstance(one, Denoises) and isinstance(other, Denoises) and one.policy == other.policy
 
-    def draw(self, canvas: Canvas, seed: int, tempering: Tempering = NEUTRAL) -> Tensor:
-        """Fills of the learner, `[rows, length]`, without dropout, in the orders that `seed` stands for."""
+    def sample(self, canvas: Canvas, seed: int, tempering: Tempering = NEUTRAL) -> Tensor:
+        """Fills of the learner, `[rows, length]`, drawn without dropout; `seed` decides random orders, too."""
         network = self.network
         training = network.training
         network.eval()
@@ -82,7 +84,7 @@ class Task:
     def log_q(self, canvas: Canvas, tokens: Tensor, seed: int = 0) -> Tensor:
         """Log-probability that the learner fills a canvas with complete `tokens [rows, length]`: float64 `[rows]`.
 
-        Differentiable. For a random order it is given the orders that `seed` stands for: those in which
+        Differentiable. Of a learner with random orders it is conditional on those of `seed`: the ones in which
         `learner.sample(canvas, seeded(seed))` draws.
         """
         log_q = self.learner.score(canvas, tokens, generator=seeded(seed)).log_q
@@ -90,45 +92,45 @@ class Task:
         return log_q
 
     @torch.no_grad()
-    def log_target(self, canvas: Canvas, tokens: Tensor, seed: int = 0, heed: float = 1.0) -> Tensor:
-        """Log of the target at complete texts of a canvas, unnormalised: float64 `[rows]`; -inf where it rules one out.
+    def log_target(self, canvas: Canvas, tokens: Tensor, seed: int = 0, reward_power: float = 1.0) -> Tensor:
+        """Unnormalised log-density of complete texts of a canvas: float64 `[rows]`, -inf where it is 0.
 
         Args:
             canvas: the rows may have different evidence.
             tokens: `[rows, length]`.
-            seed: see `log_q`; a target that shares the learner's random orders is asked about the same ones.
-            heed: the power to which the likelihood of what is wanted is taken.
+            seed: see `log_q`; a target that shares the learner's random orders is scored in the same ones.
+            reward_power: the exponent of the reward's likelihood.
         """
-        worth = torch.cat(
-            [self._density(canvas.select(_range(rows)), tokens[rows], seed) for rows in self._goes(tokens)]
-        )
-        if self.wanted is not None:
-            read = partial(decode_rows, self.learner.tokenizer, canvas)
-            worth = worth + heed * self.wanted.log_likelihood(tokens, read)
-        return worth
+        parts = [self._log_density(canvas.select(_range(rows)), tokens[rows], seed) for rows in self._batches(tokens)]
+        log_density = torch.cat(parts)
+        if self.reward is not None:
+            decode = partial(decode_rows, self.learner.tokenizer, canvas)
+            log_density = log_density + reward_power * self.reward.log_likelihood(tokens, decode)
+        return log_density
 
-    def _goes(self, tokens: Tensor) -> list[slice]:
-        """Rows that are asked about at a time; all at once where their number in the batch decides their order."""
+    def _batches(self, tokens: Tensor) -> list[slice]:
+        """Rows that are scored in one pass; all of them where a row's number in the batch decides its random order."""
         return [slice(0, len(tokens))] if self._random else list(chunks(*tokens.shape))
 
-    def _density(self, canvas: Canvas, tokens: Tensor, seed: int) -> Tensor:
+    def _log_density(self, canvas: Canvas, tokens: Tensor, seed: int) -> Tensor:
+        """That of the target alone."""
         device = self.target.device
         canvas, there = canvas.to(device), tokens.to(device)
         if self._random:
-            found = self.target.score(canvas, there, generator=seeded(seed)).log_q
-            assert found is not None
+            log_density = self.target.score(canvas, there, generator=seeded(seed)).log_q
+            assert log_density is not None
         else:
-            found, _ = self.target.log_density(canvas, there)
-        return found.to(tokens.device)
+            log_density, _ = self.target.log_density(canvas, there)
+        return log_density.to(tokens.device)
 
     @property
     def _random(self) -> bool:
         return self.learner.kind is LogProbKind.GIVEN_ORDER
 
-    def posterior(self, canvas: Canvas, proposer: Prior | None = None) -> Posterior:
-        """The posterior given one row, as `textdiff.inference` sees it; proposed by the learner if by nobody else."""
-        evidence = Observed(canvas) if self.wanted is None else Observed(canvas) & self.wanted
-        return (self.learner if proposer is None else proposer).given(evidence, target=self.target)
+    def posterior(self, canvas: Canvas, proposal: Prior | None = None) -> Posterior:
+        """The posterior given one row, for the methods of `textdiff.inference`; the learner proposes by default."""
+        evidence = Observed(canvas) if self.reward is None else Observed(canvas) & self.reward
+        return (self.learner if proposal is None else proposal).given(evidence, target=self.target)
 
 
 def _range(rows: slice) -> Tensor:

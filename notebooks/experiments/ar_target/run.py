@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import textdiff as td
-from textdiff.amortization import Queries
+from textdiff.amortization import QueryDataModule
 from textdiff.inference import Importance
 
 GAPS, DRAWS, STEPS = 24, 64, 8
@@ -38,7 +38,7 @@ def proposals(twin: td.AutoregressivePrior, inverse: str | None) -> Iterator[tup
 def main(valid: str, inverse: str | None = None) -> dict[str, dict[str, float]]:
     """By proposal: means over gaps and their standard errors."""
     twin = td.load("stories-ar")
-    queries = Queries([valid], [valid], gap_length=STEPS, margin=16, longest=256, count=1, unseen=GAPS)
+    queries = QueryDataModule([valid], [valid], gap_length=STEPS, margin=16, longest=256, count=1, unseen=GAPS)
     queries.tokenizer = twin.tokenizer
     queries.setup("test")
     table = {}

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import textdiff as td
-from textdiff.amortization import Queries
+from textdiff.amortization import QueryDataModule
 from textdiff.evidence import Counts, Observed, Reward
 from textdiff.inference import Importance
 from textdiff.samplers import Strided
@@ -28,11 +28,11 @@ CONFIG = Path(__file__).parents[3] / "configs" / "amortization" / "happy.yaml"
 def main(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """By prior: what its fills are worth, and some of them."""
     options = config["model"]["init_args"]
-    function = Counts(**options["wanted"]["init_args"]["function"]["init_args"])
-    wanted = Reward(function, options["wanted"]["init_args"]["temperature"], gap=0)
+    function = Counts(**options["reward"]["init_args"]["function"]["init_args"])
+    reward = Reward(function, options["reward"]["init_args"]["temperature"], gap=0)
     policy = Strided(**options["policy"]["init_args"])
     target = td.load(options["learner"]).with_policy(policy)
-    queries = Queries(**config["data"]["init_args"] | {"unseen": QUERIES})
+    queries = QueryDataModule(**config["data"]["init_args"] | {"unseen": QUERIES})
     queries.tokenizer = target.tokenizer
     queries.setup("test")
     unseen = queries.unseen_queries
@@ -40,7 +40,7 @@ def main(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for name, prior in ((options["learner"], target), ("learner", td.load(options["to"]).with_policy(policy))):
         shares, posterior, ess, log_z, shown = [], [], [], [], []
         for number in range(len(unseen)):
-            evidence = Observed(unseen[number].canvas) & wanted
+            evidence = Observed(unseen[number].canvas) & reward
             found = prior.given(evidence, target=target).sample(DRAWS, Importance(), generator=number)
             happy = torch.tensor([min(function([sample.fills[0]])[0], 1.0) for sample in found], dtype=torch.float64)
             shares.append(float(happy.mean()))

@@ -1,0 +1,27 @@
+"""Semi-amortized inference: fine-tuning on one query makes a better proposal for it."""
+
+import pytest
+
+from tests.helpers.amortization import QUERIES, TEXTS, WORLD, learner, train
+from tests.helpers.tiny import tiny
+from textdiff.amortization import SemiAmortized, Task, TrajectoryBalance
+from textdiff.errors import UserError
+from textdiff.inference import Importance
+from textdiff.worlds.catalog import table
+
+
+@pytest.mark.slow
+def test_fine_tuning_on_one_query_raises_its_effective_sample_size() -> None:
+    """The prior has learnt that all texts are equally likely; the target is a world in which they are not."""
+    prior = learner(4)
+    train(Task(prior, table(dict.fromkeys(TEXTS, 1.0), WORLD.tokenizer)), TrajectoryBalance(8), 100)
+    posterior = prior.given(QUERIES[0].canvas, target=WORLD)
+    plain, refined = (
+        posterior.sample(64, method, generator=0) for method in (Importance(), SemiAmortized(60, 16, lr=1e-2))
+    )
+    assert refined.ess > 1.5 * plain.ess
+    assert refined.log_evidence == pytest.approx(float(WORLD.log_evidence(QUERIES[0].canvas)), abs=0.3)
+    assert int(refined.nfe[0]) > int(plain.nfe[0]) + 30
+    assert not [name for name, _ in prior.network.named_parameters() if "lora" in name]
+    with pytest.raises(UserError, match="nothing to refine"):
+        tiny(WORLD.tokenizer, causal=True).given(QUERIES[1].canvas, target=WORLD).sample(2, SemiAmortized())
