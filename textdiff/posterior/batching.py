@@ -53,7 +53,9 @@ def infill_batch(
             torch.cat([part.nfe for part in parts])[own],
             torch.cat([part.steps for part in parts])[own],
         )
-        found.append(Conditioning(tempering).result(posterior, drawn, started))
+        draws = Conditioning.draws(posterior, drawn)
+        seconds = time.perf_counter() - started
+        found.append(posterior.weighted_samples(draws, Conditioning.exactness, seconds))
     return found
 
 
