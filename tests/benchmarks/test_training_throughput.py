@@ -35,7 +35,9 @@ def texts(count: int) -> list[str]:
 def plain_loss(network: Transformer, batch: Batch) -> torch.Tensor:
     """All-position logits in float32, nats per maskable token."""
     config = network.config
-    logits = network(batch["canvas"], denoising_visibility(batch["segments"], batch["observed"], config.attention))
+    logits = network.logits(
+        batch["canvas"], denoising_visibility(batch["segments"], batch["observed"], config.attention)
+    )
     never = torch.zeros_like(logits, dtype=torch.bool)
     never[..., config.forbidden] = True
     never[..., config.null_token_id] |= ~batch["nullable"]

@@ -114,7 +114,9 @@ def test_the_leftmost_slot_is_answered_by_the_formula(share, strength, full) -> 
         ask[0, column] = True
         untold = joined.denoiser.log_probs(text[None, :end], seen[None, :end], ask)[0]
         before = text[:column][text[:column] != NULL]
-        heard = subs(joined.causal(before[None])[:, -1], joined.causal.forbidden_mask(before.device, null=False))[0]
+        heard = subs(
+            joined.causal.logits(before[None])[:, -1], joined.causal.forbidden_mask(before.device, null=False)
+        )[0]
         at = int((where.flatten().cumsum(0) - 1).view_as(where)[row, column])
         mixed = {0: untold, 1: heard}.get(share, share * heard + (1 - share) * untold)
         tilt = (told[at] - untold).where(told[at] > -torch.inf, torch.tensor(-torch.inf))

@@ -1,10 +1,11 @@
-"""Attention written out for training is torch's own."""
+"""Attention: written out for training, causal, and to two sets of keys in turn, it is that of torch."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from textdiff.models.transformer import attend
+from textdiff.models import attention
+from textdiff.models.attention import attend, attend_with_mass, merge
 
 
 def inputs(dtype=torch.float64):
@@ -33,3 +34,23 @@ def test_a_row_that_sees_nothing_spoils_no_gradient():
     *parts, bias = inputs()
     bias[0, 0, 2] = -torch.inf
     assert all(slope.isfinite().all() for slope in torch.autograd.grad(attend(*parts, bias)[:, :, 3:].sum(), parts))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_causal_attention_is_that_with_a_causal_mask(grad):
+    *parts, _ = inputs()
+    bias = torch.zeros(7, 7, dtype=torch.float64).masked_fill(~torch.ones(7, 7, dtype=torch.bool).tril(), -torch.inf)
+    with torch.set_grad_enabled(grad):
+        assert torch.equal(attend(*parts, None, causal=True), attend(*parts, bias.expand(2, 1, 7, 7)))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_to_two_sets_of_keys_is_that_to_all(fused, monkeypatch):
+    """With torch's private kernel, and without it, as in a version of torch that has none."""
+    if not fused:
+        monkeypatch.setattr(attention, "_FLASH_WITH_MASS", None)
+    query, key, value, bias = inputs(torch.float32)
+    with torch.no_grad():
+        first = attend_with_mass(query, key[:, :, :3], value[:, :, :3], bias[..., :3])
+        second = attend_with_mass(query, key[:, :, 3:], value[:, :, 3:], bias[..., 3:])
+        torch.testing.assert_close(merge(first, second), attend(query, key, value, bias), rtol=1e-5, atol=1e-5)

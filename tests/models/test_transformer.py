@@ -6,7 +6,7 @@ from torch._dynamo.testing import CompileCounter
 
 from tests.helpers.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, SIZE, config, network, tokens
 from textdiff.models import Transformer, causal_visibility, denoising_visibility
-from textdiff.models.transformer import Rotary, rotate
+from textdiff.models.attention import Rotary, rotate
 
 ATTENTION = ["isolated", "full"]
 
@@ -44,7 +44,7 @@ def test_packed_documents_never_leak(kind, document):
     net = network(causal=True) if kind == "causal" else network(attention=kind)
     visible = causal_visibility(segments) if kind == "causal" else denoising_visibility(segments, observed, kind)
     changed = torch.where(segments == document, (ids + 5) % CONTENT, ids)
-    before, after = (net(x, visible) for x in (ids, changed))
+    before, after = (net.logits(x, visible) for x in (ids, changed))
     elsewhere = segments != document
     assert torch.equal(before[elsewhere], after[elsewhere])
     assert (before[~elsewhere] != after[~elsewhere]).any(-1).all()
@@ -57,8 +57,8 @@ def test_a_packed_document_is_answered_as_if_it_were_alone(kind):
 
     def answer(ids, segments, observed):
         if kind == "causal":
-            return net(ids, causal_visibility(segments))
-        return net(ids, denoising_visibility(segments, observed, kind))
+            return net.logits(ids, causal_visibility(segments))
+        return net.logits(ids, denoising_visibility(segments, observed, kind))
 
     together = answer(ids, segments, observed)
     for document in (1, 2, 3):
@@ -101,10 +101,10 @@ def test_a_causal_network_does_not_look_ahead():
     net, ids = network(causal=True), tokens(2, 8)
     changed = ids.clone()
     changed[:, 5] = (changed[:, 5] + 1) % CONTENT
-    before, after = net(ids), net(changed)
+    before, after = net.logits(ids), net.logits(changed)
     assert torch.equal(before[:, :5], after[:, :5])
     assert (before[:, 5:] != after[:, 5:]).any(-1).all()
-    torch.testing.assert_close(before, net(ids, causal_visibility(torch.ones_like(ids))))
+    torch.testing.assert_close(before, net.logits(ids, causal_visibility(torch.ones_like(ids))))
 
 
 @pytest.mark.parametrize("ask", ["log_probs", "forward"])
@@ -112,7 +112,7 @@ def test_chosen_positions_are_rows_of_the_full_answer(ask):
     net, (canvas, observed) = network(), canvas_and_observed()
 
     def answer(where=None):
-        return net.log_probs(canvas, observed, where) if ask == "log_probs" else net(canvas, where=where)
+        return net.log_probs(canvas, observed, where) if ask == "log_probs" else net.logits(canvas, where=where)
 
     full = answer()
     assert full.shape == (3, 9, SIZE)
@@ -192,7 +192,7 @@ def test_embeddings_are_tied_or_not(tied):
 @pytest.mark.parametrize("tied", [False, True])
 def test_gradients_reach_every_weight(causal, tied):
     net, (canvas, observed) = network(causal=causal, tie_word_embeddings=tied), canvas_and_observed()
-    law = net(canvas).log_softmax(-1) if causal else net.log_probs(canvas, observed, ~observed)
+    law = net.logits(canvas).log_softmax(-1) if causal else net.log_probs(canvas, observed, ~observed)
     law[..., 0].sum().backward()
     for name, weight in net.named_parameters():
         assert weight.grad is not None and weight.grad.isfinite().all(), name
@@ -227,7 +227,7 @@ def test_bf16_autocast_stays_close_to_float32(causal):
     net, (canvas, observed) = network(dtype=torch.float32, causal=causal), canvas_and_observed()
 
     def answer():
-        return net(canvas).float().log_softmax(-1) if causal else net.log_probs(canvas, observed)[..., :CONTENT]
+        return net.logits(canvas).float().log_softmax(-1) if causal else net.log_probs(canvas, observed)[..., :CONTENT]
 
     precise = answer()
     with torch.autocast("cpu", torch.bfloat16):
@@ -264,7 +264,7 @@ def test_one_compilation_serves_all_blocks(causal, autocast):
         ids = tokens(3, length)
         ids[:, 4] = CONTENT - 1 if causal else MASK
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            torch.testing.assert_close(nets[1](ids), nets[0](ids))
+            torch.testing.assert_close(nets[1].logits(ids), nets[0].logits(ids))
         assert graphs.frame_count == expected
 
 
@@ -281,7 +281,7 @@ def test_activations_computed_again_give_the_same_gradients(kind):
         for block in net.blocks:
             block.register_forward_pre_hook(lambda *arguments, calls=calls: calls.append(1))
         torch.manual_seed(3)
-        net(ids, visible).square().sum().backward()
+        net.logits(ids, visible).square().sum().backward()
         assert len(calls) == len(net.blocks) * (1 + again)
         found.append({name: weight.grad for name, weight in net.named_parameters()})
     assert found[0].keys() == found[1].keys()

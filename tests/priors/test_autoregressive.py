@@ -50,7 +50,7 @@ def by_hand(twin, canvas, tokens):
         if tokens[slot] == NULL:
             continue
         before = tokens[:slot]
-        logits = twin.network(before[before != NULL][None])[0, -1]
+        logits = twin.network.logits(before[before != NULL][None])[0, -1]
         never = torch.tensor([PAD, MASK, BOS, EOS, NULL])
         logits = logits.index_fill(0, never, -torch.inf)
         if canvas.word_start[0, slot]:

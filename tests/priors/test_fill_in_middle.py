@@ -53,7 +53,7 @@ def by_hand(prior, canvas, tokens):
         places.append(starts[number] - 1)
         for rank, token in enumerate([*middle, EOS]):
             if rank < most:
-                logits = prior.network(torch.tensor([marked]), positions=torch.tensor([places]))[0, -1]
+                logits = prior.network.logits(torch.tensor([marked]), positions=torch.tensor([places]))[0, -1]
                 never = [PAD, MASK, BOS, NULL, *([EOS] if rank < least else [])]
                 logits = logits.index_fill(0, torch.tensor(never), -torch.inf)
                 if canvas.word_start[0, slots[rank]]:

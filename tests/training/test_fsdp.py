@@ -54,7 +54,7 @@ def learnt(wrap: Any, rank: int, world_size: int, kind: str, folder: Path) -> tu
     for step in range(STEPS):
         own = tokens(4, 12, seed=step).chunk(world_size)[rank]
         masked = torch.arange(12) % 3 > 0
-        logits = model(own.masked_fill(masked, mask))
+        logits = model(own.masked_fill(masked, mask)).logits
         loss = cross_entropy(logits[:, masked].flatten(0, 1), own[:, masked].flatten())
         optimizer.zero_grad()
         loss.backward()

@@ -35,10 +35,10 @@ def reference(network: Transformer, batch: dict[str, torch.Tensor]) -> tuple[flo
             )
             alone, positions = torch.ones_like(canvas)[None], batch["positions"][row][place][None]
             if config.causal:
-                logits = network(canvas[None], causal_visibility(alone), positions)[0].double().roll(1, 0)
+                logits = network.logits(canvas[None], causal_visibility(alone), positions)[0].double().roll(1, 0)
             else:
                 visible = denoising_visibility(alone, observed[None], config.attention)
-                logits = network(canvas[None], visible)[0].double()
+                logits = network.logits(canvas[None], visible)[0].double()
             logits[:, [config.pad_token_id, config.mask_token_id, config.bos_token_id]] = -math.inf
             if config.causal:
                 logits[:, config.null_token_id] = -math.inf

@@ -43,7 +43,7 @@ def logits_of(network: Transformer, observed: Tensor) -> Logits:
     def logits(canvas: Tensor) -> Tensor:
         segments = torch.ones_like(canvas) if pad is None else (canvas != pad).long()
         visible = denoising_visibility(segments, observed, network.config.attention)
-        return network(canvas, visible).masked_fill_(never, -torch.inf)
+        return network.logits(canvas, visible).masked_fill_(never, -torch.inf)
 
     return logits
 

@@ -1,4 +1,4 @@
-"""What a network has read already: a causal one the tokens so far, a denoiser the evidence."""
+"""Caches of keys and values: of the tokens so far in a causal network, of the evidence in a denoiser."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ class EvidenceCache:
     Exact where evidence looks at evidence only (`attention="isolated"`): no gap can change them.
 
     Args:
-        layers: keys and values `[texts, heads, observed, head_dim]` of each layer; `texts` are the different ones.
+        layers: keys and values `[texts, heads, observed, head_dim]` of each layer; `texts` counts distinct evidence.
         bias: `[texts, 1, 1, observed]`, -inf at padding, 0 elsewhere; None: no text is padded.
-        text: `[rows]`, which text each row of the batch has as its evidence.
+        text: `[rows]`, which of the texts each row of the batch has as its evidence.
         place: `[rows]`, number of the row among those with the same evidence.
         most: rows that have the same evidence, at most.
     """
@@ -83,26 +83,26 @@ class EvidenceCache:
 
     @classmethod
     def of(cls, layers: list[tuple[Tensor, Tensor]], bias: Tensor | None, text: Tensor) -> EvidenceCache:
-        """Hold what was read for rows that have these texts, `[rows]`, as their evidence."""
+        """The cache of rows whose evidence are these `text [rows]`."""
         place = F.one_hot(text, len(layers[0][0])).cumsum(dim=0).gather(1, text[:, None])[:, 0] - 1
         return cls(layers, bias, text, place, int(place.max()) + 1)
 
     def select(self, rows: Tensor) -> EvidenceCache:
-        """What some of the rows have read, in that order; keys and values are shared, not copied."""
+        """The cache of some of the rows, in that order; keys and values are shared, not copied."""
         text = self.text[rows]
         return self if torch.equal(text, self.text) else EvidenceCache.of(self.layers, self.bias, text)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-        """Attention of gap tokens `[rows, heads, asking, head_dim]` to the evidence and to all tokens of the gaps.
+        """Attention of gap tokens `[rows, heads, queries, head_dim]` to the evidence and to all tokens of the gaps.
 
-        Queries of all rows with the same evidence are laid end to end, so that its keys are read once for all of them.
-        `bias [rows, 1, 1, gap]` is -inf at padding.
+        Queries of all rows with the same evidence are laid end to end, so that its keys are loaded once for all of
+        them. `bias [rows, 1, 1, gap]` is -inf at padding.
         """
         keys, values = (x.to(value.dtype) for x in self.layers[layer])
-        of_evidence = None if self.bias is None else self.bias.to(value.dtype)
-        far, mass = attend_with_mass(self._by_text(query), keys, values, of_evidence)
-        seen = self._of_rows(far, query), self._of_rows(mass[..., None], query)[..., 0]
-        return merge(seen, attend_with_mass(query, key, value, bias))
+        bias_of_evidence = None if self.bias is None else self.bias.to(value.dtype)
+        far, mass = attend_with_mass(self._by_text(query), keys, values, bias_of_evidence)
+        evidence = self._of_rows(far, query), self._of_rows(mass[..., None], query)[..., 0]
+        return merge(evidence, attend_with_mass(query, key, value, bias))
 
     def _by_text(self, x: Tensor) -> Tensor:
         """Rows `[rows, heads, gap, any]` laid end to end by text, `[texts, heads, rows of a text x gap, any]`."""
@@ -110,5 +110,5 @@ class EvidenceCache:
         return rearrange(laid.index_put((self.text, self.place), x), "t n h g x -> t h (n g) x")
 
     def _of_rows(self, x: Tensor, query: Tensor) -> Tensor:
-        """Back from what `_by_text` makes."""
+        """The inverse of `_by_text`."""
         return rearrange(x, "t h (n g) x -> t n h g x", g=query.shape[2])[self.text, self.place]

@@ -182,7 +182,7 @@ class AutoregressivePrior(Prior):
         tokens[:, : len(begin)] = last = begin.expand(n, -1)
         noise, cache = seeded(generator), KeyValueCache()
         for column in range(len(begin), longest):
-            law = tempering(subs(self.network(last.view(len(alive), -1), cache=cache)[:, -1], never))
+            law = tempering(subs(self.network.logits(last.view(len(alive), -1), cache=cache)[:, -1], never))
             last = categorical(law, torch.rand(len(last), generator=noise, dtype=torch.float64).to(self.device))
             tokens[alive, column] = last
             if bool((ended := last == vocabulary.eos).any()):

@@ -103,7 +103,7 @@ def test_what_is_learned_is_what_is_used(layout: str) -> None:
         original = text(14, seed)
         example = corruption(original, VOCABULARY, 3, rng)
         ids = torch.from_numpy(example.tokens)[None]
-        logits = net(ids, positions=torch.from_numpy(example.positions)[None])[:, :-1]
+        logits = net.logits(ids, positions=torch.from_numpy(example.positions)[None])[:, :-1]
         logits = logits.masked_fill(net.forbidden_mask(ids.device), -torch.inf)
         asked = torch.from_numpy(example.weights[1:] > 0)
         learned = F.cross_entropy(logits[0][asked], ids[0, 1:][asked], reduction="sum")

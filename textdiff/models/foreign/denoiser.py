@@ -1,4 +1,4 @@
-"""A denoiser around a network of another making: transformers' Llama, Qwen2, GPT-2, BERT and others, or MDLM's."""
+"""A denoiser around another architecture: transformers' Llama, Qwen2, GPT-2, BERT and others, or that of MDLM."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.modeling_outputs import MaskedLMOutput
 from transformers.pytorch_utils import Conv1D
 
 from textdiff.diffusion import subs
@@ -25,18 +26,18 @@ from textdiff.models.foreign.dit import DiT, DiTConfig
 from textdiff.models.foreign.families import MASKED, backbone_config
 
 HEADS = {"bert": ("cls",), "modernbert": ("head", "decoder")}
-"""Modules of a backbone that make logits of hidden states, one after the other; of any other one ("lm_head",)."""
+"""Modules of a backbone that turn hidden states into logits, one after the other; of any other one ("lm_head",)."""
 
 _SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
 
 
 class ForeignConfig(PreTrainedConfig):
-    """A backbone and what a denoiser has to know about it.
+    """Settings of a `ForeignDenoiser`: the backbone, and what a denoiser has to know about it.
 
     Args:
         backbone: the backbone's own settings, its `model_type` among them.
         vocab_size: token ids of the tokenizer; the backbone may know fewer or more.
-        shifted: whether the backbone's output i speaks of token i + 1, as a causal language model's does.
+        shifted: whether the backbone's output i predicts token i + 1, as that of a causal language model does.
         pad_token_id, bos_token_id, eos_token_id, mask_token_id, null_token_id: ids of the special tokens. The mask, and
             null where there is one, are tokens of the backbone; the others need not be.
 
@@ -90,15 +91,16 @@ class ForeignConfig(PreTrainedConfig):
 class ForeignDenoiser(PreTrainedModel):
     """Canvas -> log-probabilities of the clean tokens (`Denoiser`), by a bidirectional backbone and its head.
 
-    Everyone looks at everyone but at padding, through a 4-D mask, so a causal backbone looks both ways too. States are
-    aligned here: those of `hidden` speak of their own token, whether or not the backbone is shifted.
+    Every token attends to every other but padding, by a 4-D attention mask, so that a causal backbone is bidirectional,
+    too. Hidden state i predicts token i, whether or not the backbone is shifted.
 
-    Importing `textdiff.models` makes it known to `AutoConfig` and `AutoModel`.
+    `forward` has the interface of Hugging Face, and importing `textdiff.models` makes the network known to `AutoConfig`
+    and `AutoModel`. The library itself calls `log_probs`, `logits` and `hidden`.
     """
 
     config_class = ForeignConfig
     base_model_prefix = ""
-    main_input_name = "tokens"
+    main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     config: ForeignConfig
@@ -118,7 +120,7 @@ class ForeignDenoiser(PreTrainedModel):
 
     @property
     def context(self) -> int:
-        """The longest text that it reads, in tokens."""
+        """Tokens of the longest text that it takes."""
         return self.config.max_position_embeddings
 
     @property
@@ -133,11 +135,12 @@ class ForeignDenoiser(PreTrainedModel):
         return self.backbone.get_output_embeddings()
 
     def hidden(self, tokens: Tensor, visible: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
-        """Final hidden states `[batch, length, width]`, each of which the head turns into the law of its token.
+        """Final hidden states `[batch, length, width]`, each of which the head turns into the logits of its own token.
 
         Args:
             tokens: ids `[batch, length]`.
-            visible: bool `[batch, length, length]`, who (row) may look at whom (column); by default everyone at all.
+            visible: bool `[batch, length, length]`, attention mask: whether a position (row) attends to another
+                (column); by default every position to all.
             positions: `[batch, length]`, by default from 0 on.
         """
         length = tokens.shape[1]
@@ -154,13 +157,13 @@ class ForeignDenoiser(PreTrainedModel):
         states = found.last_hidden_state
         if not self.config.shifted:
             return states
-        # What stands before the first token of a text is another's, or padding: its own state has to do.
+        # Before the first token of a text is another text, or padding: the state of the token itself has to do.
         after = pad(visible.diagonal(offset=-1, dim1=1, dim2=2), (1, 0))
         before = torch.arange(length, device=tokens.device) - after.long()
         return states.gather(1, before[..., None].expand(*states.shape))
 
     def _mask(self, visible: Tensor) -> Tensor | dict[str, Tensor]:
-        """Who looks at whom, as the backbone wants it: `[batch, 1, length, length]`, one for each kind of layer."""
+        """The attention mask in the backbone's own format: `[batch, 1, length, length]`, one for each kind of layer."""
         everywhere = visible[:, None]
         inner = self.backbone.config
         if inner.model_type != "modernbert":
@@ -177,13 +180,32 @@ class ForeignDenoiser(PreTrainedModel):
         return pad(logits, (0, self.config.vocab_size - logits.shape[-1]), value=-torch.inf)
 
     def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None
+    ) -> MaskedLMOutput:
+        """Logits of every position, `[batch, length, vocab]`, in an output of transformers.
+
+        Args:
+            input_ids: `[batch, length]`.
+            attention_mask: `[batch, length]`, 0 at padding; None: there is none.
+            position_ids: `[batch, length]`, by default from 0 on.
+        """
+        visible = None
+        if attention_mask is not None:
+            real = attention_mask.ne(0)
+            visible = denoising_visibility(real.long(), ~real, self.config.attention)
+        return MaskedLMOutput(logits=self.logits(input_ids, visible, position_ids))
+
+    def logits(
         self,
         tokens: Tensor,
         visible: Tensor | None = None,
         positions: Tensor | None = None,
         where: Tensor | None = None,
     ) -> Tensor:
-        """Logits `[batch, length, vocab]` of each token, or `[where.sum(), vocab]` of those of a bool `where` alone."""
+        """Logits `[batch, length, vocab]` of each token, or `[where.sum(), vocab]` of those of a bool `where` alone.
+
+        The other arguments are those of `hidden`.
+        """
         states = self.hidden(tokens, visible, positions)
         return self.head(states if where is None else states[where])
 
@@ -193,7 +215,7 @@ class ForeignDenoiser(PreTrainedModel):
         Args:
             canvas: ids `[batch, length]`, mask at unknown positions, pad left or right of shorter rows.
             observed: bool `[batch, length]`, evidence and padding.
-            where: bool `[batch, length]`, positions to answer for.
+            where: bool `[batch, length]`, positions to answer for, all if None.
             null: whether a position may be an unused slot, too; no mass on null otherwise.
 
         Returns:
@@ -204,7 +226,7 @@ class ForeignDenoiser(PreTrainedModel):
         if not real.all():
             visible = denoising_visibility(real.long(), observed, self.config.attention)
             positions = (real.cumsum(dim=1) - 1).clamp(min=0)
-        logits = self.forward(canvas, visible, positions, where)
+        logits = self.logits(canvas, visible, positions, where)
         return subs(logits, self.forbidden_mask(logits.device, null))
 
     def forbidden_mask(self, device: torch.device, null: bool = True) -> Tensor:

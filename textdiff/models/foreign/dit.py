@@ -1,6 +1,6 @@
 """The network of MDLM (arXiv:2406.07524): a pre-norm transformer with rotary positions, without its time embedding.
 
-Published MDLM networks are asked at one fixed time. All that adaptive layer norm then does is to scale and shift by
+A published MDLM network is evaluated at one fixed time. All that adaptive layer norm then does is to scale and shift by
 constants, which `folded` works into layer norms and output matrices: what remains is a plain transformer.
 """
 
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from textdiff.models.attention import Rotary, attend, rotate
+from textdiff.models.attention import Rotary, attend, attention_bias, rotate
 
 FREQUENCIES = 256
-"""Features of the time that MDLM embeds: as many cosines as sines."""
+"""Size of MDLM's time features: half of them cosines, half sines."""
 
 
 class DiTConfig(PreTrainedConfig):
@@ -71,7 +71,7 @@ class DiTBlock(nn.Module):
 
 
 class DiT(PreTrainedModel):
-    """Token ids -> hidden states, called as transformers' encoders are; `lm_head` makes logits of them."""
+    """Token ids -> hidden states, called as an encoder of transformers is; `lm_head` turns them into logits."""
 
     config_class = DiTConfig
     base_model_prefix = ""
@@ -108,60 +108,58 @@ class DiT(PreTrainedModel):
 
         Args:
             input_ids: `[batch, length]`.
-            attention_mask: bool `[batch, 1, length, length]`, who looks at whom.
+            attention_mask: bool `[batch, 1, length, length]`, whether a position (row) attends to another (column).
             position_ids: `[batch, length]`.
-            use_cache: there is no cache, whatever is asked.
+            use_cache: has no effect: there is no cache.
         """
         x, rotary = self.embedding(input_ids), self.rotary(position_ids)
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        bias = torch.zeros((), dtype=dtype, device=x.device).masked_fill(~attention_mask, -torch.inf)
+        bias = attention_bias(attention_mask[:, 0], x)
         for block in self.blocks:
             x = block(x, rotary, bias)
         return BaseModelOutput(last_hidden_state=self.norm(x))
 
 
 def folded(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Names and values of a `DiT`'s parameters from those of a published MDLM, asked at sigma = 0.
+    """Names and values of a `DiT`'s parameters from those of a published MDLM, evaluated at sigma = 0.
 
-    A norm n that is scaled and shifted by constants is another norm, n (1 + scale) + shift; and a gate on what a matrix
-    gives is a matrix whose rows are scaled.
+    A norm n that is scaled and shifted by constants is another norm, n (1 + scale) + shift; a gate on the output of a
+    matrix is a matrix whose rows are scaled.
 
     Raises:
         KeyError: a parameter is missing.
     """
-    unread = {name.removeprefix("backbone."): name for name in weights}
+    remaining = {name.removeprefix("backbone."): name for name in weights}
 
-    def read(name: str) -> Tensor:
-        return weights[unread.pop(name)].float()
+    def weight_of(name: str) -> Tensor:
+        return weights[remaining.pop(name)].float()
 
     half = torch.ones(FREQUENCIES // 2)
-    time = F.linear(torch.cat((half, 0 * half)), read("sigma_map.mlp.0.weight"), read("sigma_map.mlp.0.bias"))
-    time = F.silu(F.linear(F.silu(time), read("sigma_map.mlp.2.weight"), read("sigma_map.mlp.2.bias")))
+    time = F.linear(torch.cat((half, 0 * half)), weight_of("sigma_map.mlp.0.weight"), weight_of("sigma_map.mlp.0.bias"))
+    time = F.silu(F.linear(F.silu(time), weight_of("sigma_map.mlp.2.weight"), weight_of("sigma_map.mlp.2.bias")))
 
     def adapted(part: str, pieces: int) -> tuple[Tensor, ...]:
-        weight, bias = (read(f"{part}.adaLN_modulation.{kind}") for kind in ("weight", "bias"))
+        weight, bias = (weight_of(f"{part}.adaLN_modulation.{kind}") for kind in ("weight", "bias"))
         return F.linear(time, weight, bias).chunk(pieces)
 
-    for number in sorted({int(found[1]) for name in unread if (found := re.match(r"blocks\.(\d+)\.", name))}):
+    for number in sorted({int(found[1]) for name in remaining if (found := re.match(r"blocks\.(\d+)\.", name))}):
         part = f"blocks.{number}"
         shift, scale, gate, feed_shift, feed_scale, feed_gate = adapted(part, 6)
-        yield f"{part}.attention_norm.weight", read(f"{part}.norm1.weight") * (1 + scale)
+        yield f"{part}.attention_norm.weight", weight_of(f"{part}.norm1.weight") * (1 + scale)
         yield f"{part}.attention_norm.bias", shift
-        yield f"{part}.qkv.weight", read(f"{part}.attn_qkv.weight")
-        yield f"{part}.out.weight", read(f"{part}.attn_out.weight") * gate[:, None]
-        yield f"{part}.feed_norm.weight", read(f"{part}.norm2.weight") * (1 + feed_scale)
+        yield f"{part}.qkv.weight", weight_of(f"{part}.attn_qkv.weight")
+        yield f"{part}.out.weight", weight_of(f"{part}.attn_out.weight") * gate[:, None]
+        yield f"{part}.feed_norm.weight", weight_of(f"{part}.norm2.weight") * (1 + feed_scale)
         yield f"{part}.feed_norm.bias", feed_shift
-        yield f"{part}.up.weight", read(f"{part}.mlp.0.weight")
-        yield f"{part}.up.bias", read(f"{part}.mlp.0.bias")
-        yield f"{part}.down.weight", read(f"{part}.mlp.2.weight") * feed_gate[:, None]
-        yield f"{part}.down.bias", read(f"{part}.mlp.2.bias") * feed_gate
+        yield f"{part}.up.weight", weight_of(f"{part}.mlp.0.weight")
+        yield f"{part}.up.bias", weight_of(f"{part}.mlp.0.bias")
+        yield f"{part}.down.weight", weight_of(f"{part}.mlp.2.weight") * feed_gate[:, None]
+        yield f"{part}.down.bias", weight_of(f"{part}.mlp.2.bias") * feed_gate
     shift, scale = adapted("output_layer", 2)
-    yield "norm.weight", read("output_layer.norm_final.weight") * (1 + scale)
+    yield "norm.weight", weight_of("output_layer.norm_final.weight") * (1 + scale)
     yield "norm.bias", shift
-    yield "lm_head.weight", read("output_layer.linear.weight")
-    yield "lm_head.bias", read("output_layer.linear.bias")
-    yield "embedding.weight", read("vocab_embed.embedding")
-    unread.pop("rotary_emb.inv_freq", None)  # follows from the width
-    for name in unread.values():
+    yield "lm_head.weight", weight_of("output_layer.linear.weight")
+    yield "lm_head.bias", weight_of("output_layer.linear.bias")
+    yield "embedding.weight", weight_of("vocab_embed.embedding")
+    remaining.pop("rotary_emb.inv_freq", None)  # follows from the width
+    for name in remaining.values():
         yield name, weights[name]  # of another network, and refused as such

@@ -26,15 +26,15 @@ def visibility(length, evidence, sees_itself):
 def test_the_answer_is_the_twins_if_evidence_looks_left_and_the_slot_not_at_itself(layers):
     twin, denoiser = twins(num_hidden_layers=layers)
     known, canvas = asked()
-    answer = denoiser(canvas, visibility(7, "left", sees_itself=False))[:, -1]
-    torch.testing.assert_close(answer, twin(known)[:, -1])
+    answer = denoiser.logits(canvas, visibility(7, "left", sees_itself=False))[:, -1]
+    torch.testing.assert_close(answer, twin.logits(known)[:, -1])
 
 
 def test_with_one_layer_it_does_not_matter_where_evidence_looks():
     twin, denoiser = twins(num_hidden_layers=1)
     known, canvas = asked()
-    answer = denoiser(canvas, visibility(7, "everywhere", sees_itself=False))[:, -1]
-    torch.testing.assert_close(answer, twin(known)[:, -1])
+    answer = denoiser.logits(canvas, visibility(7, "everywhere", sees_itself=False))[:, -1]
+    torch.testing.assert_close(answer, twin.logits(known)[:, -1])
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -42,7 +42,7 @@ def test_as_used_the_answer_is_near_the_twins_but_not_the_same(layers):
     # The slot also sees itself, a second copy of its neighbour; and after one layer, evidence that has looked ahead.
     twin, denoiser = twins(num_hidden_layers=layers)
     known, canvas = asked(rows=64)
-    goal = twin(known)[:, -1, :CONTENT].log_softmax(-1).detach()
+    goal = twin.logits(known)[:, -1, :CONTENT].log_softmax(-1).detach()
     answer = denoiser.log_probs(canvas, canvas != MASK)[:, -1, :CONTENT].detach()
 
     def divergence(law):
@@ -58,8 +58,8 @@ def test_a_slot_inside_a_text_asks_what_the_twin_is_asked_there(slot):
     known = tokens(3, 7)
     visible = torch.ones(7, 7, dtype=torch.bool).tril()
     visible[slot, slot] = False
-    answer = denoiser(known.index_fill(1, torch.tensor(slot), MASK), visible[None])[:, slot]
-    torch.testing.assert_close(answer, twin(known)[:, slot - 1])
+    answer = denoiser.logits(known.index_fill(1, torch.tensor(slot), MASK), visible[None])[:, slot]
+    torch.testing.assert_close(answer, twin.logits(known)[:, slot - 1])
 
 
 def test_a_slot_that_may_not_see_its_neighbour_does_not_read_it():
@@ -69,4 +69,4 @@ def test_a_slot_that_may_not_see_its_neighbour_does_not_read_it():
     visible[:, -1, -2] = False
     other = canvas.index_fill(1, torch.tensor(6), 0)
     assert (canvas != other).any()
-    assert torch.equal(denoiser(canvas, visible)[:, -1], denoiser(other, visible)[:, -1])
+    assert torch.equal(denoiser.logits(canvas, visible)[:, -1], denoiser.logits(other, visible)[:, -1])
