@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from textdiff.inference import ByLength as ByLength
     from textdiff.inference import Exact as Exact
     from textdiff.inference import Importance as Importance
-    from textdiff.inference import InfillOptions as InfillOptions
     from textdiff.inference import MetropolisHastings as MetropolisHastings
     from textdiff.inference import ParticleGibbs as ParticleGibbs
     from textdiff.inference import Rejection as Rejection
-    from textdiff.inference import infill as infill
     from textdiff.models import Transformer as Transformer
     from textdiff.models import TransformerConfig as TransformerConfig
     from textdiff.posterior import Conditioning as Conditioning
@@ -69,7 +67,6 @@ _ROOM_OF = {
     "FillInMiddlePrior": "priors",
     "Gap": "text",
     "Importance": "inference",
-    "InfillOptions": "inference",
     "Length": "evidence",
     "Likelihood": "evidence",
     "MetropolisHastings": "inference",
@@ -95,7 +92,6 @@ _ROOM_OF = {
     "audit": "evaluation",
     "compare": "evaluation.compare",
     "convert": "pretrained",
-    "infill": "inference",
     "load": "pretrained",
     "push_to_hub": "pretrained",
     "save": "pretrained",
@@ -110,7 +106,7 @@ def __getattr__(name: str) -> Any:
     """A public name or a room, imported on first use: the whole takes transformers, and that takes seconds."""
     if name in _ROOM_OF:
         value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
-    elif name in _ROOM_OF.values():
+    elif name in {*_ROOM_OF.values(), "testing"}:
         value = import_module(f"{__name__}.{name}")
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

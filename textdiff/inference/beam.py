@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,7 +11,7 @@ from torch import Generator
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import log_weights
-from textdiff.posterior import DecodesCausally, Draws, Posterior, PosteriorSampler
+from textdiff.posterior import DecodesCausally, Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import LogProbKind
 from textdiff.samplers.categorical import Streams
 
@@ -27,7 +28,7 @@ class Beam(PosteriorSampler):
     exactness: ClassVar[str] = "none: a search for the mode of the sampler's law, no posterior samples"
     width: int = 8
 
-    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """The `n` likeliest of the `width` fills that are left at the end; nothing is drawn.
 
         Raises:
@@ -45,6 +46,7 @@ class Beam(PosteriorSampler):
             raise UserError(
                 "a beam cannot compare lengths that are drawn beforehand: give exact lengths, as in [gap:12]"
             )
+        started = time.perf_counter()
         with torch.no_grad():
             decoding = prior.causal_decoding(canvas, Streams.of(generator, canvas.slots))
             handicap = torch.zeros_like(decoding.log_q)
@@ -62,15 +64,16 @@ class Beam(PosteriorSampler):
                 if again is not None:
                     decoding.write(again, values[again.rows])
         order = (handicap + decoding.log_q).argsort(descending=True, stable=True)[:n]
-        return Draws(
-            tokens=decoding.tokens[order],
-            log_weights=handicap[order],
-            log_q=decoding.log_q[order],
-            nfe=decoding.nfe[order],
+        return posterior.samples(
+            decoding.tokens[order],
+            handicap[order],
+            decoding.log_q[order],
+            decoding.nfe[order],
+            started=started,
             label=f"beam of {self.width} over {prior.label}",
+            exactness=self.exactness,
             target="the likeliest fills",
             has_evidence=False,
-            kind=posterior.prior.kind,
         )
 
 
@@ -91,7 +94,7 @@ class BestOf(PosteriorSampler):
     )
     draws: int = 16
 
-    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """`n` fills, each the best of as many draws.
 
         Raises:
@@ -99,17 +102,20 @@ class BestOf(PosteriorSampler):
         """
         if self.draws < 1:
             raise UserError(f"the best of {self.draws} draws: expected 1 or more")
+        started = time.perf_counter()
         drawn = posterior.propose(n * self.draws, generator)
         weights, passes = log_weights(posterior, drawn)
         weights = weights.view(n, self.draws)
         best = weights.argmax(dim=1) + self.draws * torch.arange(n, device=weights.device)
         alive = (weights > -torch.inf).any(dim=1)
-        return Draws(
-            tokens=drawn.tokens[best],
-            log_weights=torch.zeros(n, dtype=torch.float64).masked_fill(~alive.cpu(), -torch.inf),
-            log_q=None,
-            nfe=drawn.nfe.view(n, self.draws).sum(dim=1) + passes * self.draws,
+        return posterior.samples(
+            drawn.tokens[best],
+            torch.zeros(n, dtype=torch.float64).masked_fill(~alive.cpu(), -torch.inf),
+            None,
+            drawn.nfe.view(n, self.draws).sum(dim=1) + passes * self.draws,
+            started=started,
             label=f"best of {self.draws} draws, {posterior.prior.label}",
+            exactness=self.exactness,
             target=f"the mode of: {posterior.description}",
             kind=LogProbKind.NONE,
             has_evidence=False,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from torch import Generator
 
 from textdiff.errors import UserError
-from textdiff.posterior import Draws, ExactPosterior, Posterior, PosteriorSampler
+from textdiff.posterior import ExactPosterior, Posterior, PosteriorSampler, WeightedSamples
 
 
 @final
@@ -18,7 +19,7 @@ class Exact(PosteriorSampler):
 
     exactness: ClassVar[str] = "exact"
 
-    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """Draw `n` samples.
 
         Raises:
@@ -29,13 +30,16 @@ class Exact(PosteriorSampler):
             raise UserError(f"exact draws need an exact world as the target, this is {world.label}: use Importance()")
         if posterior.weighs:
             raise UserError("exact draws heed fixed tokens only: give method=Importance() for a likelihood")
+        started = time.perf_counter()
         canvas = posterior.canvas.to(world.device)
         drawn = world.sample(canvas.repeat(n), generator)
-        return Draws(
-            tokens=drawn.tokens,
-            log_weights=world.log_evidence(canvas).expand(n).clone(),
-            log_q=drawn.log_q,
-            nfe=drawn.nfe,
+        return posterior.samples(
+            drawn.tokens,
+            world.log_evidence(canvas).expand(n).clone(),
+            drawn.log_q,
+            drawn.nfe,
+            started=started,
             label=world.label,
+            exactness=self.exactness,
             kind=drawn.kind,
         )

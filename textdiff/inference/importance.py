@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
-from textdiff.posterior import Draws, Posterior, PosteriorSampler
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import Tempering, Trajectory, Watch
 
 
@@ -31,20 +32,23 @@ class Importance(PosteriorSampler):
     temperature: float = 1.0
     watch: Watch | None = None
 
-    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """Draw `n` weighted samples.
 
         Raises:
             UserError: the draws or the target have no density.
         """
+        started = time.perf_counter()
         drawn = posterior.propose(n, generator, tempering := Tempering(self.temperature), self.watch)
         weights, passes = log_weights(posterior, drawn, tempered=not tempering.neutral)
-        return Draws(
-            tokens=drawn.tokens,
-            log_weights=weights,
-            log_q=drawn.log_q,
-            nfe=drawn.nfe + passes,
+        return posterior.samples(
+            drawn.tokens,
+            weights,
+            drawn.log_q,
+            drawn.nfe + passes,
+            started=started,
             label=f"importance sampling from {posterior.prior.label}",
+            exactness=self.exactness,
             kind=drawn.kind,
             diagnostics={"pareto_k": pareto_k(weights.cpu())},
         )
@@ -56,8 +60,8 @@ def log_weights(posterior: Posterior, drawn: Trajectory, tempered: bool = False)
     Raises:
         UserError: the draws or the target have no density.
     """
-    if posterior.targets_own_sampler and not tempered:  # the density cancels
-        weights = posterior.evidence.log_likelihood(drawn.tokens, posterior.decode)
+    if posterior.own_law and not tempered:  # the density cancels
+        weights = posterior.evidence.log_likelihood(drawn.tokens, posterior.read)
         if posterior.canvas.dfa is None:
             return weights, 0
         if drawn.log_excess is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -9,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
-from textdiff.posterior import Draws, Posterior, PosteriorSampler
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import LogProbKind
 from textdiff.text import Canvas
 
@@ -32,7 +33,7 @@ class MetropolisHastings(PosteriorSampler):
     sweeps: int = 16
     independent: float = 0.25
 
-    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """Draw `n` samples, the ends of `n` chains.
 
         Raises:
@@ -46,6 +47,7 @@ class MetropolisHastings(PosteriorSampler):
                 f"{prior.label} has no exact log-probability: Metropolis-Hastings needs a policy whose order is a "
                 "function of the canvas, such as 'strided'"
             )
+        started = time.perf_counter()
         drawn = posterior.propose(n, generator)
         tokens, nfe, accepted = drawn.tokens, drawn.nfe, 0.0
         density, passes = posterior.log_density(tokens)
@@ -70,12 +72,14 @@ class MetropolisHastings(PosteriorSampler):
             density = torch.where(accept, new, density)
             nfe = nfe + there.nfe + back.nfe + passes
             accepted += float(accept.double().mean()) / self.sweeps
-        return Draws(
-            tokens=tokens,
-            log_weights=torch.zeros_like(density).masked_fill(density == -torch.inf, -torch.inf),
-            log_q=None,
-            nfe=nfe,
+        return posterior.samples(
+            tokens,
+            torch.zeros_like(density).masked_fill(density == -torch.inf, -torch.inf),
+            None,
+            nfe,
+            started=started,
             label=f"Metropolis-Hastings over {prior.label}, {self.sweeps} sweeps",
+            exactness=self.exactness,
             kind=LogProbKind.NONE,
             has_evidence=False,
             diagnostics={"acceptance": accepted},
@@ -101,7 +105,7 @@ class BlockGibbs(PosteriorSampler):
     sweeps: int = 4
     block: int = 4
 
-    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """Draw `n` samples, the ends of `n` chains.
 
         Raises:
@@ -114,7 +118,7 @@ class BlockGibbs(PosteriorSampler):
                 "block Gibbs accepts every draw, so it can neither aim at another target nor heed a likelihood: use "
                 "MetropolisHastings()"
             )
-        prior = posterior.prior
+        started, prior = time.perf_counter(), posterior.prior
         drawn = posterior.propose(n, generator)
         tokens, nfe = drawn.tokens, drawn.nfe
         for _ in range(self.sweeps):
@@ -123,12 +127,14 @@ class BlockGibbs(PosteriorSampler):
                 chosen = (number >= first) & (number < first + self.block)
                 moved = prior.sample(masked_again(posterior, tokens, chosen), generator)
                 tokens, nfe = moved.tokens, nfe + moved.nfe
-        return Draws(
-            tokens=tokens,
-            log_weights=None,
-            log_q=None,
-            nfe=nfe,
+        return posterior.samples(
+            tokens,
+            None,
+            None,
+            nfe,
+            started=started,
             label=f"block Gibbs over {prior.label}, {self.sweeps} sweeps of blocks of {self.block}",
+            exactness=self.exactness,
             kind=LogProbKind.NONE,
             has_evidence=False,
         )

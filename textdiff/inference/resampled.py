@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -11,7 +12,7 @@ from torch import Generator
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import Importance
-from textdiff.posterior import Draws, Posterior, PosteriorSampler
+from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import LogProbKind, categorical
 
 
@@ -35,7 +36,7 @@ class Resampled(PosteriorSampler):
     method: PosteriorSampler | None = None
     particles: int = 16
 
-    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
         """Draw `n` independent fills; one whose whole set is dead has no weight.
 
         Raises:
@@ -43,6 +44,7 @@ class Resampled(PosteriorSampler):
         """
         if self.particles < 1:
             raise UserError(f"particles is {self.particles}, expected 1 or more")
+        started = time.perf_counter()
         method, size = Importance() if self.method is None else self.method, self.particles
         if isinstance(method, Importance):  # its draws are independent: one batch
             sets = [posterior.sample(n * size, method, generator=generator)]
@@ -59,12 +61,14 @@ class Resampled(PosteriorSampler):
         tokens = torch.cat([some.tokens for some in sets])[picked]
         density, _ = posterior.log_density(tokens.to(posterior.prior.device))
         evidence = weights.logsumexp(dim=1) - math.log(size)
-        return Draws(
-            tokens=tokens,
-            log_weights=torch.zeros(n, dtype=torch.float64).masked_fill(~alive, -torch.inf),
-            log_q=(density.cpu() - evidence).masked_fill(~alive, -torch.inf),
-            nfe=torch.cat([some.nfe for some in sets]).view(n, size).sum(dim=1),
+        return posterior.samples(
+            tokens,
+            torch.zeros(n, dtype=torch.float64).masked_fill(~alive, -torch.inf),
+            (density.cpu() - evidence).masked_fill(~alive, -torch.inf),
+            torch.cat([some.nfe for some in sets]).view(n, size).sum(dim=1),
+            started=started,
             label=f"one of {size} by weight, {sets[0].label}",
+            exactness=self.exactness,
             kind=LogProbKind.GIVEN_ORDER,
             has_evidence=False,
             diagnostics={"set_ess": float((1 / law.square().sum(dim=1)).mean())},

@@ -53,9 +53,7 @@ def infill_batch(
             torch.cat([part.nfe for part in parts])[own],
             torch.cat([part.steps for part in parts])[own],
         )
-        draws = Conditioning.draws(posterior, drawn)
-        seconds = time.perf_counter() - started
-        found.append(posterior.weighted_samples(draws, Conditioning.exactness, seconds))
+        found.append(Conditioning(tempering).result(posterior, drawn, started))
     return found
 
 

@@ -3,8 +3,8 @@
 python notebooks/experiments/amortization_hmm/run.py
 
 Writes results/importance_resampling.json; needs what configs/amortization/rtb.yaml and
-configs/worlds/hmm-ar.yaml leave in runs/. The autoregressive baseline proposes from the prefix and weighs by all the rest. Seconds are the processor's, on
-one thread.
+configs/worlds/hmm-ar.yaml leave in runs/. The autoregressive baseline proposes from the prefix and weighs by all the
+rest. Seconds are processor time of one thread.
 """
 
 import json
