@@ -1,4 +1,4 @@
-"""What a constraint costs: a fill of 32 tokens by the shipped prior, free and inside an automaton of about 50 states.
+"""Cost of a constraint: fills of 32 tokens by the shipped prior, without and with an automaton of about 50 states.
 
 The two take turns on one CPU thread, 16 fills at once, 8 strided steps, vocabulary 2,048. Run with
 `pytest -m benchmark -s tests/benchmarks/test_constrained.py`.

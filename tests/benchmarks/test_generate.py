@@ -1,7 +1,7 @@
 """Tokens per second of autoregressive infilling against `transformers.generate`, on the same weights in one run.
 
-The shipped twin, as it is and as a Qwen3 model of Hugging Face; 16 continuations of 32 tokens of one prefix of 200, in
-float32, sampled without tempering. The two take turns. Run with `pytest -m benchmark -s tests/benchmarks`.
+The shipped AR baseline, as it is and as a Qwen3 model of Hugging Face; 16 continuations of 32 tokens of one prefix of
+200, in float32, sampled without tempering. The two take turns. Run with `pytest -m benchmark -s tests/benchmarks`.
 """
 
 import statistics
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.benchmark
 
 
 def test_autoregressive_infilling_is_as_fast_as_generate() -> None:
-    twin = td.load("stories-ar")
-    theirs = as_qwen(twin.network)
-    v = twin.vocabulary
+    prior = td.load("stories-ar")
+    theirs = as_qwen(prior.network)
+    v = prior.vocabulary
     content = (~v.forbidden).nonzero()[:, 0]
     content = content[content != v.null]
     words = content[torch.randint(len(content), (PREFIX - 1,), generator=seeded(0))]
@@ -32,7 +32,7 @@ def test_autoregressive_infilling_is_as_fast_as_generate() -> None:
     canvas = Canvas.of(row[None], v.mask)
 
     def ours() -> int:
-        return int(twin.given(canvas).sample(N, generator=0).nfe.sum())
+        return int(prior.given(canvas).sample(N, generator=0).nfe.sum())
 
     def generate() -> int:
         found = theirs.generate(

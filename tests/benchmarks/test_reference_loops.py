@@ -1,19 +1,20 @@
-"""What a step costs beside the network, ours and that of the common loop, with answers that cost nothing.
+"""Cost of a step without the network, of this library and of the common loop: log-probabilities cost nothing.
 
 B = 8, 128 tokens, 32 of them missing, a vocabulary of 50,000, temperature 1, draws in float64; processor time of one
-CPU thread, in turn. Run with `pytest -m benchmark -s tests/benchmarks/test_rivals.py`; `textdiff bench` does the rest.
+CPU thread, in turn. Run with `pytest -m benchmark -s tests/benchmarks/test_reference_loops.py`; the rest is measured by
+`textdiff bench`.
 """
 
 import pytest
 import torch
 
 from textdiff.evaluation.bench import Bench
-from textdiff.evaluation.timing import overhead
+from textdiff.evaluation.ways import overhead
 
 pytestmark = pytest.mark.benchmark
 
 
-def test_what_a_step_costs_beside_the_network() -> None:
+def test_the_cost_of_a_step_without_the_network() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -587,7 +587,7 @@ def test_audit_looks_at_its_folder_before_it_works(run: Run, tmp_path: Path, mon
     assert "taken" in err and err.count("\n") == 1 and not out
 
 
-def test_audit_towards_a_twin(run: Run, checkpoints: Path, tmp_path: Path) -> None:
+def test_audit_towards_a_baseline(run: Run, checkpoints: Path, tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("Lily lost her red ball. She was happy again. Tom saw her big dog. " * 4)
     stories = str(checkpoints / "stories")
     words = ("audit", "--checkpoint", stories, "--target", f"{stories}-ar", str(tmp_path / "valid.txt"))
@@ -716,14 +716,17 @@ def test_ways_to_fill_are_timed(run: Run, tmp_path: Path) -> None:
         (["questions", "nowhere.jsonl"], "no text file at"),
         (["bench", "--checkpoint", "AR"], "name a file of it"),
         (["bench", "nowhere.txt"], "no text file at"),
-        (["bench", "nowhere.txt", "--checkpoint", "AR", "--baseline", "AR"], "expected a diffusion prior and its twin"),
+        (
+            ["bench", "nowhere.txt", "--checkpoint", "AR", "--baseline", "AR"],
+            "a diffusion prior and its AR baseline",
+        ),
         (["bench", "--length", "20", "--overhead", "0"], "no room for a gap of 32"),
         (["bench", "--device", "abacus"], "cannot be used"),
         (["bench", "--dtype", "bfloat16"], "random weights are float32: leave out --dtype"),
         (["bench", "--quantization", "4"], "random weights are float32"),
         (["bench", "--most", "0"], "expected a number above 0"),
         (["lengths"], "name files of held-out text, or a world"),
-        (["lengths", "--world", "grammar"], "has a law of lengths"),
+        (["lengths", "--world", "grammar"], "has a distribution of lengths"),
         (["lengths", "nowhere.txt"], "no text file at"),
         (["lengths", "--world", "hmm", "--checkpoint", "AR", "--gaps", "2"], "another tokenizer than hmm"),
     ],

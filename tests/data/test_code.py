@@ -1,4 +1,4 @@
-"""Problems of code infilling: read whole, and cut where their author cut."""
+"""Problems of code infilling: their fields, and the gap of the canonical solution."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_problems_are_read(tmp_path: Path) -> None:
     ("content", "message"),
     [('{"task_id": "t", "prompt": ""}', "row 1 .* has no text 'suffix'"), ("{", "cannot be read")],
 )
-def test_what_is_no_problem_is_told(content: str, message: str, tmp_path: Path) -> None:
+def test_a_row_without_a_field_is_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "code.jsonl").write_text(content)
     with pytest.raises(UserError, match=message):
         problems(f"humaneval:{tmp_path / 'code.jsonl'}")
@@ -42,7 +42,7 @@ def test_the_gap_is_the_canonical_solution(tokenizer: PreTrainedTokenizerBase, v
     assert tokens[0, 0] == vocabulary.bos and tokens[0, -1] == vocabulary.eos
 
 
-def test_what_does_not_fit_is_passed_over(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> None:
+def test_problems_that_do_not_fit_are_passed_over(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> None:
     size = int(held_out_code([ADD], tokenizer, vocabulary, 5)[0][0][0].slots.sum())
     empty = Problem("t/2", "a", "b", "", "")
     assert held_out_code([empty, ADD, ADD, ADD], tokenizer, vocabulary, 2)[1] == [ADD, ADD]

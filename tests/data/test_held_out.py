@@ -1,8 +1,13 @@
+"""Held-out gaps: where they are cut, what they keep, and gaps of open length."""
+
+import pytest
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from tests.helpers.training import stories
-from textdiff.data import held_out_gaps, held_out_sentences
+from textdiff.data import held_out_gaps, held_out_lengths, held_out_sentences
 from textdiff.data.corpus import in_memory
+from textdiff.errors import UserError
 from textdiff.text import Vocabulary
 
 
@@ -35,6 +40,23 @@ def test_documents_that_are_too_short_are_passed_over(
     tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
 ) -> None:
     assert held_out_gaps(in_memory(["A dog.", "A cat."], tokenizer), vocabulary, 5) == []
+
+
+def test_lengths_are_uniform_up_to_the_longest(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> None:
+    items = held_out_lengths(in_memory(stories(20), tokenizer), vocabulary, 200, 4, margin=5)
+    lengths = [int(item.canvas.slots.sum()) for item in items]
+    assert len(items) == 200 and all(30 < lengths.count(length) < 75 for length in (1, 2, 3, 4))
+
+
+def test_open_gaps_leave_the_text_as_it_is(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> None:
+    item = held_out_gaps(in_memory(stories(20), tokenizer), vocabulary, 1, 4, margin=5)[0]
+    wide, true = item.with_open_gaps(7, vocabulary)
+    assert (wide.minimum.item(), wide.maximum.item(), true.shape[1]) == (1, 7, item.tokens.shape[1] + 3)
+    assert true[true != vocabulary.null].tolist() == item.tokens[0].tolist()
+    assert torch.equal(true[wide.observed], wide.tokens[wide.observed])
+    assert torch.equal(item.characters(vocabulary), (vocabulary.characters[true] * wide.slots).sum(dim=1))
+    with pytest.raises(UserError, match="a gap of 4 tokens does not fit into 3 slots"):
+        item.with_open_gaps(3, vocabulary)
 
 
 STORY = 'Tom ran. "Stop!" she said. Mr. Fox slept.\nHe saw a dog. The end. More.'

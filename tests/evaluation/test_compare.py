@@ -1,4 +1,4 @@
-"""One comparison: its figures are those of the priors, and what is finished is not measured again."""
+"""Comparisons: figures agree with the priors, and finished measurements are not repeated."""
 
 import json
 import re
@@ -18,23 +18,21 @@ from textdiff import cli
 from textdiff.data import held_out_gaps
 from textdiff.data.corpus import in_memory
 from textdiff.errors import UserError
-from textdiff.evaluation import TextScore
+from textdiff.evaluation import Interval, TextScore, world_items
 from textdiff.evaluation import compare as module
-from textdiff.evaluation.audit import world_items
-from textdiff.evaluation.compare import Candidate, compare, opened
-from textdiff.evaluation.comparison import mean, ratio
+from textdiff.evaluation.compare import Candidate, compare
 from textdiff.inference import SMC, BestOf, Importance, Resampled
 from textdiff.priors import DiffusionPrior
 from textdiff.samplers import Strided
 from textdiff.worlds import hmm, table, world
 
-STORIES, TWIN, FIM = tiny(), tiny(causal=True), tiny(causal=True, fill_in_middle=True)
+STORIES, BASELINE, FIM = tiny(), tiny(causal=True), tiny(causal=True, fill_in_middle=True)
 CANDIDATES = [
     Candidate("prior", STORIES.with_policy("strided", 2)),
-    Candidate("twin", TWIN),
+    Candidate("baseline", BASELINE),
     Candidate("middle", FIM),
-    Candidate("best", TWIN, BestOf(3)),
-    Candidate("weighted", STORIES, Importance(), TWIN),
+    Candidate("best", BASELINE, BestOf(3)),
+    Candidate("weighted", STORIES, Importance(), BASELINE),
 ]
 
 
@@ -50,30 +48,20 @@ def found(items):
 
 
 def test_likelihoods_are_those_of_the_priors(found, items):
-    for candidate, standing in zip(CANDIDATES[:3], found.standings, strict=False):
+    for candidate, result in zip(CANDIDATES[:3], found.results, strict=False):
         given = [-float(candidate.prior.score(*item).log_q.detach()) for item in items]
-        wide = [opened(*item, 7, STORIES.vocabulary) for item in items]
+        wide = [item.with_open_gaps(7, STORIES.vocabulary) for item in items]
         unknown = [-float(candidate.prior.score(*item).log_q.detach()) for item in wide]
-        assert standing.cells["given"].values["nats"] == pytest.approx(given)
-        assert standing.cells["open"].values["nats"] == pytest.approx(unknown)
-        total = standing.nats("given")
-        assert total.value == pytest.approx(sum(given) / sum(standing.characters)) and total.low <= total.value
-    for standing in found.standings[3:]:
-        assert standing.nats("given") is None and standing.cells["text"].values["bleu"]
-
-
-def test_a_wider_canvas_means_the_same_text(items):
-    canvas, tokens = items[0]
-    wide, true = opened(canvas, tokens, 7, STORIES.vocabulary)
-    assert (wide.minimum.item(), wide.maximum.item(), true.shape[1]) == (1, 7, tokens.shape[1] + 3)
-    assert true[true != STORIES.vocabulary.null].tolist() == tokens[0].tolist()
-    assert torch.equal(true[wide.observed], wide.tokens[wide.observed])
-    with pytest.raises(UserError, match="a gap of 4 tokens does not fit into 3 slots"):
-        opened(canvas, tokens, 3, STORIES.vocabulary)
+        assert result.cells["given"].values["nats"] == pytest.approx(given)
+        assert result.cells["open"].values["nats"] == pytest.approx(unknown)
+        total = result.nats("given")
+        assert total.value == pytest.approx(sum(given) / sum(result.characters)) and total.low <= total.value
+    for result in found.results[3:]:
+        assert result.nats("given") is None and result.cells["text"].values["bleu"]
 
 
 def test_differences_are_paired(found):
-    first, second = found.standings[:2]
+    first, second = found.results[:2]
     less = second.less(first, "given")
     assert less.value == pytest.approx(second.nats("given").value - first.nats("given").value)
     none = first.less(first, "given")
@@ -91,20 +79,20 @@ def test_it_prints_and_draws(found):
     assert page.count("<table>") == 3 and found.figure().axes[0].get_legend() is not None
 
 
-def test_what_is_finished_is_not_measured_again(items, tmp_path, monkeypatch):
+def test_finished_measurements_are_not_repeated(items, tmp_path, monkeypatch):
     candidates = CANDIDATES[:2]
     options = {"fills": 2, "timed": 1, "cells": tmp_path}
     first = compare(candidates, items, **options)
-    monkeypatch.setattr(module, "_measured", lambda *arguments: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "measured", lambda *arguments: pytest.fail("measured again"))
     assert str(compare(candidates, items, **options)) == str(first)
     wider = options | {"longest": 9}
     measured = []
     monkeypatch.setattr(
-        module, "_measured", lambda measure, *rest: measured.append(measure) or first.standings[0].cells[measure]
+        module, "measured", lambda measure, *rest: measured.append(measure) or first.results[0].cells[measure]
     )
     compare(candidates[:1], items, **wider)
     assert measured == ["open", "text"]
-    monkeypatch.setattr(module, "_measured", lambda *arguments: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "measured", lambda *arguments: pytest.fail("measured again"))
     other = replace(candidates[0], name="other", prior=STORIES.with_policy("strided", 3))
     with pytest.raises(pytest.fail.Exception):
         compare([other], items, **options)
@@ -112,59 +100,59 @@ def test_what_is_finished_is_not_measured_again(items, tmp_path, monkeypatch):
     assert halved.fingerprint != replace(halved, prior=STORIES).fingerprint
 
 
-def test_a_candidate_is_known_again_in_another_process():
+def test_a_fingerprint_is_the_same_in_another_process():
     code = (
         "from tests.helpers.tiny import tiny; from textdiff.inference import SMC;"
         "from textdiff.evaluation.compare import Candidate;"
         "print(Candidate('x', tiny(causal=True), SMC(0.5)).fingerprint)"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert told.strip() == Candidate("y", TWIN, SMC(0.5)).fingerprint
-    assert told.strip() != Candidate("y", TWIN, SMC(0.4)).fingerprint
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert printed.strip() == Candidate("y", BASELINE, SMC(0.5)).fingerprint
+    assert printed.strip() != Candidate("y", BASELINE, SMC(0.4)).fingerprint
 
 
-def test_on_a_world_the_truth_is_known():
-    law = hmm(seed=0)
-    items = world_items(law, 6, 6)
-    perfect = DiffusionPrior(law, law.tokenizer, law.vocabulary, Strided(6))
+def test_on_a_world_the_distance_to_the_truth_is_measured():
+    exact = hmm(seed=0)
+    items = world_items(exact, 6, 6)
+    perfect = DiffusionPrior(exact, exact.tokenizer, exact.vocabulary, Strided(6))
     found = compare(
-        [Candidate("fine", perfect), Candidate("coarse", perfect.with_policy(Strided(1))), Candidate("exact", law)],
+        [Candidate("fine", perfect), Candidate("coarse", perfect.with_policy(Strided(1))), Candidate("exact", exact)],
         items,
         fills=16,
         timed=1,
-        truth=law,
+        truth=exact,
     )
-    fine, coarse, exact = (mean(s.cells["truth"].values["kl"]).value for s in found.standings)
-    assert abs(fine) < 1e-6 and abs(exact) < 1e-6 < 0.3 < coarse
+    fine, coarse, world_itself = (result.kl.value for result in found.results)
+    assert abs(fine) < 1e-6 and abs(world_itself) < 1e-6 < 0.3 < coarse
     assert "KL(q‖p)" in str(found)
 
 
-def test_fills_by_weight_are_held_to_the_truth_by_a_bound():
-    law = hmm(seed=0)
-    coarse = DiffusionPrior(law, law.tokenizer, law.vocabulary, Strided(1))
+def test_resampled_fills_have_a_bound_on_the_distance_to_the_truth():
+    exact = hmm(seed=0)
+    coarse = DiffusionPrior(exact, exact.tokenizer, exact.vocabulary, Strided(1))
     candidates = [
         Candidate("coarse", coarse),
-        Candidate("by weight", coarse, Resampled(particles=8), law),
-        Candidate("weights alone", coarse, Importance(), law),
+        Candidate("by weight", coarse, Resampled(particles=8), exact),
+        Candidate("weights alone", coarse, Importance(), exact),
     ]
-    found = compare(candidates, world_items(law, 6, 6), fills=8, timed=1, truth=law)
-    plain, weighted, alone = found.standings
+    found = compare(candidates, world_items(exact, 6, 6), fills=8, timed=1, truth=exact)
+    plain, weighted, alone = found.results
     assert 0 < weighted.kl.value < plain.kl.value and alone.kl is None
     assert weighted.kl_text().startswith("≤ ") and not plain.kl_text().startswith("≤")
     assert found.figure().axes[0].get_ylabel().startswith("KL") and "MB for 8" in str(found)
 
 
 def test_a_fill_without_weight_is_infinitely_far_from_the_truth():
-    law = table({"ab": 3.0, "ba": 1.0, "aab": 2.0, "abb": 1.5})
-    coarse = DiffusionPrior(law, law.tokenizer, law.vocabulary, Strided(1))
+    exact = table({"ab": 3.0, "ba": 1.0, "aab": 2.0, "abb": 1.5})
+    coarse = DiffusionPrior(exact, exact.tokenizer, exact.vocabulary, Strided(1))
     found = compare(
-        [Candidate("one of 1", coarse, Resampled(particles=1), law)],
-        world_items(law, 2, 2),
+        [Candidate("one of 1", coarse, Resampled(particles=1), exact)],
+        world_items(exact, 2, 2),
         fills=40,
         timed=1,
-        truth=law,
+        truth=exact,
     )
-    assert found.standings[0].kl.value == float("inf") and "≤ inf" in str(found)
+    assert found.results[0].kl.value == float("inf") and "≤ inf" in str(found)
     assert found.figure().axes[0].get_legend() is None
 
 
@@ -183,15 +171,15 @@ def test_a_score_of_the_user(items):
 
     found = compare(CANDIDATES[:1], items, fills=2, timed=1, scores=[Shouting(), Whole()])
     assert "| shouting | whole |" in str(found) and "| 0.250 |" in str(found)
-    assert len(found.standings[0].cells["text"].values["shouting"]) == len(items)
+    assert len(found.results[0].cells["text"].values["shouting"]) == len(items)
 
 
-def test_an_interval_holds_the_mean_and_shrinks():
+def test_an_interval_contains_the_mean_and_shrinks():
     values = torch.rand(400, generator=torch.Generator().manual_seed(0)).tolist()
-    wide, narrow = mean(values[:40]), mean(values)
+    wide, narrow = Interval.mean(values[:40]), Interval.mean(values)
     assert narrow.low < 0.5 < narrow.high and narrow.high - narrow.low < (wide.high - wide.low) / 2
     assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * (1 / 12) ** 0.5 / 20, rel=0.15)
-    assert ratio([2.0, 4.0], [1.0, 2.0]).value == 2
+    assert Interval.ratio([2.0, 4.0], [1.0, 2.0]).value == 2
 
 
 def test_mistakes(items):
@@ -199,17 +187,17 @@ def test_mistakes(items):
         compare([CANDIDATES[0], CANDIDATES[0]], items)
     with pytest.raises(UserError, match="0 candidates and 5 gaps"):
         compare([], items)
-    law = hmm(seed=0)
-    with pytest.raises(UserError, match="'law' has another tokenizer than 'prior'"):
-        compare([CANDIDATES[0], Candidate("law", law)], items)
+    exact = hmm(seed=0)
+    with pytest.raises(UserError, match="'world' has another tokenizer than 'prior'"):
+        compare([CANDIDATES[0], Candidate("world", exact)], items)
     with pytest.raises(UserError, match="gaps of known length"):
-        compare(CANDIDATES[:1], [opened(*items[0], 9, STORIES.vocabulary)])
+        compare(CANDIDATES[:1], [items[0].with_open_gaps(9, STORIES.vocabulary)])
 
 
 def config(folder: Path, **changes) -> str:
     (folder / "held-out.txt").write_text("\n<|endoftext|>\n".join(" ".join(CORPUS[i : i + 6]) for i in range(6)))
     save(STORIES, folder / "stories")
-    save(TWIN, folder / "stories-ar")
+    save(BASELINE, folder / "stories-ar")
     settings = {
         "files": [str(folder / "held-out.txt")],
         "gaps": 3,
@@ -219,7 +207,7 @@ def config(folder: Path, **changes) -> str:
         "to": str(folder / "found"),
         "candidates": [
             {"name": "fast", "checkpoint": str(folder / "stories"), "policy": "strided", "steps": 2},
-            {"name": "joined", "checkpoint": str(folder / "stories"), "joined": str(folder / "stories-ar")},
+            {"name": "product", "checkpoint": str(folder / "stories"), "expert": str(folder / "stories-ar")},
             {
                 "name": "best",
                 "checkpoint": str(folder / "stories-ar"),
@@ -234,7 +222,7 @@ def config(folder: Path, **changes) -> str:
 def test_the_command(tmp_path, capsys):
     assert cli.main(["compare", "--config", config(tmp_path), "--seed", "3"]) == 0
     shown = capsys.readouterr().out
-    assert "| fast |" in shown and "| joined |" in shown and "| best |" in shown and "seed 3" in shown
+    assert "| fast |" in shown and "| product |" in shown and "| best |" in shown and "seed 3" in shown
     files = {path.name for path in (tmp_path / "found").iterdir()}
     assert files == {"compare.md", "compare.json", "compare.html", "compare.png", "cells"}
 
@@ -248,7 +236,10 @@ def test_the_command(tmp_path, capsys):
         ({"candidates": [{"name": "x"}]}, "a candidate has no checkpoint"),
         ({"candidates": [{"name": "x", "checkpoint": "stories-ar", "layout": "psm"}]}, "only fill-in-the-middle has"),
         ({"candidates": [{"name": "x", "checkpoint": "stories-ar", "layout": "mps"}]}, "Given value: mps"),
-        ({"candidates": [{"name": "x", "checkpoint": "stories-ar", "joined": "stories-ar"}]}, "is joined with an"),
+        (
+            {"candidates": [{"name": "x", "checkpoint": "stories-ar", "expert": "stories-ar"}]},
+            "the expert of a",
+        ),
         ({"candidates": [{"name": "x", "chekpoint": "stories"}]}, "chekpoint"),
         ({"gaps": "many"}, "gaps"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
@@ -289,19 +280,20 @@ PROBLEMS = [
 def test_code_is_filled_and_run(tmp_path, capsys, monkeypatch):
     (tmp_path / "code.jsonl").write_text("".join(f"{json.dumps(problem)}\n" for problem in PROBLEMS))
     changes = {"files": [f"humaneval:{tmp_path / 'code.jsonl'}"], "longest": 16, "run_code": True}
-    asked = []
+    programs_run = []
     monkeypatch.setattr(
-        "textdiff.evaluation.comparison_settings.passes", lambda program: asked.append(program) or len(asked) == 1
+        "textdiff.evaluation.comparison_settings.passes",
+        lambda program: programs_run.append(program) or len(programs_run) == 1,
     )
     assert cli.main(["compare", "--config", config(tmp_path, **changes)]) == 0
     shown = capsys.readouterr().out
     assert "| pass@1 |" in shown and "cut canonical solutions of at most 16 tokens" in shown and "gaps 3" in shown
     found = json.loads((tmp_path / "found" / "compare.json").read_text())["standings"]
-    for number, standing in enumerate(found):
-        text = standing["cells"]["text"]
+    for number, result in enumerate(found):
+        text = result["cells"]["text"]
         assert text["texts"]["truths"] == ["return a+b", "return a-b", "return a*b"]
         assert text["values"]["pass@1"] == [float(number == 0), 0.0, 0.0]
-        programs = zip(asked[3 * number :], text["texts"]["written"], PROBLEMS, strict=False)
+        programs = zip(programs_run[3 * number :], text["texts"]["written"], PROBLEMS, strict=False)
         for program, fill, problem in programs:
             assert program.startswith(problem["prompt"] + fill + "\n\ndef check(candidate)")
             assert program.endswith(f"check({problem['entry_point']})\n")
@@ -320,7 +312,7 @@ def test_every_config_runs(path, tmp_path, capsys):
             kind = Path(entry["checkpoint"]).parent.name.rpartition("-")[2]
             made = tiny(world(found["world"]).tokenizer, causal=kind != found["world"], fill_in_middle=kind == "fim")
             entry["checkpoint"] = str(save(made, tmp_path / kind))
-    elif found["files"][0].startswith("humaneval:"):
+    elif any(file.startswith("humaneval:") for file in found.get("files", ())):
         (tmp_path / "code.jsonl").write_text("".join(f"{json.dumps(problem)}\n" for problem in PROBLEMS))
         found["files"] = [f"humaneval:{tmp_path / 'code.jsonl'}"]
     else:

@@ -28,7 +28,7 @@ def test_golden(candidate: str, reference: str, bleu: float, gleu: float, rouge:
     assert rouge_l(candidate, reference) == pytest.approx(rouge, abs=1e-9)
 
 
-def test_nothing_is_like_nothing() -> None:
+def test_empty_texts_score_zero() -> None:
     for score in (sentence_bleu, sentence_gleu, rouge_l):
         assert score("", "the dog") == score("the dog", "") == score("", "") == 0
 

@@ -1,4 +1,4 @@
-"""The rivals are right: at one token per step they draw from the posterior, as they claim to, and from nothing else."""
+"""The reference loops are implemented correctly: at one token per step they sample the posterior of the network."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from tests.helpers.laws import canvas_of, frequencies, iid_noise, seeded, total_variation
 from tests.helpers.networks import MASK, network, tokens, vocabulary
 from tests.helpers.oracle import TableOracle
-from textdiff.evaluation.reference_loops import Naive, common_loop, logits_of, reuse_loop
+from textdiff.evaluation.reference_loops import UncachedDenoiser, common_loop, logits_of, reuse_loop
 from textdiff.samplers import Entropy, Strided, sample
 from textdiff.text import Canvas, Vocabulary
 
@@ -16,7 +16,7 @@ GIVEN = [None, None, None, 1]
 
 
 def distance(loop, row, steps, **options):
-    """Total variation to the exact posterior, in multiples of what draws from the posterior have."""
+    """Total variation to the exact posterior, in multiples of that of draws from the posterior itself."""
     toy, oracle = Vocabulary.toy(4), TableOracle.random(4, 4, sharpness=1.5)
     canvas = canvas_of(toy, row)
     posterior = oracle.posterior(canvas.tokens)[0]
@@ -26,30 +26,30 @@ def distance(loop, row, steps, **options):
 
 
 @pytest.mark.parametrize("row", [WHOLE, GIVEN], ids=str)
-def test_the_common_loop_in_random_order_draws_from_the_posterior(row):
+def test_the_common_loop_in_random_order_samples_the_posterior(row):
     assert distance(common_loop, row, row.count(None)) < 1.5
 
 
-def test_several_tokens_at_once_or_low_confidence_do_not():
+def test_several_tokens_at_once_or_low_confidence_do_not_sample_it():
     assert distance(common_loop, WHOLE, 2) > 2
     assert distance(common_loop, WHOLE, 4, order="low-confidence") > 4
     assert distance(common_loop, WHOLE, 4, temperature=0.0, order="low-confidence") > 4
 
 
-def test_the_reuse_loop_nears_the_posterior_in_small_steps():
+def test_the_reuse_loop_converges_to_the_posterior_in_small_steps():
     assert distance(reuse_loop, WHOLE, 1) > 2
     assert distance(reuse_loop, WHOLE, 100) < 1.5
 
 
-def test_answers_are_reused_while_nothing_changes():
-    oracle, asked = TableOracle.random(4, 4), []
+def test_probabilities_are_reused_while_nothing_changes():
+    oracle, calls = TableOracle.random(4, 4), []
 
     def logits(x):
-        asked.append(len(x))
+        calls.append(len(x))
         return oracle.log_probs(x, x != 4)
 
     found, passes = reuse_loop(logits, torch.full((1, 4), 4), 4, 200, seeded())
-    assert len(asked) == passes <= 4
+    assert len(calls) == passes <= 4
     assert (found != 4).all()
 
 
@@ -66,17 +66,17 @@ def test_tokens_are_spread_over_the_steps():
 
 
 @pytest.mark.parametrize("policy", [Strided(3), Entropy(3)], ids=str)
-def test_the_naive_version_gives_the_same_fills(policy):
+def test_a_denoiser_without_cache_gives_the_same_fills(policy):
     net, v = network(), vocabulary()
     text = tokens(2, 20)
     text[:, 3:8] = text[:, 12:16] = MASK
     canvas = Canvas.of(text, MASK).repeat(3)
-    ours, naive = (sample(denoiser, canvas, v, policy, seeded(5)) for denoiser in (net, Naive(net)))
-    assert torch.equal(ours.tokens, naive.tokens)
-    torch.testing.assert_close(ours.log_q, naive.log_q)
+    ours, uncached = (sample(denoiser, canvas, v, policy, seeded(5)) for denoiser in (net, UncachedDenoiser(net)))
+    assert torch.equal(ours.tokens, uncached.tokens)
+    torch.testing.assert_close(ours.log_q, uncached.log_q)
 
 
-def test_their_logits_are_those_of_the_denoiser():
+def test_logits_agree_with_the_denoiser():
     net = network()
     text = tokens(3, 12)
     text[:, 4:8] = MASK

@@ -1,4 +1,4 @@
-"""Scores by a model of the user: a tiny encoder with random weights is enough to see the bounds and the order."""
+"""Scores by a model of the user: a tiny encoder with random weights is enough to check bounds and order."""
 
 import pytest
 from transformers import BertConfig, BertModel
@@ -20,7 +20,7 @@ def encoder(tmp_path_factory):
     return str(folder)
 
 
-def test_bert_score_is_one_for_the_same_text_alone(encoder):
+def test_bert_score_is_one_only_for_the_same_text(encoder):
     same, other, empty = BertScore(encoder)(
         ["Tom lost her ball.", "Mia saw a dog and was happy.", ""], ["Tom lost her ball.", "Tom lost her ball.", "Tom."]
     )
@@ -28,7 +28,7 @@ def test_bert_score_is_one_for_the_same_text_alone(encoder):
     assert BertScore(encoder)(["", ""], ["a", "b"]) == [0, 0]
 
 
-def test_bert_score_is_the_formula(encoder):
+def test_bert_score_agrees_with_its_formula(encoder):
     """Greedy matches of cosine similarities, computed by hand from the encoder's states."""
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -47,7 +47,7 @@ def test_bert_score_is_the_formula(encoder):
     assert BertScore(encoder)([fill], [truth])[0] == pytest.approx(expected, abs=1e-4)
 
 
-def test_mauve_tells_the_same_texts_from_others(encoder):
+def test_mauve_is_lower_for_other_texts(encoder):
     score = Mauve(encoder, clusters=4)
     [same] = score(CORPUS, CORPUS)
     [other] = score(["".join(reversed(text)) for text in CORPUS], CORPUS)
@@ -57,11 +57,11 @@ def test_mauve_tells_the_same_texts_from_others(encoder):
 @pytest.mark.parametrize(
     "score", [BertScore("no/where/at/all"), Mauve("no/where/at/all"), BertScore("no/where/at/all", layers=3)]
 )
-def test_no_model_is_told_in_a_line(score):
+def test_an_unknown_model_is_refused(score):
     with pytest.raises(UserError, match="no model at 'no/where/at/all'"):
         score(["a"], ["b"])
 
 
-def test_no_such_layer(encoder):
+def test_an_unknown_layer_is_refused(encoder):
     with pytest.raises(UserError, match="layers is 3"):
         BertScore(encoder, layers=3)(["a"], ["b"])

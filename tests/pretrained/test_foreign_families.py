@@ -11,6 +11,7 @@ import textdiff as td
 from tests.helpers.foreign_models import CAUSAL, DIFFUSION, MASKED, checkpoint
 from textdiff.amortization import SemiAmortized, Task, TrajectoryBalance
 from textdiff.amortization.queries import Query
+from textdiff.data import HeldOutGap
 from textdiff.denoisers import nelbo_exact_k
 from textdiff.evaluation.compare import compare
 from textdiff.inference import BlockGibbs, ByLength, Resampled
@@ -90,12 +91,12 @@ def test_a_bound_on_the_likelihood_of_a_whole_text(prior):
 
 def test_it_competes(prior):
     canvas = prior.given(TEXT).canvas
-    items = [(canvas, prior.infill(TEXT, seed=seed).tokens) for seed in range(2)]
+    items = [HeldOutGap(canvas, prior.infill(TEXT, seed=seed).tokens) for seed in range(2)]
     table = compare([td.Candidate("foreign", prior)], items, fills=2, timed=1)
-    (standing,) = table.standings
-    assert all(math.isfinite(nats) for nats in standing.cells["given"].values["nats"])
-    assert bool(standing.cells["open"].values) == (prior.vocabulary.null is not None)
-    assert len(standing.cells["text"].texts["fills"]) == 2
+    (result,) = table.results
+    assert all(math.isfinite(nats) for nats in result.cells["given"].values["nats"])
+    assert bool(result.cells["open"].values) == (prior.vocabulary.null is not None)
+    assert len(result.cells["text"].texts["fills"]) == 2
 
 
 def test_adapters_learn_are_saved_and_merged(prior, tmp_path):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from textdiff.cli.checkpoints import add_placing, load
+from textdiff.cli.checkpoints import add_placing, load, prior_folder
+from textdiff.cli.output import add_folder, add_json, make_folder, publish
 from textdiff.cli.parser import Parser, paced, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 if TYPE_CHECKING:
+    from textdiff.evaluation import Audit, WeightAudit
     from textdiff.posterior import Prior
 
 NOTES = """\
 examples:
-  textdiff audit --world hmm                       what filling several slots at once costs a perfect network
+  textdiff audit --world hmm                       the error of a perfect network that fills several slots at once
   textdiff audit --world hmm --checkpoint runs/worlds/hmm/last --policies strided:6,entropy:6 --methods
   textdiff audit --checkpoint stories --target stories-ar valid.txt --gap-length 8
 """
@@ -29,37 +30,34 @@ def run(arguments: list[str]) -> int:
     add = parser.add_argument
     add("files", nargs="*", metavar="FILE", help="held-out text, with --target")
     add("--world", metavar="NAME", help="the world whose posterior is the truth: hmm, grammar, arithmetic, hmm^abc=1")
-    add("--target", metavar="FOLDER", help="or: an autoregressive prior whose posterior is aimed at, with weights")
+    add("--target", metavar="FOLDER", help="or: an autoregressive prior whose posterior is the target")
     add("--checkpoint", metavar="FOLDER", help="the prior (default: a world's perfect network, or the shipped one)")
     add("--policies", metavar="LIST", help="NAME:STEPS or NAME, ... (default: all of them)")
-    add("--methods", action="store_true", help="also repair each of the policies by weights, particles and chains")
+    add("--methods", action="store_true", help="also correct each of the policies by weights, particles and chains")
     add("--gaps", type=whole(2), default=100, metavar="N", help="number of gaps (default 100)")
     add("--gap-length", type=whole(1), default=12, metavar="N", help="tokens in a gap (default 12)")
     add("--draws", type=whole(16), default=64, metavar="N", help="fills of each gap (default 64)")
     add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
-    add("--to", metavar="FOLDER", help="write audit.md, audit.json and, of a world, audit.png there")
-    add("--json", action="store_true", help="print one JSON object and nothing else")
+    add_folder(parser, "audit.md, audit.json and, of a world, audit.png")
+    add_json(parser)
     options = parser.read(arguments)
     if options.help:
         return write(parser.format_help())
     if (options.world is None) == (options.target is None):
         raise UserError("name the truth: either --world NAME or --target FOLDER FILE")
     policies = None if options.policies is None else [paced(word) for word in options.policies.split(",")]
-    if options.to is not None:  # before minutes of work, not after them
-        Path(options.to).mkdir(parents=True, exist_ok=True)
-    found = _audit_world(options, policies) if options.world is not None else _audit_target(options, policies)
-    if options.to is not None:
-        folder = Path(options.to)
-        (folder / "audit.md").write_text(f"{found}\n", encoding="utf-8")
-        (folder / "audit.json").write_text(found.json() + "\n", encoding="utf-8")
-        if options.world is not None:
-            found.figure().savefig(folder / "audit.png", dpi=120)
-    return write((found.json() if options.json else str(found)) + "\n")
+    make_folder(options)
+    if options.target is not None:
+        return publish(_audit_target(options, policies), options, "audit")
+    found = _audit_world(options, policies)
+    return publish(found, options, "audit", None if options.to is None else found.figure())
 
 
-def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:
-    from textdiff.evaluation.audit import POLICIES, audit, world_items
+def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Audit:
+    """Audit the samplers of a prior against the exact posterior of a world."""
+    from textdiff.evaluation import audit, world_items
+    from textdiff.evaluation.audit import POLICIES
     from textdiff.inference import SMC, Importance, MetropolisHastings, ParticleGibbs
     from textdiff.posterior import Denoises
     from textdiff.worlds import world
@@ -71,29 +69,34 @@ def _audit_world(options: argparse.Namespace, policies: Sequence[tuple[str, int 
     if prior is not None and not isinstance(prior, Denoises):
         raise UserError(f"{options.checkpoint!r} is autoregressive: an audit is of a diffusion prior's policies")
     policies = POLICIES if policies is None else policies
-    repairs = (Importance(), SMC(), ParticleGibbs(), MetropolisHastings())
     methods = {
         f"{type(method).__name__}, {':'.join(map(str, filter(None, policy)))}": (method, policy)
         for policy in (policies if options.methods else ())
-        for method in repairs
+        for method in (Importance(), SMC(), ParticleGibbs(), MetropolisHastings())
     }
     longest = 512 if prior is None else prior.context or 512
     plain, tilt, _ = options.world.partition("^")
-    writer = world(plain) if tilt else None  # a reward changes what gaps hold, not what stands around them
-    items = world_items(truth, options.gaps, options.gap_length, seed=options.seed, longest=longest, writer=writer)
+    items = world_items(
+        truth,
+        options.gaps,
+        options.gap_length,
+        seed=options.seed,
+        longest=longest,
+        evidence_world=world(plain) if tilt else None,  # a reward changes the gaps, not the text around them
+    )
     counts = {"draws": options.draws, "seed": options.seed}
     return audit(prior, truth, items=items, policies=policies, methods=methods, progress=report_progress, **counts)
 
 
-def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> Any:
+def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int | None]] | None) -> WeightAudit:
+    """Audit the weights of a prior's fills towards the posterior of an autoregressive prior."""
     from textdiff.posterior import ExactJoint
-    from textdiff.pretrained import shipped
 
     if not options.files:
         raise UserError("there is no text to measure on: name a file of held-out text")
     if options.methods:
         raise UserError("--methods goes with --world: towards another target the weights are the method")
-    prior: Prior = load(str(shipped("stories")) if options.checkpoint is None else options.checkpoint, options)
+    prior: Prior = load(prior_folder(options), options)
     target = load(options.target, options)
     if not isinstance(target, ExactJoint):
         raise UserError(f"{options.target!r} has no exact joint probability: name an autoregressive prior")

@@ -1,11 +1,17 @@
-"""`textdiff calibrate`: measure once what masked positions tell about each other, for error budgets."""
+"""`textdiff calibrate`: measure the information between masked positions once, for error budgets."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from textdiff.cli.checkpoints import add_placing, load
 from textdiff.cli.parser import Parser, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
+
+if TYPE_CHECKING:
+    from textdiff.evaluation.table import Table
+    from textdiff.samplers import Dependence
 
 NOTES = """\
 examples:
@@ -16,11 +22,11 @@ examples:
 
 def run(arguments: list[str]) -> int:
     """Measure, write into the checkpoint's folder, print; returns the exit status."""
-    about = "Measure how much masked positions tell about each other, so that --error-budget can be given."
+    about = "Measure the information between masked positions, so that --error-budget can be given."
     parser = Parser("textdiff calibrate", about, NOTES)
     add = parser.add_argument
     add("files", nargs="*", metavar="FILE", help="held-out text: .txt, .jsonl or .parquet")
-    add("--world", metavar="NAME", help="or: a world whose texts the prior learnt, such as hmm")
+    add("--world", metavar="NAME", help="or: a world on whose texts the prior was trained, such as hmm")
     add("--checkpoint", metavar="FOLDER", help="the prior; dependence.json is written there")
     add("--gaps", type=whole(8), default=96, metavar="N", help="number of gaps (default 96)")
     add("--gap-length", type=whole(2), default=48, metavar="N", help="tokens in a gap (default 48)")
@@ -36,12 +42,11 @@ def run(arguments: list[str]) -> int:
 
     from textdiff.data import documents, held_out_gaps
     from textdiff.data.corpus import in_memory
-    from textdiff.evaluation.audit import world_items
+    from textdiff.evaluation import world_items
     from textdiff.posterior import Denoises, seeded
     from textdiff.pretrained.load import DEPENDENCE
     from textdiff.pretrained.shipped import locate
     from textdiff.samplers import calibrate
-    from textdiff.samplers.dependence import BETWEEN
     from textdiff.worlds import world
 
     folder = locate(options.checkpoint)
@@ -51,7 +56,7 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"{options.checkpoint!r} fills one token after the other: calibrate a diffusion prior")
     longest = prior.context or 512
     if options.world is not None:
-        items = world_items(world(options.world), options.gaps, options.gap_length, options.seed, longest=longest)
+        items = world_items(world(options.world), options.gaps, options.gap_length, seed=options.seed, longest=longest)
     else:
         corpus = in_memory(documents(options.files), prior.tokenizer)
         counts = options.gaps, options.gap_length
@@ -60,8 +65,14 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"no text is long enough for a gap of {options.gap_length} tokens: give a lower --gap-length")
     measured = calibrate(prior.network, prior.vocabulary, items, seeded(options.seed), progress=report_progress)
     measured.save(folder / DEPENDENCE)
-    head = "| tokens apart | " + " | ".join(f"{b} or more visible between" for b in BETWEEN) + " |\n"
-    head += "|---" * (len(BETWEEN) + 1) + "|\n"
+    return write(f"{_table(measured).markdown()}\n")
+
+
+def _table(measured: Dependence) -> Table:
+    """Information that slots share, in per cent, by their distance and by the visible tokens between them."""
+    from textdiff.evaluation.table import Table
+    from textdiff.samplers.dependence import BETWEEN
+
+    head = ["tokens apart", *(f"{count} or more visible between" for count in BETWEEN)]
     apart = [d for d in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48) if d <= len(measured.shares[0])]
-    rows = [f"| {d} | " + " | ".join(f"{100 * row[d - 1]:.2f} %" for row in measured.shares) + " |\n" for d in apart]
-    return write(head + "".join(rows))
+    return Table(head, [[str(d), *(f"{100 * row[d - 1]:.2f} %" for row in measured.shares)] for d in apart])

@@ -27,6 +27,13 @@ def baseline_folder(checkpoint: str, option: str = "--baseline") -> str:
         raise UserError(f"there is no autoregressive twin at {folder!r}: name its folder, {option} FOLDER") from None
 
 
+def prior_folder(options: argparse.Namespace) -> str:
+    """The checkpoint that `--checkpoint` names, or the one that comes with textdiff."""
+    from textdiff.pretrained import shipped
+
+    return str(shipped("stories")) if options.checkpoint is None else str(options.checkpoint)
+
+
 def add_placing(parser: argparse.ArgumentParser) -> None:
     """Options that say where networks live, and in which type and bits: what `load` reads."""
     add = parser.add_argument

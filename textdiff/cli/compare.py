@@ -1,4 +1,4 @@
-"""`textdiff compare`: any samplers on the same gaps, as a YAML says."""
+"""`textdiff compare`: any samplers on the same gaps, as a YAML file says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textdiff.errors import UserError
 
 ABOUT = """\
 Compare ways to fill gaps on the same held-out gaps: likelihood, text and speed. Writes compare.md, compare.json,
-compare.png and compare.html into the folder `to`; what is finished survives an interrupt and is used again. Examples:
+compare.png and compare.html into the folder `to`; finished measurements survive an interrupt and are reused. Examples:
 configs/compare/."""
 
 
@@ -19,17 +19,18 @@ def run(arguments: list[str]) -> int:
     from transformers.utils import logging
 
     from textdiff.cli.lightning import concise
-    from textdiff.evaluation.comparison_settings import Settings
+    from textdiff.evaluation.comparison_settings import ComparisonSettings
 
     logging.set_verbosity_error()
     parser = ArgumentParser(prog="textdiff compare", description=ABOUT, exit_on_error=False)
     parser.add_argument("--config", action="config", help="a YAML file")
-    parser.add_class_arguments(Settings)
+    parser.add_class_arguments(ComparisonSettings)
     try:
         options = parser.instantiate(parser.parse_args(arguments or ["--help"]))
     except ArgumentError as error:
         raise UserError(f"{concise(str(error))}; `textdiff compare --help` lists the options") from error
     except SystemExit as stopped:
         return int(stopped.code or 0)
-    found = Settings(**{field.name: options[field.name] for field in fields(Settings)}).run(report_progress)
+    settings = ComparisonSettings(**{field.name: options[field.name] for field in fields(ComparisonSettings)})
+    found = settings.run(report_progress)
     return write(f"{found}\n")

@@ -1,27 +1,33 @@
-"""`textdiff lengths`: what a prior believes about the lengths of gaps, against the true ones."""
+"""`textdiff lengths`: the distribution that a prior gives the lengths of gaps, against the true lengths."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import argparse
+from typing import TYPE_CHECKING
 
-from textdiff.cli.checkpoints import add_placing, load
+from textdiff.cli.checkpoints import add_placing, load, prior_folder
+from textdiff.cli.output import add_folder, add_json, make_folder, publish
 from textdiff.cli.parser import Parser, paced, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
+if TYPE_CHECKING:
+    from textdiff.posterior import Prior
+    from textdiff.worlds import ProbabilisticAutomaton
+
 NOTES = """\
 examples:
   textdiff lengths valid.txt --checkpoint stories --target stories-ar
-  textdiff lengths --world hmm                     a perfect network: what the law of its null tokens is worth
+  textdiff lengths --world hmm                     a perfect network: how well its null tokens give the lengths
 """
 
 
 def run(arguments: list[str]) -> int:
     """Measure and print; returns the exit status."""
-    parser = Parser("textdiff lengths", "Hide the lengths of gaps, and see what a prior believes about them.", NOTES)
+    parser = Parser("textdiff lengths", "Compare the lengths that a prior expects of gaps with the true ones.", NOTES)
     add = parser.add_argument
     add("files", nargs="*", metavar="FILE", help="held-out text")
-    add("--world", metavar="NAME", help="or: a world, on which the law of lengths is exactly known, such as hmm")
+    add("--world", metavar="NAME", help="or: a world, whose exact distribution of lengths is known, such as hmm")
     add("--checkpoint", metavar="FOLDER", help="the prior (default: a world's perfect network, or the shipped one)")
     add("--target", metavar="FOLDER", help="an autoregressive prior whose joint weighs lengths, too")
     add("--policy", type=paced, metavar="NAME:STEPS", help="order and steps of the prior (default: its own)")
@@ -31,52 +37,50 @@ def run(arguments: list[str]) -> int:
     add("--window", type=whole(1), default=16, metavar="N", help="tokens beside a gap that weigh (default 16)")
     add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
-    add("--json", action="store_true", help="print one JSON object and nothing else")
-    add("--to", metavar="FOLDER", help="write lengths.md and lengths.json there")
+    add_json(parser)
+    add_folder(parser, "lengths.md and lengths.json")
     options = parser.read(arguments)
     if options.help:
         return write(parser.format_help())
     if (options.world is None) == (not options.files):
         raise UserError("name files of held-out text, or a world, such as --world hmm")
-    if options.to is not None:
-        Path(options.to).mkdir(parents=True, exist_ok=True)
+    make_folder(options)
 
     from textdiff.data import documents, held_out_lengths
     from textdiff.data.corpus import in_memory
-    from textdiff.evaluation.audit import world_lengths
     from textdiff.evaluation.lengths import length_calibration
-    from textdiff.pretrained import shipped
-    from textdiff.priors import DiffusionPrior
+    from textdiff.evaluation.world_items import world_lengths
     from textdiff.worlds import world
 
     truth = None if options.world is None else world(options.world)
-    if options.checkpoint is not None or truth is None:
-        prior = load(str(shipped("stories")) if options.checkpoint is None else options.checkpoint, options)
-    else:
-        prior = DiffusionPrior(truth, truth.tokenizer, truth.vocabulary)
-    if options.policy is not None:
-        prior = prior.with_policy(*options.policy)
+    prior = _prior(options, truth)
+    count, slots, seed = options.gaps, options.slots, options.seed
     if truth is not None:
-        items = world_lengths(truth, options.gaps, options.slots, seed=options.seed)
+        items = world_lengths(truth, count, slots, seed=seed)
     else:
-        corpus = in_memory(documents(options.files), prior.tokenizer)
-        longest = (prior.context or 512) - options.slots
-        items = held_out_lengths(
-            corpus, prior.vocabulary, options.gaps, options.slots, longest=longest, seed=options.seed
-        )
-    target = truth if options.target is None else load(options.target, options)
+        corpus, longest = in_memory(documents(options.files), prior.tokenizer), (prior.context or 512) - slots
+        items = held_out_lengths(corpus, prior.vocabulary, count, slots, longest=longest, seed=seed)
     found = length_calibration(
         prior,
         items,
-        options.slots,
-        target=target,
+        slots,
+        target=truth if options.target is None else load(options.target, options),
         truth=truth,
         draws=options.draws,
         window=options.window,
-        seed=options.seed,
+        seed=seed,
         progress=report_progress,
     )
-    if options.to is not None:
-        (Path(options.to) / "lengths.md").write_text(f"{found}\n", encoding="utf-8")
-        (Path(options.to) / "lengths.json").write_text(f"{found.json()}\n", encoding="utf-8")
-    return write(f"{found.json() if options.json else found}\n")
+    return publish(found, options, "lengths")
+
+
+def _prior(options: argparse.Namespace, truth: ProbabilisticAutomaton | None) -> Prior:
+    """The checkpoint that is named, or the perfect network of the world, under the policy that is named."""
+    from textdiff.priors import DiffusionPrior
+
+    prior: Prior
+    if options.checkpoint is None and truth is not None:
+        prior = DiffusionPrior(truth, truth.tokenizer, truth.vocabulary)
+    else:
+        prior = load(prior_folder(options), options)
+    return prior if options.policy is None else prior.with_policy(*options.policy)

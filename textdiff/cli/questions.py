@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import islice
 
 from textdiff.cli.checkpoints import add_placing, load
+from textdiff.cli.output import add_json, publish
 from textdiff.cli.parser import Parser, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
 NOTES = """\
-A source holds texts of question, rationale and answer, a line each:
+A source holds texts of question, rationale and answer, one line each:
   world:arithmetic-3:100:9        100 worked sums of 3 operands, seed 9
   questions:FILE.jsonl            fields question, rationale, answer; or the rationale before "####" in the answer
 
@@ -29,10 +30,10 @@ def run(arguments: list[str]) -> int:
     add("--steps", type=whole(1), metavar="N", help="most steps of the policy")
     add("--votes", type=whole(1), default=16, metavar="N", help="posterior samples of each question (default 16)")
     add("--most", type=whole(1), metavar="N", help="ask so many questions at most")
-    add("--direct", action="store_true", help="seek the answer without a rationale")
+    add("--direct", action="store_true", help="fill in only the answer, without a rationale")
     add_placing(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of the samples (default 0)")
-    add("--json", action="store_true", help="print one JSON object and nothing else")
+    add_json(parser)
     options = parser.read(arguments)
     if options.help:
         return write(parser.format_help())
@@ -48,4 +49,4 @@ def run(arguments: list[str]) -> int:
     found = answer_questions(
         prior, texts, votes=options.votes, seed=options.seed, rationale=not options.direct, progress=report_progress
     )
-    return write(f"{found.json() if options.json else found}\n")
+    return publish(found, options, "questions")

@@ -1,5 +1,7 @@
 """Data: documents, tokenised corpora, packing, corruption, and the LightningDataModule."""
 
+from typing import TYPE_CHECKING, Any
+
 from textdiff.data.code import HUMANEVAL, Problem, held_out_code, problems
 from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption.corruption import Corruption, Example, Gaps
@@ -11,11 +13,13 @@ from textdiff.data.corruption.position_jumps import PositionJumps
 from textdiff.data.corruption.random_masks import RandomMasks
 from textdiff.data.corruption.sentence_gaps import SentenceGaps
 from textdiff.data.corruption.span_gaps import SpanGaps
-from textdiff.data.held_out import held_out_gaps, held_out_lengths, held_out_sentences
-from textdiff.data.module import TextDataModule
+from textdiff.data.held_out import HeldOutGap, held_out_gaps, held_out_lengths, held_out_sentences
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.shards import Part, Row, Shards
 from textdiff.data.sources import documents
+
+if TYPE_CHECKING:
+    from textdiff.data.module import TextDataModule
 
 __all__ = [
     "HUMANEVAL",
@@ -24,6 +28,7 @@ __all__ = [
     "Example",
     "FillInMiddle",
     "Gaps",
+    "HeldOutGap",
     "KeyedSampler",
     "LeftToRight",
     "LineGaps",
@@ -46,3 +51,12 @@ __all__ = [
     "load_corpus",
     "problems",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`TextDataModule` on first use: it imports Lightning, which nothing else here needs."""
+    if name == "TextDataModule":
+        from textdiff.data.module import TextDataModule
+
+        return TextDataModule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

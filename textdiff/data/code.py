@@ -1,4 +1,4 @@
-"""Code infilling: problems in the format of HumanEval-infilling (arXiv:2207.14255), and the gaps that they are."""
+"""Code infilling: problems in the format of HumanEval-infilling (arXiv:2207.14255), and their gaps."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from textdiff.data.held_out import HeldOutGap
 from textdiff.data.sources import lines, readable
 from textdiff.errors import UserError
-from textdiff.text import Canvas, Vocabulary, encode
+from textdiff.text import Vocabulary, encode
 
 HUMANEVAL = "humaneval:"
-"""Before the path of a jsonl file: its rows are problems."""
+"""Prefix of the path of a jsonl file whose rows are problems."""
 
 FIELDS = ("task_id", "prompt", "suffix", "canonical_solution", "test")
 
@@ -29,7 +29,7 @@ class Problem:
         prompt, suffix: the program before and behind the gap.
         canonical_solution: what its author wrote there.
         test: code that defines `check(candidate)`, which raises unless the candidate is right.
-        entry_point: the function to be checked; empty: `test` checks by itself.
+        entry_point: name of the function to be checked; empty if `test` runs its check itself.
     """
 
     task_id: str
@@ -40,16 +40,16 @@ class Problem:
     entry_point: str = ""
 
     def program(self, fill: str) -> str:
-        """The program with a fill in its gap, and its test: it ends without an error if the fill is right."""
+        """The program with a fill in its gap, followed by its test: it ends without an error if the fill is right."""
         check = f"check({self.entry_point})\n" if self.entry_point else ""
         return f"{self.prompt}{fill}{self.suffix}\n{self.test}\n{check}"
 
 
 def problems(source: str) -> list[Problem]:
-    """The problems of a source `humaneval:FILE.jsonl`; what else their rows hold is left out.
+    """The problems of a source `humaneval:FILE.jsonl`; other fields of its rows are ignored.
 
     Raises:
-        UserError: there is no such file, or a row is no problem.
+        UserError: there is no such file, or a row lacks a field.
     """
     path, found = source.removeprefix(HUMANEVAL), []
     with readable(path):
@@ -70,23 +70,25 @@ def held_out_code(
     tokenizer: PreTrainedTokenizerBase,
     vocabulary: Vocabulary,
     count: int,
+    *,
     longest: int = 512,
     longest_gap: int = 64,
-) -> tuple[list[tuple[Canvas, Tensor]], list[Problem]]:
-    """The gap of each problem, of the length of its canonical solution; the three pieces are tokenised by themselves.
+) -> tuple[list[HeldOutGap], list[Problem]]:
+    """Cut the canonical solution out of each problem; prompt, solution and suffix are tokenised separately.
 
     Args:
         problems: taken in order.
         tokenizer: text -> ids.
         vocabulary: special tokens.
         count: gaps that are wanted.
-        longest, longest_gap: programs, and programs with solutions, of more tokens are passed over, as are those whose
-            solution is empty.
+        longest: tokens that a program may have.
+        longest_gap: tokens that a solution may have.
 
     Returns:
-        At most `count` canvases (one row) with the true ids `[1, length]`, and their problems.
+        At most `count` gaps, and their problems; problems that are too long, or whose solution is empty, are passed
+        over.
     """
-    items: list[tuple[Canvas, Tensor]] = []
+    items: list[HeldOutGap] = []
     chosen: list[Problem] = []
     for problem in problems:
         if len(items) == count:
@@ -98,8 +100,6 @@ def held_out_code(
         if not 0 < len(gap) <= longest_gap or len(before) + len(gap) + len(behind) + 2 > longest:
             continue
         tokens = torch.tensor([[vocabulary.bos, *before, *gap, *behind, vocabulary.eos]])
-        blank = tokens.clone()
-        blank[:, 1 + len(before) : 1 + len(before) + len(gap)] = vocabulary.mask
-        items.append((Canvas.of(blank, vocabulary.mask), tokens))
+        items.append(HeldOutGap.cut(tokens, [1 + len(before)], len(gap), vocabulary.mask))
         chosen.append(problem)
     return items, chosen

@@ -1,9 +1,10 @@
-"""Held-out gaps: the test items on which priors and samplers are compared."""
+"""Held-out gaps: the items on which priors and samplers are compared."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,9 +12,51 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.corpus import Corpus
+from textdiff.errors import UserError
 from textdiff.text import Canvas, Vocabulary, encode
 
 _BETWEEN_SENTENCES = re.compile(r"""(?<=[.!?])\s+|(?<=[.!?]["'”’)])\s+""")
+
+
+class HeldOutGap(NamedTuple):
+    """A text with one or more gaps cut into it.
+
+    Attributes:
+        canvas: one row; each gap has exactly the length of what was cut out.
+        tokens: ids `[1, length]` of the text before the cut, those of the gaps included.
+    """
+
+    canvas: Canvas
+    tokens: Tensor
+
+    @classmethod
+    def cut(cls, tokens: Tensor, starts: Sequence[int], length: int, mask: int) -> HeldOutGap:
+        """Cut `length` tokens at each of `starts` out of a text `[1, length of the text]`; `mask` replaces them."""
+        blank = tokens.clone()
+        for start in starts:
+            blank[:, start : start + length] = mask
+        return cls(Canvas.of(blank, mask), tokens)
+
+    def characters(self, vocabulary: Vocabulary) -> Tensor:
+        """Number of characters that were cut out, `[1]`."""
+        return (vocabulary.characters[self.tokens] * self.canvas.slots).sum(dim=1)
+
+    def with_open_gaps(self, longest: int, vocabulary: Vocabulary) -> HeldOutGap:
+        """The same gaps without their lengths: each may have 1 to `longest` tokens.
+
+        Unused slots of the true text hold null; without such a token they hold padding, which no denoiser attends to.
+
+        Raises:
+            UserError: a gap is longer than `longest`, or there is neither token.
+        """
+        size = int(self.canvas.maximum.max())
+        unused = vocabulary.pad if vocabulary.null is None else vocabulary.null
+        if size > longest or unused is None:
+            raise UserError(
+                f"a gap of {size} tokens does not fit into {longest} slots, or the tokenizer has no null token"
+            )
+        tokens = self.canvas.with_added_slots(self.tokens, longest, unused)
+        return HeldOutGap(self.canvas.with_open_gaps(longest), tokens)
 
 
 def held_out_gaps(
@@ -22,9 +65,10 @@ def held_out_gaps(
     count: int,
     gap: int = 32,
     margin: int = 16,
+    *,
     longest: int = 512,
     seed: int = 0,
-) -> list[tuple[Canvas, Tensor]]:
+) -> list[HeldOutGap]:
     """Cut one gap of known length into each of `count` documents.
 
     Documents are taken in order and again from the start; the gap's place is uniform, at least `margin` tokens from
@@ -40,7 +84,7 @@ def held_out_gaps(
         seed: of the gaps' places.
 
     Returns:
-        For each gap its canvas (one row) and the true ids `[1, length]`; empty if no document is long enough.
+        The gaps; none if no document is long enough.
     """
     lengths = np.diff(corpus.offsets)
     fit = np.flatnonzero((lengths >= gap + 2 * margin) & (lengths <= longest))
@@ -49,9 +93,7 @@ def held_out_gaps(
     for document in np.resize(fit, count if len(fit) else 0):
         tokens = torch.from_numpy(corpus[int(document)])[None]
         start = int(rng.integers(margin, tokens.shape[1] - gap - margin + 1))
-        blank = tokens.clone()
-        blank[:, start : start + gap] = vocabulary.mask
-        found.append((Canvas.of(blank, vocabulary.mask), tokens))
+        found.append(HeldOutGap.cut(tokens, [start], gap, vocabulary.mask))
     return found
 
 
@@ -61,13 +103,15 @@ def held_out_lengths(
     count: int,
     most: int,
     margin: int = 16,
+    *,
     longest: int = 512,
     seed: int = 0,
-) -> list[tuple[Canvas, Tensor]]:
-    """`held_out_gaps` of lengths that are uniform from 1 to `most`, one for each document in turn."""
+) -> list[HeldOutGap]:
+    """`held_out_gaps` whose lengths are uniform from 1 to `most`, one for each document in turn."""
     lengths = np.random.default_rng((seed, most)).integers(1, most + 1, count).tolist()
     by_length = {
-        gap: held_out_gaps(corpus, vocabulary, count, gap, margin + most - gap, longest, seed) for gap in set(lengths)
+        gap: held_out_gaps(corpus, vocabulary, count, gap, margin + most - gap, longest=longest, seed=seed)
+        for gap in set(lengths)
     }
     return [by_length[gap][number] for number, gap in enumerate(lengths) if by_length[gap]]
 
@@ -79,26 +123,28 @@ def held_out_sentences(
     count: int,
     which: int = 4,
     of: int = 5,
+    *,
     longest: int = 512,
     longest_gap: int = 64,
-) -> list[tuple[Canvas, Tensor]]:
+) -> list[HeldOutGap]:
     """Cut one sentence out of the beginning of each text: the protocol of story infilling, sentence 4 of 5.
 
-    The first `of` sentences of a text stand alone, joined by blanks; the gap is sentence number `which`.
+    Only the first `of` sentences of a text are kept, separated by blanks; the gap is sentence number `which`.
 
     Args:
         texts: stories, taken in order.
         tokenizer: text -> ids.
         vocabulary: special tokens.
-        count: gaps that are wanted, each from a story of its own.
-        which, of: the sentence that is cut out, and how many a text has; later ones are dropped.
-        longest, longest_gap: texts, and texts with sentences, that have more tokens are passed over, as are texts with
-            fewer sentences, and those that read differently when they are tokenised piece by piece.
+        count: gaps that are wanted, each from a different story.
+        which, of: the sentence that is cut out, and how many a text has.
+        longest: tokens that a text may have.
+        longest_gap: tokens that the sentence may have.
 
     Returns:
-        At most `count` canvases (one row) with the true ids `[1, length]`.
+        At most `count` gaps. Texts with fewer sentences or too many tokens are passed over, and so are texts that have
+        other tokens when they are tokenised piece by piece.
     """
-    found: list[tuple[Canvas, Tensor]] = []
+    found: list[HeldOutGap] = []
     for text in texts:
         sentences = _BETWEEN_SENTENCES.split(text.strip())[:of]
         if len(found) == count:
@@ -114,9 +160,8 @@ def held_out_sentences(
         if not alike or not 0 < len(ids[1]) <= longest_gap or len(whole) + 2 > longest:
             continue
         tokens = torch.tensor([[vocabulary.bos, *whole, vocabulary.eos]])
-        blank, start = tokens.clone(), 1 + len(ids[0])
-        blank[:, start : start + len(ids[1])] = vocabulary.mask
-        canvas = Canvas.of(blank, vocabulary.mask)
-        canvas.word_start[:, start] = bool(before)
-        found.append((canvas, tokens))
+        start = 1 + len(ids[0])
+        item = HeldOutGap.cut(tokens, [start], len(ids[1]), vocabulary.mask)
+        item.canvas.word_start[:, start] = bool(before)
+        found.append(item)
     return found

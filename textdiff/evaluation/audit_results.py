@@ -1,4 +1,4 @@
-"""What an audit of the amortization gap found: records that print as Markdown, JSON and a figure."""
+"""Results of an audit of the amortization gap: records that print as Markdown, JSON and a figure."""
 
 from __future__ import annotations
 
@@ -6,50 +6,41 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import torch
-from torch import Tensor
+
+from textdiff.evaluation.statistics import Estimate
+from textdiff.evaluation.table import Table, caption
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+POLICY_HEAD = (
+    "sampler", "NFE", "KL(q‖p)", "KL(p‖q)", "TV", "deficit", "ESS share", "log Z − E log Ẑ", "in sandwich", "SBC p"
+)  # fmt: skip
+METHOD_HEAD = ("method", "NFE", "ms per sample", "deficit")
+QUANTILES = {"least": 0.0, "10 %": 0.1, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "90 %": 0.9, "most": 1.0}
 
+
+@final
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over items with its standard error."""
-
-    value: float
-    error: float
-
-    @classmethod
-    def of(cls, values: Tensor) -> Estimate:
-        """The mean of one value for each item."""
-        values = values.double()
-        error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        return cls(float(values.mean()), error)
-
-    def __str__(self) -> str:
-        return "∞" if math.isinf(self.value) else f"{self.value:.3f} ± {self.error:.3f}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """Figures of one sampler, in nats per item unless said otherwise; None where they cannot be had.
+class PolicyAudit:
+    """Figures of one sampler, in nats per item unless said otherwise; None if they cannot be computed.
 
     Attributes:
         policy: name of the unmasking policy.
         label: the sampler in words.
         nfe: mean forward passes for a fill.
-        kl_qp: KL(q || p) of the sampler's law q to the exact posterior p. With an order that is drawn at random, of the
-            law of fill and order: a bound from above.
+        deficit: E_p log p(z) - E_q log p(z): zero for posterior draws, and known for every sampler.
+        kl_qp: KL(q || p) of the sampler's distribution q to the exact posterior p. If the order is random, that of the
+            joint distribution of fill and order: an upper bound.
         kl_pq: KL(p || q), likewise.
         tv: total variation, 0 to 1.
-        deficit: E_p log p(z) - E_q log p(z): zero for posterior draws, and known for every sampler.
         ess: effective share of the draws as weighted posterior samples, 0 to 1.
-        log_z: log Z - E log Z_K, what K weighted draws miss of the log-evidence.
-        jeffreys: KL(p || q) + KL(q || p), from the sandwich.
-        bracketed: share of the items whose true log-evidence lies in the sandwich, 3 standard errors wide.
+        log_z: log Z - E log Z_K, by which K weighted draws underestimate the log-evidence.
+        jeffreys: KL(p || q) + KL(q || p), from the bounds on the log-evidence.
+        bracketed: share of the items whose true log-evidence lies between the bounds, 3 standard errors wide.
         calibration: p-value of simulation-based calibration, the least of three statistics, times three.
         exact: the divergences are sums over all fills, not estimates from draws.
     """
@@ -68,24 +59,28 @@ class Row:
     calibration: float | None = None
     exact: bool = False
 
-    def __str__(self) -> str:
-        cells = [self.kl_qp, self.kl_pq, self.tv, self.deficit, self.ess, self.log_z]
-        tests = [
+    def cells(self) -> list[str]:
+        """A row of the table."""
+        estimates = (self.kl_qp, self.kl_pq, self.tv, self.deficit, self.ess, self.log_z)
+        return [
+            self.label,
+            f"{self.nfe:.1f}",
+            *map(_cell, estimates),
             "" if self.bracketed is None else f"{100 * self.bracketed:.0f} %",
             "" if self.calibration is None else f"{min(1.0, self.calibration):.2g}",
         ]
-        return "| " + " | ".join([self.label, f"{self.nfe:.1f}", *("" if c is None else str(c) for c in cells), *tests])
 
 
+@final
 @dataclass(frozen=True)
-class Repair:
-    """What an inference method makes of a sampler.
+class MethodAudit:
+    """Figures of an inference method that corrects a sampler.
 
     Attributes:
         label: the method and its proposal, in words.
-        nfe: forward passes for a sample, those of the target counted in.
+        nfe: forward passes for a sample, those of the target included.
         seconds: for a sample.
-        deficit: see `Row`.
+        deficit: see `PolicyAudit`.
     """
 
     label: str
@@ -93,36 +88,32 @@ class Repair:
     seconds: float
     deficit: Estimate
 
-    def __str__(self) -> str:
-        return f"| {self.label} | {self.nfe:.1f} | {1000 * self.seconds:.1f} | {self.deficit} |"
+    def cells(self) -> list[str]:
+        """A row of the table."""
+        return [self.label, f"{self.nfe:.1f}", f"{1000 * self.seconds:.1f}", _cell(self.deficit)]
 
 
+@final
 @dataclass(frozen=True)
 class Audit:
     """Figures of a prior's samplers on a world, as Markdown, JSON and a figure.
 
     Attributes:
-        rows: one for each sampler.
+        rows: one for each unmasking policy.
         repairs: one for each inference method.
         about: what was measured on.
     """
 
-    rows: tuple[Row, ...]
-    repairs: tuple[Repair, ...]
+    rows: tuple[PolicyAudit, ...]
+    repairs: tuple[MethodAudit, ...]
     about: Mapping[str, Any]
 
     def __str__(self) -> str:
         """Tables in Markdown."""
-        about = ", ".join(f"{name} {value}" for name, value in self.about.items())
-        head = (
-            "| sampler | NFE | KL(q‖p) | KL(p‖q) | TV | deficit | ESS share | log Z − E log Ẑ | in sandwich | SBC p |\n"
-            + "|---" * 10
-            + "|"
-        )
-        lines = [about, "", head, *(f"{row} |" for row in self.rows)]
+        parts = [caption(self.about), Table(POLICY_HEAD, [row.cells() for row in self.rows]).markdown()]
         if self.repairs:
-            lines += ["", "| method | NFE | ms per sample | deficit |", "|---|---|---|---|", *map(str, self.repairs)]
-        return "\n".join(lines)
+            parts.append(Table(METHOD_HEAD, [repair.cells() for repair in self.repairs]).markdown())
+        return "\n\n".join(parts)
 
     def json(self) -> str:
         """All figures as one JSON object."""
@@ -158,8 +149,9 @@ class Audit:
         return figure
 
 
+@final
 @dataclass(frozen=True)
-class Weights:
+class WeightAudit:
     """Importance weights of one prior's fills towards another prior's posterior, on held-out gaps.
 
     Attributes:
@@ -178,21 +170,20 @@ class Weights:
 
     def __str__(self) -> str:
         """A table in Markdown: quantiles over the gaps."""
-        points = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]).double()
+        points = torch.tensor(list(QUANTILES.values())).double()
         ess = torch.tensor(self.ess).double().quantile(points)
+        table = Table([f"ESS of {self.draws}", *QUANTILES], [[f"{value:.1f}" for value in ess]])
         k = torch.tensor([k for k in self.pareto_k if math.isfinite(k)]).double()
-        about = ", ".join(f"{name} {value}" for name, value in self.about.items())
         reliable = "" if not len(k) else f"; Pareto k below 0.7 in {int((k < 0.7).sum())} of {len(k)} gaps"
-        head = (
-            "| ESS of "
-            + str(self.draws)
-            + " | least | 10 % | 25 % | median | 75 % | 90 % | most |\n"
-            + "|---" * 8
-            + "|"
-        )
-        cells = "| | " + " | ".join(f"{value:.1f}" for value in ess) + " |"
-        return f"{about}\n\n{head}\n{cells}\n\nmean {sum(self.ess) / len(self.ess):.1f}{reliable}"
+        mean = f"mean {sum(self.ess) / len(self.ess):.1f}{reliable}"
+        return "\n\n".join((caption(self.about), table.markdown(), mean))
 
     def json(self) -> str:
         """All figures as one JSON object."""
         return json.dumps(asdict(self), indent=1)
+
+
+def _cell(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    return "∞" if math.isinf(estimate.value) else str(estimate)

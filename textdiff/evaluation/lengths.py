@@ -1,4 +1,4 @@
-"""Calibration of what is believed about the length of a gap: on held-out text, and where the truth is exactly known."""
+"""Calibration of distributions over the length of a gap, on held-out text and on worlds, where the truth is known."""
 
 from __future__ import annotations
 
@@ -6,37 +6,40 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import final
 
 import torch
 from torch import Generator, Tensor
 
+from textdiff.data import HeldOutGap
 from textdiff.errors import UserError
-from textdiff.evaluation.audit import Item
-from textdiff.evaluation.comparison import Interval, mean
+from textdiff.evaluation.statistics import Interval
+from textdiff.evaluation.table import Table
 from textdiff.inference import ByLength, rank_uniformity
 from textdiff.posterior import Denoises, LengthDistribution, Prior, seeded
 from textdiff.text import Canvas
 from textdiff.worlds import ProbabilisticAutomaton
 
 COVERED = (0.5, 0.9)
-"""Credible sets whose coverage is counted: the likeliest lengths that make up so much."""
+"""Probabilities of the credible sets, of the likeliest lengths, whose coverage is measured."""
 
 BINS = 100
-"""Cells that the probability integral transform is counted in."""
+"""Bins of the probability integral transform."""
 
 
+@final
 @dataclass(frozen=True)
-class Calibrated:
-    """How well one way of guessing lengths does; intervals are 95 % bootstraps over gaps.
+class LengthCalibration:
+    """How well one distribution of lengths is calibrated; intervals are over gaps.
 
     Attributes:
-        name: of the way.
+        name: of the distribution.
         nats: -log p(true length).
-        covered: share of gaps whose true length lies in the likeliest lengths that make up 50 and 90 %, less what a
-            set is too large by (its edge counts in part).
-        uniform: p-value of the hypothesis that the true lengths' ranks are uniform, as those of a calibrated law are.
-        off: mean distance, in tokens, of the law's median from the true length.
-        kl: KL(truth || law) in nats, on a world.
+        covered: share of gaps whose true length lies in the 50 % and 90 % sets of likeliest lengths; the least likely
+            length of a set counts in part, so that the set holds exactly its probability.
+        uniform: p-value of the hypothesis that the ranks of the true lengths are uniform, as calibration implies.
+        off: mean distance, in tokens, of the median from the true length.
+        kl: KL(truth || distribution) in nats, on a world.
     """
 
     name: str
@@ -47,26 +50,31 @@ class Calibrated:
     kl: Interval | None = None
 
 
+@final
 @dataclass(frozen=True)
 class Lengths:
-    """Calibration of several ways of guessing the same lengths."""
+    """Calibration of several distributions of the same lengths.
 
-    ways: tuple[Calibrated, ...]
+    Attributes:
+        ways: one for each distribution.
+        gaps: number of gaps.
+        slots: most tokens in a gap.
+    """
+
+    ways: tuple[LengthCalibration, ...]
     gaps: int
     slots: int
 
     def __str__(self) -> str:
         """A table in Markdown."""
-        heads = [f"nats ({math.log(self.slots):.3f}: no idea)", *(f"in the likeliest {c:.0%}" for c in COVERED)]
-        heads += ["uniform ranks, p", "off by, tokens"] + ["KL(truth, law)"] * (self.ways[0].kl is not None)
-        rows = [
-            f"| {self.gaps} gaps of 1 to {self.slots} tokens | {' | '.join(heads)} |",
-            "|---" * (len(heads) + 1) + "|",
-        ]
+        head = [f"{self.gaps} gaps of 1 to {self.slots} tokens", f"nats ({math.log(self.slots):.3f}: no idea)"]
+        head += [*(f"in the likeliest {share:.0%}" for share in COVERED), "uniform ranks, p", "off by, tokens"]
+        head += ["KL(truth, law)"] if self.ways[0].kl is not None else []
+        rows = []
         for way in self.ways:
-            cells = [str(way.nats), *map(str, way.covered), f"{way.uniform:.2g}", str(way.off)]
-            rows.append(f"| {' | '.join([way.name, *cells, *([str(way.kl)] if way.kl is not None else [])])} |")
-        return "\n".join(rows)
+            kl = [] if way.kl is None else [str(way.kl)]
+            rows.append([way.name, str(way.nats), *map(str, way.covered), f"{way.uniform:.2g}", str(way.off), *kl])
+        return Table(head, rows).markdown()
 
     def json(self) -> str:
         """All figures as one JSON object."""
@@ -76,7 +84,7 @@ class Lengths:
 @torch.no_grad()
 def length_calibration(
     prior: Prior,
-    items: Sequence[Item],
+    items: Sequence[HeldOutGap],
     slots: int,
     *,
     target: Prior | None = None,
@@ -86,21 +94,22 @@ def length_calibration(
     seed: int = 0,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Lengths:
-    """Hide the lengths of gaps, and see what is believed about them.
+    """Compare distributions of the lengths of gaps with the true lengths.
 
-    Compared are the law of the boundary to `null` that a denoiser draws from, and `ByLength` by the law of the
-    denoiser's own sampler and by the joint of a target, both with uniform prior; on a world also the exact law.
+    Compared are the distribution of the first `null` slot that a denoiser samples from, and `ByLength` with the density
+    of the denoiser's own sampler and with the joint of a target, both with a uniform prior over lengths; on a world
+    also the exact posterior.
 
     Args:
         prior: draws fills.
-        items: canvases of one row with one gap of exact length, 1 to `slots`, all lengths alike, and the true texts.
+        items: texts with one gap of 1 to `slots` tokens, all lengths equally likely.
         slots: most tokens that a gap may have.
-        target: a prior with a joint; None: leave that way out.
-        truth: the world that wrote the texts.
-        draws: fills of all lengths of a gap together.
+        target: a prior with a joint; None: leave that distribution out.
+        truth: the world that generated the texts.
+        draws: fills of a gap, over all lengths.
         window: see `ByLength`.
         seed: of the draws.
-        progress: told how far it is.
+        progress: called from time to time with how many gaps are done.
 
     Raises:
         UserError: no item, nothing to compare, or a prior that was not trained on the world.
@@ -122,44 +131,43 @@ def length_calibration(
         ways["truth"] = lambda canvas, _: truth.length_log_probs(canvas)[0]
     if not items or not ways:
         raise UserError("there is nothing to calibrate: give gaps, and a denoiser, a target or a world")
-    laws: dict[str, list[Tensor]] = {name: [] for name in ways}
+    log_probs: dict[str, list[Tensor]] = {name: [] for name in ways}
     for number, (canvas, _) in enumerate(items):
-        opened = opened_canvas(canvas, slots).to(prior.device)
+        open_canvas = canvas.with_open_gaps(slots).to(prior.device)
         for name, way in ways.items():
-            laws[name].append(way(opened, seeded(seed + number)).double())
+            log_probs[name].append(way(open_canvas, seeded(seed + number)).double())
         if (number + 1) % 10 == 0:
             progress(f"{number + 1} of {len(items)} gaps")
     lengths = [int(canvas.slots.sum()) for canvas, _ in items]
-    exact = laws.get("truth")
-    return Lengths(tuple(_calibrated(name, found, lengths, exact) for name, found in laws.items()), len(items), slots)
+    exact = log_probs.get("truth")
+    found = tuple(_calibrated(name, some, lengths, exact) for name, some in log_probs.items())
+    return Lengths(found, len(items), slots)
 
 
-def opened_canvas(canvas: Canvas, slots: int) -> Canvas:
-    """The same canvas of one row and one gap, which may now have 1 to `slots` tokens."""
-    return canvas.with_open_gaps(slots)
-
-
-def _calibrated(name: str, laws: list[Tensor], lengths: list[int], truth: list[Tensor] | None) -> Calibrated:
-    dice = torch.Generator().manual_seed(0)
+def _calibrated(
+    name: str, log_probs: list[Tensor], lengths: list[int], truth: list[Tensor] | None
+) -> LengthCalibration:
+    """Compare log-probabilities of the lengths 0, 1, ... of each gap, `[slots + 1]`, with its true length."""
+    generator = torch.Generator().manual_seed(0)
     nats, off, ranks, kl = [], [], [], []
     inside: list[list[float]] = [[] for _ in COVERED]
-    for i, (law, length) in enumerate(zip(laws, lengths, strict=True)):
-        p = law.exp()
-        nats.append(-float(law[length]))
-        below = float(p[:length].sum()) + float(p[length]) * float(torch.rand(1, generator=dice))
+    for i, (log_p, length) in enumerate(zip(log_probs, lengths, strict=True)):
+        p = log_p.exp()
+        nats.append(-float(log_p[length]))
+        below = float(p[:length].sum()) + float(p[length]) * float(torch.rand(1, generator=generator))
         ranks.append(min(BINS - 1, int(BINS * below)))
         off.append(abs(float((p.cumsum(0) >= 0.5).long().argmax()) - length))
-        before = float(p[p > p[length]].sum())  # of the likelier lengths
+        likelier = float(p[p > p[length]].sum())
         for share, found in zip(COVERED, inside, strict=True):
-            found.append(min(1.0, max(0.0, (share - before) / max(float(p[length]), 1e-300))))
+            found.append(min(1.0, max(0.0, (share - likelier) / max(float(p[length]), 1e-300))))
         if truth is not None:
             exact = truth[i].exp()
-            kl.append(float((exact * (truth[i] - law)).nan_to_num(nan=0.0)[exact > 0].sum()))
-    return Calibrated(
+            kl.append(float((exact * (truth[i] - log_p)).nan_to_num(nan=0.0)[exact > 0].sum()))
+    return LengthCalibration(
         name,
-        mean(nats),
-        tuple(mean(found) for found in inside),
-        rank_uniformity(torch.tensor(ranks), BINS - 1),
-        mean(off),
-        mean(kl) if truth is not None else None,
+        nats=Interval.mean(nats),
+        covered=tuple(Interval.mean(found) for found in inside),
+        uniform=rank_uniformity(torch.tensor(ranks), BINS - 1),
+        off=Interval.mean(off),
+        kl=Interval.mean(kl) if truth is not None else None,
     )

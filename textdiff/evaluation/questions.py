@@ -1,4 +1,4 @@
-"""How often questions are answered rightly: by the likeliest tokens, and by the majority of posterior samples."""
+"""Accuracy of answers to questions: of greedy decoding, of the majority of posterior samples, and of single samples."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import final
 
 from textdiff.errors import UserError
-from textdiff.evaluation.comparison import Interval, mean
+from textdiff.evaluation.statistics import Interval
+from textdiff.evaluation.table import Table
 from textdiff.evidence import Question
 from textdiff.posterior import CausalJoint, Conditioning, Prior
 from textdiff.samplers import Tempering
@@ -17,15 +19,16 @@ from textdiff.text import decode, encode
 GREEDY = Tempering(temperature=0)
 
 
+@final
 @dataclass(frozen=True)
 class Answered:
-    """What became of some questions.
+    """Accuracy on some questions.
 
     Attributes:
         questions: how many.
         votes: samples of each question that vote.
-        greedy, majority, sample: share of right answers of the likeliest tokens, of the answer that most samples give,
-            and of a single sample, with 95 % bootstrap intervals over questions.
+        greedy, majority, sample: share of right answers of greedy decoding, of the answer that most samples give, and
+            of a single sample, with intervals over questions.
         wrong: some questions that the majority answers wrongly: question, right answer, votes.
     """
 
@@ -38,10 +41,8 @@ class Answered:
 
     def __str__(self) -> str:
         """A table in Markdown."""
-        shares = (self.greedy, self.majority, self.sample)
-        told = " | ".join(f"{100 * s.value:.1f} [{100 * s.low:.1f}, {100 * s.high:.1f}]" for s in shares)
-        head = f"| {self.questions} questions, % right | greedy | majority of {self.votes} | one sample |"
-        return f"{head}\n|---|---|---|---|\n| | {told} |"
+        head = [f"{self.questions} questions, % right", "greedy", f"majority of {self.votes}", "one sample"]
+        return Table(head, [[share.percent() for share in (self.greedy, self.majority, self.sample)]]).markdown()
 
     def json(self) -> str:
         """All figures as one JSON object."""
@@ -61,14 +62,14 @@ def answer_questions(
 
     Args:
         prior: fills rationale and answer.
-        texts: question, rationale and answer, a line each (see `Question`); without a rationale two lines.
+        texts: question, rationale and answer, one line each (see `Question`); two lines without a rationale.
         votes: posterior samples of each question.
         seed: question i draws from `seed + i`.
-        rationale: seek a rationale before the answer; False: only the answer.
-        progress: told how far it is.
+        rationale: fill in a rationale before the answer; False: only the answer.
+        progress: called from time to time with how many questions are done.
 
     Raises:
-        UserError: a text has not so many lines, or there is none.
+        UserError: a text has fewer than two lines, or there is no text.
     """
     if not texts:
         raise UserError("there is no question: name a file, or world:arithmetic-3:100:9")
@@ -78,9 +79,9 @@ def answer_questions(
         if len(lines) < 2:
             raise UserError(f"text {number + 1} has one line, expected question, rationale and answer: {text[:60]!r}")
         question, right = lines[0], lines[-1].strip()
-        asked = Question(question, rationale=None if rationale else "")
-        first = _answers(prior, asked, 1, GREEDY, seed + number)[0]
-        counts = Counter(_answers(prior, asked, votes, Tempering(), seed + number))
+        query = Question(question, rationale=None if rationale else "")
+        first = _answers(prior, query, 1, GREEDY, seed + number)[0]
+        counts = Counter(_answers(prior, query, votes, Tempering(), seed + number))
         chosen = counts.most_common(1)[0][0]
         greedy.append(float(first == right))
         majority.append(float(chosen == right))
@@ -89,11 +90,12 @@ def answer_questions(
             wrong.append((question, right, dict(counts.most_common(3))))
         if (number + 1) % 10 == 0:
             progress(f"{number + 1} of {len(texts)} questions")
-    return Answered(len(texts), votes, mean(greedy), mean(majority), mean(sample), tuple(wrong[:20]))
+    shares = [Interval.mean(right) for right in (greedy, majority, sample)]
+    return Answered(len(texts), votes, shares[0], shares[1], shares[2], tuple(wrong[:20]))
 
 
 def _answers(prior: Prior, question: Question, n: int, tempering: Tempering, seed: int) -> list[str]:
-    """Answers to a question; an autoregressive prior writes on from it to the end, as long as it likes."""
+    """Answers to a question; an autoregressive prior continues it to the end, whatever the length."""
     if isinstance(prior, CausalJoint):
         asked = str(question.template.parts[0])
         room = len(encode(prior.tokenizer, asked)) + sum(gap.maximum for gap in question.template.gaps) + 4

@@ -1,7 +1,7 @@
-"""The loops that others fill gaps with, written from their formulas, to be measured against; nothing here is used.
+"""Reference loops: other people's denoising samplers, implemented from their formulas, for comparisons only.
 
-They are held to the same draws as ours: float64, nothing forbidden is drawn. What they spend is as published: each pass
-reads the whole text and answers at all of its positions, and noise is drawn for all of these answers.
+Like this library's loop they draw in float64, and nothing that is forbidden. Their cost is as published: each forward
+pass takes the whole text and computes logits at all positions, and noise is drawn for all of them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ Logits = Callable[[Tensor], Tensor]
 
 
 @final
-class Naive:
-    """A denoiser that forgets: it reads the whole text in each pass and answers at all positions, asked or not.
+class UncachedDenoiser:
+    """A denoiser without a cache: each pass takes the whole text and computes log-probabilities at all positions.
 
-    In the loop of this library it gives the same fills, so that the difference in time is what asking well is worth.
+    In this library's loop it gives the same fills, so the difference in time is what the cache and the selection of
+    positions save.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
@@ -31,12 +32,12 @@ class Naive:
 
     def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None, null: bool = False) -> Tensor:
         """See `textdiff.denoisers.Denoiser`."""
-        answers = self._denoiser.log_probs(canvas, observed, null=null)
-        return answers if where is None else answers[where]
+        log_probs = self._denoiser.log_probs(canvas, observed, null=null)
+        return log_probs if where is None else log_probs[where]
 
 
 def logits_of(network: Transformer, observed: Tensor) -> Logits:
-    """All logits of a network on canvases with evidence at `observed [batch, length]`, -inf on what is no content."""
+    """The logits of a network on canvases with evidence at `observed [batch, length]`, -inf on tokens never drawn."""
     never = network.forbidden_mask(observed.device, null=False)
     pad = network.config.pad_token_id
 
@@ -59,20 +60,20 @@ def common_loop(
     temperature: float = 1.0,
     order: Literal["random", "low-confidence"] = "random",
 ) -> tuple[Tensor, int]:
-    """The loop of LLaDA (arXiv:2502.09992, algorithms 4 and 5) and of what grew from it.
+    """The loop of LLaDA (arXiv:2502.09992, algorithms 4 and 5) and its successors.
 
-    A step draws a candidate for every position by Gumbel's trick in float64, takes the softmax of all logits once more
-    for its confidence, and keeps the candidates of the highest confidence in each row; "random" replaces confidence by
-    uniform numbers, which at one token per step draws from the posterior that the network implies.
+    A step draws a token for every position by the Gumbel-max trick in float64, computes its confidence by another
+    softmax of all logits, and keeps the tokens of the highest confidence in each row. With "random" order, uniform
+    numbers replace the confidence; at one token per step that samples the posterior that the network implies.
 
     Args:
         logits: the network.
-        canvas: ids `[batch, length]`, `mask` where unknown; as many in each row.
+        canvas: ids `[batch, length]`, `mask` where unknown; the same number of masks in each row.
         mask: id of the mask.
-        steps: the masked tokens are spread evenly over them, the first steps taking what is left over.
+        steps: the masked tokens are spread evenly over them, the first steps taking the remainder.
         generator: source of randomness, on the device of the canvas.
         temperature: of the draw; 0 takes the likeliest token.
-        order: whose candidates are kept.
+        order: by which criterion drawn tokens are kept.
 
     Returns:
         Complete texts `[batch, length]`, and the forward passes that each row took.
@@ -87,25 +88,25 @@ def common_loop(
         masked, scores = x == mask, logits(x)
         passes += 1
         raced = scores if temperature == 0 else _race(scores.double().exp(), temperature, generator)
-        candidates = raced.argmax(dim=-1)
+        drawn = raced.argmax(dim=-1)
         if order == "random":
             confidence = torch.rand(x.shape, generator=generator, device=x.device)
         else:
-            confidence = scores.softmax(dim=-1).gather(-1, candidates[..., None])[..., 0]
+            confidence = scores.softmax(dim=-1).gather(-1, drawn[..., None])[..., 0]
         confidence = confidence.masked_fill(~masked, -torch.inf)
         for row in range(len(x)):
             kept = confidence[row].topk(count).indices
-            x[row, kept] = candidates[row, kept]
+            x[row, kept] = drawn[row, kept]
     return x, passes
 
 
 @torch.no_grad()
 def reuse_loop(logits: Logits, canvas: Tensor, mask: int, steps: int, generator: Generator) -> tuple[Tensor, int]:
-    """The ancestral sampler of MDLM (arXiv:2406.07524, eq. 7) that reuses the network's answers while nothing changes.
+    """The ancestral sampler of MDLM (arXiv:2406.07524, eq. 7), which reuses probabilities while nothing changes.
 
-    Time goes from 1 to 0 in even steps and a token is masked at time t with probability t. From t to s a masked token
-    stays so with probability s / t, else it is drawn; a step in which no token of the batch was drawn needs no new
-    forward pass, for the network does not look at the time.
+    Time runs from 1 to 0 in even steps, and a token is masked at time t with probability t. From t to s a masked token
+    stays masked with probability s / t, otherwise it is drawn. After a step in which no token of the batch was drawn no
+    new forward pass is needed, because the network does not depend on time.
 
     Args:
         logits, canvas, mask, steps, generator: see `common_loop`.
@@ -113,17 +114,17 @@ def reuse_loop(logits: Logits, canvas: Tensor, mask: int, steps: int, generator:
     Returns:
         Complete texts `[batch, length]`, and the forward passes that each row took.
     """
-    x, law, passes = canvas.clone(), None, 0
+    x, probs, passes = canvas.clone(), None, 0
     for step in range(steps, 0, -1):
         t, s = step / steps, (step - 1) / steps
-        if law is None:
-            law, passes = logits(x).softmax(dim=-1), passes + 1
-        moved = law * (t - s)
+        if probs is None:
+            probs, passes = logits(x).softmax(dim=-1), passes + 1
+        moved = probs * (t - s)
         moved[..., mask] = s
         drawn = _race(moved.double(), 1.0, generator).argmax(dim=-1)
         after = torch.where(x == mask, drawn, x)
         if not torch.equal(after, x):
-            law = None
+            probs = None
         x = after
         if not (x == mask).any():
             break
@@ -131,6 +132,6 @@ def reuse_loop(logits: Logits, canvas: Tensor, mask: int, steps: int, generator:
 
 
 def _race(weights: Tensor, temperature: float, generator: Generator) -> Tensor:
-    """What is largest where a draw from the law of `weights ** (1 / temperature)` falls: Gumbel's trick, float64."""
+    """Scores whose argmax is a draw with probabilities proportional to `weights ** (1 / temperature)` (Gumbel-max)."""
     noise = torch.rand(weights.shape, generator=generator, dtype=torch.float64, device=weights.device)
     return weights / noise.log_().neg_().pow_(temperature)

@@ -72,14 +72,25 @@ def log_evidence_sandwich(
     if log_q is None:
         raise UserError("the proposal has no density: choose a policy whose order is a function of the canvas")
     true_w = posterior.log_density(exact)[0] - log_q
-    lower = log_w.logsumexp(dim=1) - math.log(proposals)
-    upper = torch.cat((true_w[:, None], log_w[:, 1:]), dim=1).logsumexp(dim=1) - math.log(proposals)
+    lower, upper = evidence_bounds(log_w, true_w)
     gap = true_w - log_w.mean(dim=1)
 
     def error(values: Tensor) -> float:
         return float(values.std()) / math.sqrt(repeats)
 
     return Sandwich(float(lower.mean()), error(lower), float(upper.mean()), error(upper), float(gap.mean()), error(gap))
+
+
+def evidence_bounds(log_w: Tensor, true_log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """Estimates of a log-evidence from below and from above, in nats, each `[...]`.
+
+    Args:
+        log_w: log-weights of K proposals, `[..., K]`.
+        true_log_w: log-weight of one exact posterior draw, `[...]`; it replaces the first proposal in the upper bound.
+    """
+    count = math.log(log_w.shape[-1])
+    swapped = torch.cat((true_log_w[..., None], log_w[..., 1:]), dim=-1)
+    return log_w.logsumexp(dim=-1) - count, swapped.logsumexp(dim=-1) - count
 
 
 def rank_uniformity(ranks: Tensor, draws: int, bins: int = 10) -> float:

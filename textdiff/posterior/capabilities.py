@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.denoisers import Denoiser
 from textdiff.models import Transformer
-from textdiff.samplers import NEUTRAL, GivenTokens, Steer, Streams, Tempering, Trajectory, UnmaskingPolicy
+from textdiff.samplers import NEUTRAL, Steer, Tempering, Trajectory, UnmaskingPolicy
+from textdiff.samplers.categorical import Streams
 from textdiff.samplers.causal import CausalDecoding
 from textdiff.text import Canvas, Vocabulary
 
@@ -83,7 +84,8 @@ class SupportsParticles(Protocol):
         canvas: Canvas,
         generator: Generator,
         steer: Steer,
-        given_tokens: GivenTokens | None = None,
+        retained: Tensor | None = None,
+        forced: Tensor | None = None,
     ) -> Trajectory:
         """`sample` as a particle system, see `textdiff.samplers.steered`."""
         ...
@@ -99,14 +101,14 @@ class DecodesCausally(Protocol):
         ...
 
     def causal_decoding(
-        self, canvas: Canvas, streams: Streams, given_tokens: GivenTokens | None = None
+        self, canvas: Canvas, streams: Streams, retained: Tensor | None = None, forced: Tensor | None = None
     ) -> CausalDecoding:
         """The state of a decoding of a canvas that has gaps in all rows, before the first token.
 
         Args:
             canvas: what is to be filled.
             streams: random numbers, for lengths that are drawn.
-            given_tokens: texts whose lengths some rows take.
+            retained, forced: rows that are forced, bool `[batch]`, have the lengths of `retained [batch, length]`.
         """
         ...
 

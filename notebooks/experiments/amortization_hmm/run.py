@@ -23,7 +23,7 @@ from textdiff.worlds import world
 
 GAPS, SEED = 16, 5
 truth = world("hmm^mxy=2")
-items = world_items(truth, GAPS, 12, seed=SEED, writer=world("hmm"))
+items = world_items(truth, GAPS, 12, seed=SEED, evidence_world=world("hmm"))
 wanted = Reward(Counts(["m", "x", "y"], pieces=True), 0.5, gap=0)
 exact = [float(truth.sample(canvas.repeat(1024), torch.Generator().manual_seed(0)).log_q.mean()) for canvas, _ in items]
 prior = td.load("runs/worlds/hmm/last").with_policy(Strided(4))
