@@ -5,7 +5,7 @@ import torch
 
 from tests.helpers.laws import seeded
 from textdiff.samplers import Tempering, categorical
-from textdiff.samplers.categorical import Streams, uniforms
+from textdiff.samplers.random_streams import Streams, uniforms
 
 
 def chi_square(counts, law):

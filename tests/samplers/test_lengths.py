@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.helpers.laws import seeded
-from textdiff.samplers.lengths import DOUBT, by_gap, chances_to_end, count_tokens, length_log_probs, rank_and_size
+from textdiff.samplers.lengths import DOUBT, by_gap, count_tokens, end_probs, length_log_probs, rank_and_size
 
 GAP = torch.tensor([[-1, 0, 0, 0, -1, 1, 1, -1], [0, 1, 1, 1, -1, -1, 2, -1]])
 MINIMUM = torch.tensor([[1, 2, 0], [0, 2, 1]])
@@ -64,7 +64,7 @@ def test_any_marginals_make_a_law():
     torch.testing.assert_close(law.sum(-1), torch.ones(2, 3, dtype=torch.float64))
     n = torch.arange(4)
     assert not law[(n < MINIMUM[..., None]) | (n > slots[..., None])].any()
-    chance = chances_to_end(log_law, GAP)  # step by step it is the same law
+    chance = end_probs(log_law, GAP)  # step by step it is the same law
     for row, slot in (GAP >= 0).nonzero().tolist():
         number, rank = int(GAP[row, slot]), int(rank_and_size(GAP)[0][row, slot])
         assert chance[row, slot] * law[row, number, rank:].sum() == pytest.approx(float(law[row, number, rank]))

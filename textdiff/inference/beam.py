@@ -12,8 +12,7 @@ from torch import Generator
 from textdiff.errors import UserError
 from textdiff.inference.importance import log_weights
 from textdiff.posterior import DecodesCausally, Posterior, PosteriorSampler, WeightedSamples
-from textdiff.samplers import LogProbKind
-from textdiff.samplers.categorical import Streams
+from textdiff.samplers import LogProbKind, Streams
 
 
 @final
@@ -49,26 +48,26 @@ class Beam(PosteriorSampler):
         started = time.perf_counter()
         with torch.no_grad():
             decoding = prior.causal_decoding(canvas, Streams.of(generator, canvas.slots))
-            handicap = torch.zeros_like(decoding.log_q)
+            handicap = torch.zeros_like(decoding.progress.log_q)
             handicap[1:] = -torch.inf
-            while (ask := decoding.ask()) is not None:  # at first all are alike, so all but one are out
-                total = handicap + decoding.log_q
-                offers = total.new_full((self.width, ask.law.shape[1]), -torch.inf)
+            while (draw := decoding.next_draw()) is not None:  # at first all are alike, so all but one are out
+                total = handicap + decoding.progress.log_q
+                offers = total.new_full((self.width, draw.log_probs.shape[1]), -torch.inf)
                 offers[:, 0] = total
-                offers[ask.rows] = total[ask.rows, None] + ask.law
+                offers[draw.rows] = total[draw.rows, None] + draw.log_probs
                 best, place = offers.flatten().topk(self.width)
                 parents, values = place // offers.shape[1], place % offers.shape[1]
                 decoding.select(parents)
                 handicap = torch.zeros_like(best).masked_fill(best == -torch.inf, -torch.inf)
-                again = decoding.ask()
+                again = decoding.next_draw()
                 if again is not None:
-                    decoding.write(again, values[again.rows])
-        order = (handicap + decoding.log_q).argsort(descending=True, stable=True)[:n]
+                    decoding.record(again, values[again.rows])
+        order = (handicap + decoding.progress.log_q).argsort(descending=True, stable=True)[:n]
         return posterior.samples(
-            decoding.tokens[order],
+            decoding.progress.tokens[order],
             handicap[order],
-            decoding.log_q[order],
-            decoding.nfe[order],
+            decoding.progress.log_q[order],
+            decoding.progress.nfe[order],
             started=started,
             label=f"beam of {self.width} over {prior.label}",
             exactness=self.exactness,

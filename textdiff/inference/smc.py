@@ -22,7 +22,7 @@ from textdiff.posterior import (
     WeightedSamples,
     relative_variance,
 )
-from textdiff.samplers import LogProbKind, Progress, Trajectory
+from textdiff.samplers import GivenTokens, LogProbKind, Progress, Trajectory
 
 
 @final
@@ -130,10 +130,11 @@ class Particles:
             return self._resample(generator) if progress.masked.any() else None
 
         rows, prior = self.groups * self.size, self.prior
-        retained = None if self.retained is None else self.retained.repeat_interleave(self.size, dim=0)
-        forced = torch.arange(rows, device=prior.device) % self.size == 0
-        canvas = self.posterior.canvas.repeat(rows)
-        return prior.steered(canvas, generator, steer, retained, forced)
+        given = None
+        if self.retained is not None:
+            first = torch.arange(rows, device=prior.device) % self.size == 0
+            given = GivenTokens(self.retained.repeat_interleave(self.size, dim=0), first)
+        return prior.steered(self.posterior.canvas.repeat(rows), generator, steer, given)
 
     def _weigh(self, progress: Progress) -> None:
         """Weigh what the last step has changed."""
@@ -149,7 +150,7 @@ class Particles:
         done = ~masked.any(dim=1)
         worth = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
         if not posterior.own_law:
-            log_q = progress.length_log_q + progress.slot_log_q.sum(dim=1)
+            log_q = progress.log_q
             partial = self._partial(tokens, masked)
             if partial is not None:
                 log_p, counted = partial
@@ -165,7 +166,9 @@ class Particles:
                 worth[done] += posterior.evidence.log_likelihood(tokens[done], posterior.read)
             if not done.all():
                 worth[~done] += posterior.evidence.log_potential(tokens[~done], masked[~done], posterior.read)
-        return worth + progress.log_excess + progress.log_ahead
+        if progress.constraint is None:
+            return worth
+        return worth + progress.constraint.log_excess + progress.constraint.log_ahead
 
     def _partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
         """What the target knows of partly filled texts, see `Prior.log_partial`."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from textdiff.posterior.posterior import Conditioning, Posterior, chunks
 from textdiff.posterior.samples import WeightedSamples, seeded
@@ -43,20 +42,9 @@ def infill_batch(
     for rows in chunks(len(canvas), canvas.tokens.shape[1]):
         some = torch.arange(rows.start, rows.stop)
         parts.append(prior.sample(canvas.select(some), streams[rows], tempering=tempering))
-    found = []
+    found, drawn_rows = [], Trajectory.cat(parts)
     for number, posterior in enumerate(posteriors):
         own = slice(number * n, (number + 1) * n)
-        drawn = Trajectory(
-            torch.cat([part.tokens for part in parts])[own, : posterior.canvas.tokens.shape[1]],
-            _joined([part.log_q for part in parts], own),
-            parts[0].kind,
-            torch.cat([part.nfe for part in parts])[own],
-            torch.cat([part.steps for part in parts])[own],
-        )
+        drawn = drawn_rows.rows(own, posterior.canvas.tokens.shape[1])
         found.append(Conditioning(tempering).result(posterior, drawn, started))
     return found
-
-
-def _joined(parts: Sequence[Tensor | None], rows: slice) -> Tensor | None:
-    known = [part for part in parts if part is not None]
-    return torch.cat(known)[rows] if known else None

@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.denoisers import Denoiser
 from textdiff.models import Transformer
-from textdiff.samplers import NEUTRAL, Steer, Tempering, Trajectory, UnmaskingPolicy
-from textdiff.samplers.categorical import Streams
+from textdiff.samplers import NEUTRAL, GivenTokens, Steer, Streams, Tempering, Trajectory, UnmaskingPolicy
 from textdiff.samplers.causal import CausalDecoding
 from textdiff.text import Canvas, Vocabulary
 
@@ -84,8 +83,7 @@ class SupportsParticles(Protocol):
         canvas: Canvas,
         generator: Generator,
         steer: Steer,
-        retained: Tensor | None = None,
-        forced: Tensor | None = None,
+        given_tokens: GivenTokens | None = None,
     ) -> Trajectory:
         """`sample` as a particle system, see `textdiff.samplers.steered`."""
         ...
@@ -101,14 +99,14 @@ class DecodesCausally(Protocol):
         ...
 
     def causal_decoding(
-        self, canvas: Canvas, streams: Streams, retained: Tensor | None = None, forced: Tensor | None = None
+        self, canvas: Canvas, streams: Streams, given_tokens: GivenTokens | None = None
     ) -> CausalDecoding:
         """The state of a decoding of a canvas that has gaps in all rows, before the first token.
 
         Args:
             canvas: what is to be filled.
             streams: random numbers, for lengths that are drawn.
-            retained, forced: rows that are forced, bool `[batch]`, have the lengths of `retained [batch, length]`.
+            given_tokens: texts whose lengths some rows take.
         """
         ...
 

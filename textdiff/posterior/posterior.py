@@ -197,16 +197,7 @@ class Posterior:
             )
             for rows in ([slice(0, n)] if watch is not None else chunks(n, length))
         ]
-        log_q = [part.log_q for part in parts if part.log_q is not None]
-        excess = [part.log_excess for part in parts if part.log_excess is not None]
-        return Trajectory(
-            torch.cat([part.tokens for part in parts]),
-            torch.cat(log_q) if log_q else None,
-            parts[0].kind,
-            torch.cat([part.nfe for part in parts]),
-            torch.cat([part.steps for part in parts]),
-            torch.cat(excess) if excess else None,
-        )
+        return Trajectory.cat(parts)
 
     def read(self, tokens: Tensor) -> tuple[Filled, ...]:
         """Rows `[n, length]` as text, whole and per gap; slots that are still open are left out."""

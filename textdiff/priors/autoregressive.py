@@ -17,16 +17,17 @@ from textdiff.posterior.prior import Prior
 from textdiff.posterior.samples import seeded
 from textdiff.samplers import (
     NEUTRAL,
+    GivenTokens,
     LogProbKind,
     Randomness,
     Steer,
+    Streams,
     Tempering,
     Trajectory,
     UnmaskingPolicy,
     Watch,
     categorical,
 )
-from textdiff.samplers.categorical import Streams
 from textdiff.samplers.causal import CausalDecoding, NextDraw, decode_causally
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary, encode
@@ -70,9 +71,9 @@ class AutoregressivePrior(Prior):
             return unchanged(canvas)
         streams = Streams.of(generator, canvas.slots)
         decoding = self.causal_decoding(canvas, streams)
-        if watch is not None and (unused := canvas.slots & ~decoding.masked).any():
-            watch(decoding.tokens.clone(), unused)
-        return decode_causally(decoding, streams, tempering, watch)
+        if watch is not None and (unused := canvas.slots & ~decoding.progress.masked).any():
+            watch(decoding.progress.tokens.clone(), unused)
+        return decode_causally(decoding, streams, tempering=tempering, watch=watch)
 
     @torch.no_grad()
     def steered(
@@ -80,31 +81,30 @@ class AutoregressivePrior(Prior):
         canvas: Canvas,
         generator: Generator,
         steer: Steer,
-        retained: Tensor | None = None,
-        forced: Tensor | None = None,
+        given_tokens: GivenTokens | None = None,
     ) -> Trajectory:
         """`sample` as a particle system, see `textdiff.samplers.steered`."""
         streams = Streams.of(generator, canvas.slots)
-        decoding = self.causal_decoding(canvas, streams, retained, forced)
-        return decode_causally(decoding, streams, steer=steer, retained=retained, forced=forced)
+        decoding = self.causal_decoding(canvas, streams, given_tokens)
+        return decode_causally(decoding, streams, steer=steer, given_tokens=given_tokens)
 
     def causal_decoding(
-        self, canvas: Canvas, streams: Streams, retained: Tensor | None = None, forced: Tensor | None = None
+        self, canvas: Canvas, streams: Streams, given_tokens: GivenTokens | None = None
     ) -> CausalDecoding:
         """The decoding of a canvas before its first token; the lengths of the gaps are drawn.
 
         Args:
             canvas: all rows have gaps.
             streams: random numbers; number 0 of each slot is used.
-            retained, forced: rows that are forced, bool `[batch]`, have the lengths of `retained [batch, length]`.
+            given_tokens: texts whose lengths some rows take.
         """
         slots, rows = canvas.slots, torch.arange(len(canvas), device=canvas.tokens.device)
         noise = streams.uniforms(rows, torch.zeros_like(rows))[0]
         first = by_gap(noise[slots], canvas.gap, canvas.minimum.shape[1])[..., 0]
         lengths = canvas.minimum + (first * (canvas.maximum - canvas.minimum + 1)).long()
-        if retained is not None and forced is not None:
-            given = count_tokens(retained[slots], self._null, canvas.gap, canvas.minimum.shape[1])
-            lengths = torch.where(forced[:, None], given, lengths)
+        if given_tokens is not None:
+            given = count_tokens(given_tokens.tokens[slots], self._null, canvas.gap, canvas.minimum.shape[1])
+            lengths = torch.where(given_tokens.rows[:, None], given, lengths)
         real, unused = self._real(canvas, lengths)
         return _PrefixDecoding(self, canvas, real, unused, _length_log_prob(canvas, lengths))
 
@@ -276,28 +276,29 @@ class _PrefixDecoding(CausalDecoding):
         self, prior: AutoregressivePrior, canvas: Canvas, real: Tensor, unused: Tensor, length_log_q: Tensor
     ) -> None:
         super().__init__(canvas, PrefixCache(prior.network, canvas.tokens.masked_fill(unused, prior._null), real))
-        self.prior, self.length_log_q = prior, length_log_q
-        self.tokens, self.masked = self.reader.tokens, self.masked & ~unused
+        self.prior, self.progress.length_log_q = prior, length_log_q
+        self.progress.tokens = self.prefix_cache.tokens  # one tensor, so that the network reads what is drawn
+        self.progress.masked = self.progress.masked & ~unused
 
-    def ask(self) -> NextDraw | None:
-        waiting = self.masked.any(dim=0).nonzero()[:, 0]
+    def next_draw(self) -> NextDraw | None:
+        masked = self.progress.masked
+        waiting = masked.any(dim=0).nonzero()[:, 0]
         if not len(waiting):
             return None
         column = int(waiting[0])
-        rows = self.masked[:, column].nonzero()[:, 0]
-        law = self.prior._law(self.reader.before(column)[rows], self.canvas.word_start[rows, column])
-        return NextDraw(rows, torch.full_like(rows, column), law)
+        rows = masked[:, column].nonzero()[:, 0]
+        log_probs = self.prior._law(self.prefix_cache.before(column)[rows], self.canvas.word_start[rows, column])
+        return NextDraw(rows, torch.full_like(rows, column), log_probs)
 
-    def following(self, ask: NextDraw, texts: Tensor) -> Tensor:
-        return texts[ask.rows, ask.home]
+    def given_values(self, draw: NextDraw, texts: Tensor) -> Tensor:
+        return texts[draw.rows, draw.columns]
 
-    def write(self, ask: NextDraw, values: Tensor) -> Tensor:
-        self.nfe[ask.rows] += 1
-        return self.settle(ask.rows, ask.home, values, ask.law.gather(1, values[:, None])[:, 0])
+    def record(self, draw: NextDraw, values: Tensor) -> Tensor:
+        self.progress.nfe[draw.rows] += 1
+        return self.settle(draw.rows, draw.columns, values, draw.log_probs.gather(1, values[:, None])[:, 0])
 
-    def select(self, parents: Tensor) -> None:
-        super().select(parents)
-        self.tokens = self.reader.tokens
+    def selected(self, rows: Tensor) -> None:
+        self.progress.tokens = self.prefix_cache.tokens
 
 
 def _length_log_prob(canvas: Canvas, lengths: Tensor) -> Tensor:

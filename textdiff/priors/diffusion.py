@@ -22,6 +22,7 @@ from textdiff.samplers import (
     Chance,
     Dependence,
     ErrorBudget,
+    GivenTokens,
     LeftToRight,
     LogProbKind,
     Loop,
@@ -82,15 +83,14 @@ class DiffusionPrior(Prior):
         watch: Watch | None = None,
     ) -> Trajectory:
         """Fill each row of a canvas once, see `textdiff.samplers.sample`."""
-        return sample(self.network, canvas, self.vocabulary, self.policy, generator, tempering, watch)
+        return sample(self.network, canvas, self.vocabulary, self.policy, generator, tempering=tempering, watch=watch)
 
     def steered(
         self,
         canvas: Canvas,
         generator: Generator,
         steer: Steer,
-        retained: Tensor | None = None,
-        forced: Tensor | None = None,
+        given_tokens: GivenTokens | None = None,
     ) -> Trajectory:
         """`sample` as a particle system, see `textdiff.samplers.steered`.
 
@@ -99,7 +99,7 @@ class DiffusionPrior(Prior):
         """
         if self.kind is LogProbKind.NONE:
             raise UserError(f"{self.label} has no log-probability: choose another policy, such as 'strided'")
-        return steered(self.network, canvas, self.vocabulary, self.policy, generator, steer, retained, forced)
+        return steered(self.network, canvas, self.vocabulary, self.policy, generator, steer, given_tokens=given_tokens)
 
     def score(
         self,
@@ -110,7 +110,9 @@ class DiffusionPrior(Prior):
         generator: Generator | None = None,
     ) -> Trajectory:
         """Log-probability that `sample` fills `canvas` with `tokens`, see `textdiff.samplers.path_log_prob`."""
-        return path_log_prob(self.network, canvas, self.vocabulary, self.policy, tokens, tempering, generator)
+        return path_log_prob(
+            self.network, canvas, self.vocabulary, self.policy, tokens, tempering=tempering, generator=generator
+        )
 
     def log_density(self, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, int]:
         """The exact log-probability that `sample` fills `canvas` with `tokens`."""

@@ -17,8 +17,18 @@ from textdiff.models.prefix_cache import PrefixCache, causal_layout, last_before
 from textdiff.posterior.capabilities import Layout
 from textdiff.posterior.prior import Prior
 from textdiff.priors.autoregressive import AutoregressivePrior, unchanged
-from textdiff.samplers import NEUTRAL, LogProbKind, Randomness, Steer, Tempering, Trajectory, UnmaskingPolicy, Watch
-from textdiff.samplers.categorical import Streams
+from textdiff.samplers import (
+    NEUTRAL,
+    GivenTokens,
+    LogProbKind,
+    Randomness,
+    Steer,
+    Streams,
+    Tempering,
+    Trajectory,
+    UnmaskingPolicy,
+    Watch,
+)
 from textdiff.samplers.causal import CausalDecoding, NextDraw, decode_causally
 from textdiff.samplers.lengths import count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary
@@ -71,7 +81,7 @@ class FillInMiddlePrior(Prior):
         if not canvas.slots.any():
             return unchanged(canvas)
         streams = Streams.of(generator, canvas.slots)
-        return decode_causally(self.causal_decoding(canvas, streams), streams, tempering, watch)
+        return decode_causally(self.causal_decoding(canvas, streams), streams, tempering=tempering, watch=watch)
 
     @torch.no_grad()
     def steered(
@@ -79,16 +89,15 @@ class FillInMiddlePrior(Prior):
         canvas: Canvas,
         generator: Generator,
         steer: Steer,
-        retained: Tensor | None = None,
-        forced: Tensor | None = None,
+        given_tokens: GivenTokens | None = None,
     ) -> Trajectory:
         """`sample` as a particle system, see `textdiff.samplers.steered`."""
         streams = Streams.of(generator, canvas.slots)
         decoding = self.causal_decoding(canvas, streams)
-        return decode_causally(decoding, streams, steer=steer, retained=retained, forced=forced)
+        return decode_causally(decoding, streams, steer=steer, given_tokens=given_tokens)
 
     def causal_decoding(
-        self, canvas: Canvas, streams: Streams, retained: Tensor | None = None, forced: Tensor | None = None
+        self, canvas: Canvas, streams: Streams, given_tokens: GivenTokens | None = None
     ) -> CausalDecoding:
         """The decoding of a canvas before its first token; nothing is drawn beforehand.
 
@@ -217,38 +226,38 @@ class _FillInMiddleDecoding(CausalDecoding):
         self._places = page.places(canvas)
         self._now = next(self._places, None)
 
-    def ask(self) -> NextDraw | None:
+    def next_draw(self) -> NextDraw | None:
         while self._now is not None:
             gap, rank, column, home = self._now
             more = self.page.open[:, gap] & (rank < self.canvas.maximum[:, gap])
             if len(rows := more.nonzero()[:, 0]):
-                law = self.prior.law(self.reader.before(column)[rows], self.canvas, rows, gap, rank, home[rows])
-                return NextDraw(rows, home[rows], law)
+                states = self.prefix_cache.before(column)[rows]
+                log_probs = self.prior.law(states, self.canvas, rows, gap, rank, home[rows])
+                return NextDraw(rows, home[rows], log_probs)
             self._turn()
         return None
 
-    def following(self, ask: NextDraw, texts: Tensor) -> Tensor:
-        given = texts[ask.rows, ask.home]
+    def given_values(self, draw: NextDraw, texts: Tensor) -> Tensor:
+        given = texts[draw.rows, draw.columns]
         return (
             given if (null := self.prior.vocabulary.null) is None else given.masked_fill(given == null, self.prior.eos)
         )
 
-    def write(self, ask: NextDraw, values: Tensor) -> Tensor:
+    def record(self, draw: NextDraw, values: Tensor) -> Tensor:
         assert self._now is not None
         gap, _, column, _ = self._now
-        scores, ended = ask.law.gather(1, values[:, None])[:, 0], values == self.prior.eos
-        self.nfe[ask.rows] += 1
-        self.page.tokens[ask.rows, column], self.page.real[ask.rows, column] = values, True
-        settled = self.settle(ask.rows[~ended], ask.home[~ended], values[~ended], scores[~ended])
-        self.length_log_q = self.length_log_q.index_add(0, ask.rows[ended], scores[ended])
+        progress, rows = self.progress, draw.rows
+        scores, ended = draw.log_probs.gather(1, values[:, None])[:, 0], values == self.prior.eos
+        progress.nfe[rows] += 1
+        self.page.tokens[rows, column], self.page.real[rows, column] = values, True
+        settled = self.settle(rows[~ended], draw.columns[~ended], values[~ended], scores[~ended])
+        progress.length_log_q = progress.length_log_q.index_add(0, rows[ended], scores[ended])
         if ended.any():
-            ends = torch.zeros_like(self.nfe, dtype=torch.bool).index_fill(0, ask.rows[ended], True)
-            unused = ends[:, None] & self.masked & (self.canvas.gap == gap)
+            ends = torch.zeros_like(progress.nfe, dtype=torch.bool).index_fill(0, rows[ended], True)
+            unused = ends[:, None] & progress.masked & (self.canvas.gap == gap)
             assert self.prior.vocabulary.null is not None
-            self.tokens, self.masked = (
-                self.tokens.masked_fill(unused, self.prior.vocabulary.null),
-                self.masked & ~unused,
-            )
+            progress.tokens = progress.tokens.masked_fill(unused, self.prior.vocabulary.null)
+            progress.masked = progress.masked & ~unused
             self.page.open[:, gap] &= ~ends
             settled |= unused
         self._turn()
@@ -261,12 +270,11 @@ class _FillInMiddleDecoding(CausalDecoding):
             gap, rank, column, _ = self._now
             self.page.end(self.page.open[:, gap] & (rank >= self.canvas.maximum[:, gap]), gap, column)
 
-    def select(self, parents: Tensor) -> None:
-        super().select(parents)
-        self.page.tokens, self.page.real = self.reader.tokens, self.reader.real
-        assert self.reader.positions is not None
-        self.page.positions = self.reader.positions
-        self.page.open = self.page.open[parents]
+    def selected(self, rows: Tensor) -> None:
+        self.page.tokens, self.page.real = self.prefix_cache.tokens, self.prefix_cache.real
+        assert self.prefix_cache.positions is not None
+        self.page.positions = self.prefix_cache.positions
+        self.page.open = self.page.open[rows]
 
 
 @dataclass(eq=False)

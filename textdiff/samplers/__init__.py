@@ -1,19 +1,11 @@
-"""Parallel iterative denoising: one loop, and the unmasking policies that steer it."""
+"""Samplers: one loop that fills gaps, by denoising under an unmasking policy or causally, and the policies."""
 
-from textdiff.samplers.categorical import NEUTRAL, Randomness, Tempering, categorical, row_seeds
+from textdiff.samplers.categorical import categorical
 from textdiff.samplers.constrained import satisfiable
-from textdiff.samplers.denoise import (
-    Progress,
-    Steer,
-    Trajectory,
-    Watch,
-    null_length_log_probs,
-    path_log_prob,
-    sample,
-    steered,
-)
+from textdiff.samplers.denoise import path_log_prob, sample, steered
 from textdiff.samplers.dependence import Dependence, calibrate
 from textdiff.samplers.lengths import length_log_probs
+from textdiff.samplers.open_gaps import null_length_log_probs
 from textdiff.samplers.policies.adaptive import EntropyBounded, Threshold
 from textdiff.samplers.policies.blocks import Blocks
 from textdiff.samplers.policies.confidence import Entropy, Margin, SampledConfidence, TopProbability
@@ -23,6 +15,9 @@ from textdiff.samplers.policies.path_planning import PathPlanning
 from textdiff.samplers.policies.policy import LogProbKind, Paced, State, UnmaskingPolicy
 from textdiff.samplers.policies.registry import POLICIES, by_name
 from textdiff.samplers.policies.remasking import ByConfidence, Cap, Chance, Loop, Remasking, Rescale
+from textdiff.samplers.random_streams import Randomness, Streams, row_seeds
+from textdiff.samplers.tempering import NEUTRAL, Tempering
+from textdiff.samplers.trajectory import GivenTokens, Progress, Steer, Trajectory, Watch
 
 __all__ = [
     "NEUTRAL",
@@ -36,6 +31,7 @@ __all__ = [
     "Entropy",
     "EntropyBounded",
     "ErrorBudget",
+    "GivenTokens",
     "LeftToRight",
     "LogProbKind",
     "Loop",
@@ -50,6 +46,7 @@ __all__ = [
     "SampledConfidence",
     "State",
     "Steer",
+    "Streams",
     "Strided",
     "Tempering",
     "Threshold",

@@ -1,9 +1,10 @@
-"""Draws that stay inside a constraint: forward-backward over an automaton on the laws of the masked slots.
+"""Draws under a constraint: forward-backward over an automaton and the denoiser's distributions of the masked slots.
 
-One step of a denoiser has a law for each masked slot, and their product is a law of texts. Given that an automaton
-accepts the text, that law is a hidden Markov chain whose states are the automaton's: a backward pass gives the mass Z
-of accepted texts, a forward pass draws from it exactly. If then only the tokens of the slots U are kept and the others
-are drawn anew in later steps, the probability of what was kept is p(x_U) Z(after) / Z(before).
+In one step the denoiser gives a distribution for each masked slot, and their product is a distribution over texts.
+Given that a constraint automaton accepts the text, it becomes a hidden Markov chain whose states are the automaton's: a
+backward pass gives the mass Z of the accepted texts, a forward pass draws from them exactly. If only the tokens of the
+slots U are then kept and the others are drawn anew in later steps, what was kept has probability
+p(x_U) Z(after) / Z(before).
 """
 
 from __future__ import annotations
@@ -15,39 +16,41 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from textdiff.samplers.categorical import categorical
-from textdiff.samplers.lengths import chances_to_end, rank_and_size
+from textdiff.samplers.lengths import end_probs, rank_and_size
 from textdiff.text import Canvas, ProductDFA, Vocabulary
 
 
 @final
 class Constrained:
-    """A lattice on some rows that are alike but for what stands in their slots.
+    """The product of the slots' distributions, restricted to what an automaton accepts.
 
     Args:
-        lattice: what is allowed.
-        tokens: ids `[rows, length]`, anything in open slots.
+        dfa: the constraint automaton.
+        tokens: ids `[rows, length]`, anything in open slots; the rows differ in their slots only.
         where: bool `[rows, length]`, the open slots.
-        law: log-probabilities of the open slots, `[where.sum(), vocab]`, row-major.
+        log_probs: of the open slots, `[where.sum(), vocab]`, row-major.
     """
 
-    def __init__(self, dfa: ProductDFA, tokens: Tensor, where: Tensor, law: Tensor) -> None:
+    def __init__(self, dfa: ProductDFA, tokens: Tensor, where: Tensor, log_probs: Tensor) -> None:
         self.dfa, self.tokens, self.where = dfa, tokens, where
-        self.law = law.double().exp()
+        self.probs = log_probs.double().exp()
         inside = where.any(dim=0).nonzero()[:, 0].tolist()
         self.span = range(inside[0], inside[-1] + 1) if inside else range(0)
         self.kinds = dfa.kind.tolist()
-        self._read = [[j for j in part if self.kinds[j] >= 0] for part in self._around(tokens.shape[1])]
-        self._number = torch.full_like(tokens, -1).masked_scatter(where, torch.arange(len(law), device=tokens.device))
+        self._known = [[j for j in part if self.kinds[j] >= 0] for part in self._around(tokens.shape[1])]
+        numbers = torch.arange(len(log_probs), device=tokens.device)
+        self._number = torch.full_like(tokens, -1).masked_scatter(where, numbers)
 
     def _around(self, length: int) -> tuple[range, range]:
+        """The columns before and after the span of the open slots."""
         return (range(self.span.start), range(self.span.stop, length)) if self.span else (range(0), range(length))
 
-    def mass(self) -> Tensor:
-        """Log of the mass of accepted texts, float64 `[rows]`; -inf where there is none."""
+    def log_mass(self) -> Tensor:
+        """Log-probability that the automaton accepts, float64 `[rows]`; -inf where it cannot."""
         return self._backward()[1]
 
     def draw(self, noise: Tensor) -> Tensor:
-        """Tokens of the open slots, `[where.sum()]`: an exact draw of the product of their laws given the lattice.
+        """Tokens of the open slots, `[where.sum()]`: an exact draw given that the automaton accepts.
 
         Args:
             noise: uniforms, `[rows, length]`.
@@ -57,11 +60,11 @@ class Constrained:
         for i, j in enumerate(self.span):
             kind, rows = self.kinds[j], self.where[:, j].nonzero()[:, 0]
             if len(rows):
-                weights = self.law[self._number[rows, j]]
+                weights = self.probs[self._number[rows, j]]
                 if kind >= 0:
                     after = self.dfa.step[kind][state[rows]]
                     allowed = weights * ahead[i + 1][rows].gather(1, after)[:, self.dfa.classes]
-                    lost = allowed.sum(dim=1, keepdim=True) == 0  # nothing satisfies the lattice any more: draw freely
+                    lost = allowed.sum(dim=1, keepdim=True) == 0  # nothing can be accepted any more: draw freely
                     weights = torch.where(lost, weights, allowed)
                 drawn[rows, j] = categorical(weights.log(), noise[rows, j])
             if kind >= 0:
@@ -69,51 +72,51 @@ class Constrained:
         return drawn[self.where]
 
     def lengths(
-        self, gap: Tensor, log_law: Tensor, null: int, noise: Tensor, given: Tensor | None, forced: Tensor | None
+        self, gap: Tensor, log_probs: Tensor, null: int, noise: Tensor, given: Tensor | None, follows: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """How many tokens each gap gets: an exact draw of their law given that the lattice accepts.
+        """How many tokens each gap gets: an exact draw given that the automaton accepts.
 
         Args:
             gap: number of the gap of each slot, `[rows, length]`, -1 outside.
-            log_law: of the lengths without the lattice, `[rows, gaps, longest gap + 1]`.
+            log_probs: of the lengths without the automaton, `[rows, gaps, longest gap + 1]`.
             null: id of the null token.
             noise: uniforms, `[rows, length]`.
-            given, forced: lengths `[rows, gaps]` that rows which are forced, bool `[rows]`, take.
+            given: lengths `[rows, gaps]` that the rows which `follows`, bool `[rows]`, take instead of drawing.
 
         Returns:
             Lengths `[rows, gaps]`, and their log-probability `[rows]`.
         """
-        text, last = self._parts(gap, ends := chances_to_end(log_law, gap), null)
+        text, last = self._parts(gap, ends := end_probs(log_probs, gap), null)
         rank, _ = rank_and_size(gap)
-        stop_at = self._open_backward(text, ends, last)
+        ahead = self._open_backward(text, ends, last)
         alpha = F.one_hot(self._begin(), self.dfa.states).double()
-        lengths = gap.new_zeros(log_law.shape[:2])
-        log_q = self.law.new_zeros(len(gap))
-        ended = torch.zeros_like(forced if forced is not None else last[:, 0])
+        lengths = gap.new_zeros(log_probs.shape[:2])
+        log_q = self.probs.new_zeros(len(gap))
+        ended = torch.zeros_like(follows if follows is not None else last[:, 0])
         for i, j in enumerate(self.span):
-            slot, (going, over) = self.where[:, j], stop_at[i + 1]
+            slot, (inside, over) = self.where[:, j], ahead[i + 1]
             on = self._forward(alpha, text[:, i], self.kinds[j])
-            go = (on * going).sum(dim=1) * ~ended
-            halt = (alpha * torch.where(last[:, j, None], going, over)).sum(dim=1) * ends[:, j].where(~ended, 1.0)
+            go = (on * inside).sum(dim=1) * ~ended
+            halt = (alpha * torch.where(last[:, j, None], inside, over)).sum(dim=1) * ends[:, j].where(~ended, 1.0)
             total = go + halt
-            goes = (noise[:, j] * total < go) | (total == 0)
+            continues = (noise[:, j] * total < go) | (total == 0)
             if given is not None:
-                assert forced is not None
+                assert follows is not None
                 wanted = rank[:, j] < given.gather(1, gap[:, j, None].clamp(min=0))[:, 0]
-                goes = torch.where(forced, wanted, goes)
-            chance = torch.where(goes, go, halt) / total
-            log_q = log_q + torch.where(slot & ~ended, chance.nan_to_num(nan=0.0).log(), 0.0)
-            goes = goes | ~slot
-            lengths = lengths.scatter_add(1, gap[:, j, None].clamp(min=0), (goes & slot)[:, None].long())
-            alpha = torch.where(goes[:, None], on, alpha)
+                continues = torch.where(follows, wanted, continues)
+            prob = torch.where(continues, go, halt) / total
+            log_q = log_q + torch.where(slot & ~ended, prob.nan_to_num(nan=0.0).log(), 0.0)
+            continues = continues | ~slot
+            lengths = lengths.scatter_add(1, gap[:, j, None].clamp(min=0), (continues & slot)[:, None].long())
+            alpha = torch.where(continues[:, None], on, alpha)
             alpha = alpha / alpha.sum(dim=1, keepdim=True).clamp(min=1e-300)
-            ended = (ended | ~goes) & ~last[:, j]
+            ended = (ended | ~continues) & ~last[:, j]
         return lengths, log_q
 
     def any_length(self, gap: Tensor, minimum: Tensor, null: int | None) -> bool:
-        """Whether each row has accepted mass for some lengths of its gaps, from `minimum [rows, gaps]` on."""
+        """Whether the automaton accepts some text of every row, with gaps of `minimum [rows, gaps]` tokens or more."""
         if null is None:
-            return bool((self.mass() > -torch.inf).all())
+            return bool((self.log_mass() > -torch.inf).all())
         rank, _ = rank_and_size(gap)
         ends = 0.5 * ((gap >= 0) & (rank >= minimum.gather(1, gap.clamp(min=0))))
         text, last = self._parts(gap, ends.double(), null)
@@ -121,18 +124,18 @@ class Constrained:
         return bool((first.gather(1, self._begin()[:, None]) > 0).all())
 
     def _parts(self, gap: Tensor, ends: Tensor, null: int) -> tuple[Tensor, Tensor]:
-        """Mass of each class of tokens at each position if the gap goes on, and which slots are the last of theirs."""
+        """Mass of each class of tokens at each position if the gap continues, and which slots end their gap."""
         rank, size = rank_and_size(gap)
-        law = self.law.index_fill(1, torch.tensor(null, device=gap.device), 0.0)
-        total = law.sum(dim=1, keepdim=True)
-        law = law / total.where(total > 0, 1.0) * (1 - ends[self.where])[:, None]
-        return self._by_class(law), self.where & (rank + 1 == size)
+        probs = self.probs.index_fill(1, torch.tensor(null, device=gap.device), 0.0)
+        total = probs.sum(dim=1, keepdim=True)
+        probs = probs / total.where(total > 0, 1.0) * (1 - ends[self.where])[:, None]
+        return self._by_class(probs), self.where & (rank + 1 == size)
 
     def _backward(self) -> tuple[list[Tensor], Tensor]:
         """Mass of accepted continuations from each position of the span on in each state, up to a factor for each row
         and position, a `[rows, states]` for each; and the log of the mass of accepted texts."""
-        by_class = self._by_class(self.law)
-        ahead, scale = [self._end()], self.law.new_zeros(len(self.tokens))
+        by_class = self._by_class(self.probs)
+        ahead, scale = [self._end()], self.probs.new_zeros(len(self.tokens))
         for i, j in reversed(list(enumerate(self.span))):
             after = ahead[-1]
             if (kind := self.kinds[j]) >= 0:
@@ -142,52 +145,54 @@ class Constrained:
         return ahead[::-1], scale + first.log()
 
     def _open_backward(self, text: Tensor, ends: Tensor, last: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """As `_backward`, for gaps that go on at a position, and for gaps that are over."""
+        """As `_backward`, for gaps that continue at a position, and for gaps that are over."""
         ahead = [(self._end(), self._end())]
         for i, j in reversed(list(enumerate(self.span))):
-            going, over = ahead[-1]
-            over = torch.where(last[:, j, None], going, over)
+            inside, over = ahead[-1]
+            over = torch.where(last[:, j, None], inside, over)
             slot, off = self.where[:, j, None], ends[:, j, None] * over
-            on = self._back(going, text[:, i], self.kinds[j])
+            on = self._back(inside, text[:, i], self.kinds[j])
             both, _ = _scaled(torch.stack((on + off * slot, torch.where(slot, over, on)), dim=1), ends[:, 0])
             ahead.append((both[:, 0], both[:, 1]))
         return ahead[::-1]
 
     def _back(self, ahead: Tensor, by_class: Tensor, kind: int) -> Tensor:
+        """One step of the backward recursion, `[rows, states]`."""
         if kind < 0:
             return ahead * by_class.sum(dim=1, keepdim=True)
         return (ahead[:, self.dfa.step[kind]] * by_class[:, None]).sum(dim=-1)
 
     def _forward(self, alpha: Tensor, by_class: Tensor, kind: int) -> Tensor:
+        """One step of the forward recursion, `[rows, states]`."""
         if kind < 0:
             return alpha * by_class.sum(dim=1, keepdim=True)
         mass = (alpha[:, :, None] * by_class[:, None]).flatten(1)
         return torch.zeros_like(alpha).index_add(1, self.dfa.step[kind].flatten(), mass)
 
-    def _by_class(self, law: Tensor) -> Tensor:
+    def _by_class(self, probs: Tensor) -> Tensor:
         """Mass of each class of tokens at each position of the span, `[rows, span, classes]`."""
         classes, width = self.dfa.classes, self.dfa.step.shape[2]
         known = F.one_hot(classes[self.tokens[:, self.span.start : self.span.stop]], width).double()
         where = self.where[:, self.span.start : self.span.stop, None]
-        return known.masked_scatter(where, law.new_zeros(len(law), width).index_add(1, classes, law))
+        return known.masked_scatter(where, probs.new_zeros(len(probs), width).index_add(1, classes, probs))
 
     def _begin(self) -> Tensor:
         """State before the span, `[rows]`."""
         state = torch.zeros_like(self.tokens[:, 0])
-        for j in self._read[0]:
+        for j in self._known[0]:
             state = self.dfa.step[self.kinds[j]][state, self.dfa.classes[self.tokens[:, j]]]
         return state
 
     def _end(self) -> Tensor:
         """Whether what follows the span is accepted, from each state: `[rows, states]`, 0 or 1."""
         ahead = self.dfa.accept.double().expand(len(self.tokens), -1)
-        for j in reversed(self._read[1]):
+        for j in reversed(self._known[1]):
             ahead = ahead.gather(1, self.dfa.step[self.kinds[j]][:, self.dfa.classes[self.tokens[:, j]]].T)
         return ahead
 
 
 def satisfiable(canvas: Canvas, vocabulary: Vocabulary) -> bool:
-    """Whether some fill of a canvas of one row is allowed by its lattice; no network is asked."""
+    """Whether some fill of a one-row canvas satisfies its constraint automaton; no network is asked."""
     assert canvas.dfa is not None
     word_start = canvas.word_start[canvas.slots][:, None] & ~vocabulary.starts_word
     allowed = ~(vocabulary.forbidden | word_start)

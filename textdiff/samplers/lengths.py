@@ -1,4 +1,4 @@
-"""How many tokens a gap of unknown length gets: the law of the boundary between tokens and `null`."""
+"""The length of a gap of unknown length: the distribution of the boundary between its tokens and its nulls."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 DOUBT = 0.02
-"""Share of a law of lengths that is spread over all of them, at most. More costs sums their answers, less costs stories
-nats."""
+"""Most probability that is spread evenly over all lengths. More loses right answers on sums, less loses nats on
+stories."""
 
 
 def rank_and_size(gap: Tensor) -> tuple[Tensor, Tensor]:
-    """Number of each slot within its gap, and number of slots of that gap, from `gap [batch, length]`; 0 outside."""
+    """Index of each slot within its gap, and the size of that gap; `[batch, length]`, as `gap`; 0 outside."""
     inside = gap >= 0
     position = torch.arange(gap.shape[1], device=gap.device).expand_as(gap)
     starts = gap != F.pad(gap, (1, 0), value=-1)[:, :-1]
@@ -30,13 +30,13 @@ def by_gap(values: Tensor, gap: Tensor, gaps: int) -> Tensor:
 
 
 def length_log_probs(log_probs: Tensor, null: int, gap: Tensor, minimum: Tensor) -> Tensor:
-    """Law of the number of tokens n in each gap, given that its nulls stand at its end.
+    """Distribution of the number of tokens n in each gap, at least its minimum, given that its nulls stand at its end.
 
-    Under that rule slot i is null just if n <= i: the null marginals *are* the distribution function of n, and
+    Under that rule slot i is null exactly if n <= i: the null marginals *are* the distribution function of n, and
     P(n) = p_n(null) - p_{n-1}(null), with 1 behind the last slot. Marginals that fall from one slot to the next
     contradict the rule. They are made to rise (midway between their running maximum from the left and minimum from the
     right), and as much of P as they fall by, but no more than `DOUBT`, is spread evenly over all n; so a perfect
-    network loses nothing. Given that n is at least the minimum.
+    network loses nothing.
 
     Args:
         log_probs: marginals of the slots, `[slots, vocab]`, row-major.
@@ -59,21 +59,21 @@ def length_log_probs(log_probs: Tensor, null: int, gap: Tensor, minimum: Tensor)
     rise = (rising - F.pad(rising, (1, 0))[..., :-1]) * allowed
     total = rise.sum(dim=2, keepdim=True)
     doubt = torch.where(total > 0, falls.clamp(max=DOUBT), 1.0)
-    law = (1 - doubt) * rise / total.where(total > 0, 1.0) + doubt * allowed / allowed.sum(dim=2, keepdim=True)
-    return law.where(law > 0, 1.0).log().masked_fill(law <= 0, -torch.inf)
+    probs = (1 - doubt) * rise / total.where(total > 0, 1.0) + doubt * allowed / allowed.sum(dim=2, keepdim=True)
+    return probs.where(probs > 0, 1.0).log().masked_fill(probs <= 0, -torch.inf)
 
 
-def chances_to_end(log_law: Tensor, gap: Tensor) -> Tensor:
-    """For each slot, `[batch, length]`, how likely its gap ends before it if it has come so far; 0 outside gaps.
+def end_probs(log_probs: Tensor, gap: Tensor) -> Tensor:
+    """Probability that a gap ends just before each of its slots, given that it reaches that far: `[batch, length]`.
 
     Args:
-        log_law: of the number of tokens, as `length_log_probs` gives it.
-        gap: number of the gap of each slot, `[batch, length]`, -1 outside.
+        log_probs: of the number of tokens, as `length_log_probs` gives them.
+        gap: number of the gap of each slot, `[batch, length]`, -1 outside, where the result is 0.
     """
-    law = log_law.exp()
-    chance = (law / law.flip(2).cumsum(dim=2).flip(2)).nan_to_num(nan=0.0)
+    probs = log_probs.exp()
+    hazard = (probs / probs.flip(2).cumsum(dim=2).flip(2)).nan_to_num(nan=0.0)
     row = torch.arange(len(gap), device=gap.device)[:, None]
-    return chance[row, gap.clamp(min=0), rank_and_size(gap)[0]] * (gap >= 0)
+    return hazard[row, gap.clamp(min=0), rank_and_size(gap)[0]] * (gap >= 0)
 
 
 def count_tokens(tokens: Tensor, null: int, gap: Tensor, gaps: int) -> Tensor:

@@ -24,13 +24,13 @@ from textdiff.samplers import (
     NEUTRAL,
     LogProbKind,
     Randomness,
+    Streams,
     Tempering,
     Trajectory,
     UnmaskingPolicy,
     Watch,
     categorical,
 )
-from textdiff.samplers.categorical import Streams
 from textdiff.samplers.lengths import rank_and_size
 from textdiff.text import Canvas, Vocabulary
 from textdiff.worlds.arcs import Arcs, Moves

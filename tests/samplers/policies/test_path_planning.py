@@ -21,7 +21,7 @@ PLAIN = Vocabulary.toy(3)
 def test_without_taking_back_it_is_sampled_confidence(steps, tempering):
     canvas = canvas_of(PLAIN, [None] * 4).repeat(100)
     one, other = (
-        sample(TableDenoiser(3, 4, seed=1), canvas, PLAIN, policy, seeded(), tempering).tokens
+        sample(TableDenoiser(3, 4, seed=1), canvas, PLAIN, policy, seeded(), tempering=tempering).tokens
         for policy in (PathPlanning(steps, 0.0), SampledConfidence(steps))
     )
     assert torch.equal(one, other)
