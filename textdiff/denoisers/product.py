@@ -14,9 +14,8 @@ from textdiff.denoisers.guidance import Placed
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import KeyValueCache, Transformer
-from textdiff.models.attention import compact
+from textdiff.models.attention import compact, last_before
 from textdiff.models.cache import EvidenceCache
-from textdiff.models.prefix_cache import last_before
 from textdiff.text import Vocabulary
 
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv:2106.09685) by peft: a few hundred kB that turn a shipped network into another."""
+"""Low-rank adapters (LoRA, arXiv:2106.09685), by peft: a few hundred kB that specialise a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textdiff.errors import UserError
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-"""Before the names of weights in a file of peft's."""
+"""What peft puts before the names of weights in its files."""
 
 
 @final
@@ -25,9 +25,9 @@ class LoRA:
 
     Args:
         rank: rows of A, columns of B.
-        alpha: how much the product counts; None: twice the rank.
-        dropout: on what enters A, in training.
-        targets: names of the linear layers; None: all those that the network calls `adaptable`.
+        alpha: scale of the product; None: twice the rank.
+        dropout: on the input of A, in training.
+        targets: names of the linear layers; None: all that the network lists as `adaptable`.
 
     Raises:
         UserError: on `attach`, if the network has no such layer.
@@ -39,7 +39,7 @@ class LoRA:
     targets: Sequence[str] | None = None
 
     def attach(self, network: PreTrainedModel, name: str = "default") -> None:
-        """Add adapters of this kind, in place, and let nothing else of the network learn.
+        """Add such an adapter to a network, in place, and freeze all other weights.
 
         Raises:
             UserError: a rank below 1, or no layer of these names.
@@ -65,13 +65,8 @@ class LoRA:
         _configs(network)[name] = config
 
 
-def has_adapter(network: nn.Module) -> bool:
-    """Whether a network has adapters."""
-    return bool(_layers(network))
-
-
 def use_adapter(network: nn.Module, name: str | None = "default") -> None:
-    """Switch to the adapter of that name; None: to the network as it was without any.
+    """Switch to the adapter of that name; None: to the network without adapters.
 
     Raises:
         UserError: there is none of that name.
@@ -91,7 +86,7 @@ def save_adapter(network: nn.Module, folder: str | Path, base: str, name: str = 
     Args:
         network: has the adapter.
         folder: to write to.
-        base: folder or name of the checkpoint that it adapts; `textdiff.load(folder)` finds it by that.
+        base: folder or name of the checkpoint that it adapts, for `textdiff.load(folder)`.
         name: of the adapter.
     """
     from peft import get_peft_model_state_dict
@@ -121,7 +116,7 @@ def base_of(folder: str | Path) -> str:
 
 
 def load_adapter(network: PreTrainedModel, folder: str | Path, name: str = "default") -> None:
-    """Read an adapter from a folder into a network, in place, and switch to it. Nothing but data is read.
+    """Read an adapter from a folder into a network, in place, and switch to it; no code in the folder is run.
 
     Raises:
         UserError: the folder holds no adapter, or one of another network.
@@ -151,14 +146,14 @@ def load_adapter(network: PreTrainedModel, folder: str | Path, name: str = "defa
 
 
 def merge_adapter(network: PreTrainedModel) -> None:
-    """Add the adapter that is in use to the weights, in place, and leave a plain network without adapters."""
+    """Add the adapter that is in use to the weights, in place: a plain network without adapters is left."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for module in list(network.modules()):
         for key, layer in list(module.named_children()):
             if isinstance(layer, BaseTunerLayer):
                 if layer is network.get_output_embeddings() and network.config.tie_word_embeddings:
-                    plain = layer.get_base_layer()  # what is added to the head is not for the embedding
+                    plain = layer.get_base_layer()  # the update of the head is not one of the embedding
                     plain.weight = nn.Parameter(plain.weight.detach().clone())
                     network.config.tie_word_embeddings = False
                 layer.merge()

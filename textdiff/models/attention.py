@@ -37,6 +37,27 @@ def denoising_visibility(segments: Tensor, observed: Tensor, attention: Attentio
     return visible
 
 
+def causal_inputs(real: Tensor) -> tuple[Tensor | None, Tensor]:
+    """What a causal network needs to skip some positions: the attention mask, and the rotary positions of the others.
+
+    Args:
+        real: bool `[batch, length]`, positions that hold text.
+
+    Returns:
+        bool `[batch, length, length]`, or None if all positions hold text, where torch needs no mask; and
+        `[batch, length]`, in which real tokens are counted.
+    """
+    length = real.shape[1]
+    earlier = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
+    return None if real.all() else real[:, None] & earlier, (real.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def last_before(real: Tensor) -> Tensor:
+    """Column of the last real position left of each position, `[batch, length]`; -1 where there is none."""
+    column = torch.where(real, torch.arange(real.shape[1], device=real.device), -1).cummax(dim=1).values
+    return F.pad(column, (1, 0), value=-1)[:, :-1]
+
+
 def attention_bias(visible: Tensor, x: Tensor) -> Tensor:
     """An attention mask `[batch, length, seen]` as a summand of scores, `[batch, 1, length, seen]`: 0 or -inf.
 

@@ -1,4 +1,4 @@
-"""Shape and special tokens of the network."""
+"""Configuration of the transformer: its shape and its special tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _SIZES = (
     "max_position_embeddings",
 )  # fmt: skip
 _SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
-_LOADING = ("attn_implementation", "experts_implementation")  # what transformers hands to every config that it reads
+_LOADING = (
+    "attn_implementation",
+    "experts_implementation",
+)  # settings that transformers passes to every config that it loads
 
 
 class TransformerConfig(PreTrainedConfig):
@@ -28,11 +31,11 @@ class TransformerConfig(PreTrainedConfig):
         num_attention_heads: heads per block.
         intermediate_size: width of the SwiGLU; by default 8/3 of `hidden_size`, rounded up to a multiple of 16.
         max_position_embeddings: longest text, in tokens.
-        causal: True for the autoregressive twin (output i predicts token i + 1), False for a denoiser (output i
+        causal: True for an autoregressive network (output i predicts token i + 1), False for a denoiser (output i
             predicts token i).
-        attention: who looks at whom in a denoiser. "isolated": observed tokens look only at observed tokens, gap tokens
-            at everything, so the evidence's keys and values do not depend on the gap. "full": everyone at everyone.
-        fill_in_middle: a causal network was trained to fill in the middle, see `textdiff.text.fill_in_middle`.
+        attention: visibility in a denoiser. "isolated": observed tokens attend to observed tokens only, gap tokens to
+            all tokens, so that the keys and values of evidence do not depend on the gaps. "full": all attend to all.
+        fill_in_middle: whether a causal network is trained to fill in the middle, see `textdiff.text.fill_in_middle`.
         dropout: on the output of each attention and feed-forward branch, in training.
         rope_theta: base of the rotary wavelengths.
         tie_word_embeddings: share the matrix of input embeddings and output head.
@@ -40,7 +43,7 @@ class TransformerConfig(PreTrainedConfig):
             needs the mask.
 
     Raises:
-        UserError: sizes that make no network, ids outside the vocabulary, or an argument that there is not.
+        UserError: sizes that make no network, ids outside the vocabulary, or an unknown argument.
     """
 
     model_type = "textdiff"
@@ -112,7 +115,7 @@ class TransformerConfig(PreTrainedConfig):
 
     @property
     def forbidden(self) -> list[int]:
-        """Ids that are never predicted; but the twin may end a text, and the denoiser may leave a slot unused."""
+        """Ids that are never predicted: pad, mask and bos; of a causal network null, too, and of a denoiser eos."""
         never = [self.pad_token_id, self.mask_token_id, self.bos_token_id]
         never.append(self.null_token_id if self.causal else self.eos_token_id)
         return [token for token in never if token is not None]

@@ -1,4 +1,4 @@
-"""Our causal network as a Hugging Face one: Qwen3 has the same parts (RMSNorm, RoPE, SwiGLU, QK-norm)."""
+"""Export of a causal network as Qwen3 of Hugging Face, which has the same parts: RMSNorm, RoPE, SwiGLU, QK-norm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAME = {
 
 
 def as_qwen(network: Transformer) -> Qwen3ForCausalLM:
-    """The same weights, without what our network forbids itself to predict."""
+    """A Qwen3 model with the weights of a causal network; it may predict special tokens, which the network does not."""
     ours = network.config
     assert ours.causal
     config = Qwen3Config(

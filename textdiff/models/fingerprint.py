@@ -1,4 +1,4 @@
-"""A name for a set of weights."""
+"""An identifier of a set of weights."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import KeyValueCache, Transformer
-from textdiff.models.prefix_cache import PrefixCache, causal_layout, last_before
+from textdiff.models.attention import causal_inputs, last_before
+from textdiff.models.prefix_cache import PrefixCache
 from textdiff.posterior.prior import Prior
 from textdiff.posterior.samples import seeded
 from textdiff.samplers import (
@@ -128,7 +129,7 @@ class AutoregressivePrior(Prior):
             return unchanged(canvas)
         lengths = count_tokens(tokens[slots], self._null, canvas.gap, canvas.minimum.shape[1])
         real, _ = self._real(canvas, lengths)
-        states = self.network.hidden(tokens, *causal_layout(real))
+        states = self.network.hidden(tokens, *causal_inputs(real))
         asked, before = slots & real, last_before(real)
         row = asked.nonzero()[:, 0]
         law = tempering(self._law(states[row, before[asked]], canvas.word_start[asked]))
@@ -205,7 +206,7 @@ class AutoregressivePrior(Prior):
     def _token_log_probs(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Log-prob of each token given those before it, 0 where `hidden`, null or padding; and where it is not."""
         real = ~hidden & (tokens != self._null) & (tokens != torch.tensor(self.vocabulary.pad, device=tokens.device))
-        states, before = self.network.hidden(tokens, *causal_layout(real)), last_before(real)
+        states, before = self.network.hidden(tokens, *causal_inputs(real)), last_before(real)
         asked = real & (before >= 0)
         row = asked.nonzero()[:, 0]
         logits = self.network.head(states[row, before[asked]])
@@ -287,7 +288,7 @@ class _PrefixDecoding(CausalDecoding):
             return None
         column = int(waiting[0])
         rows = masked[:, column].nonzero()[:, 0]
-        log_probs = self.prior._law(self.prefix_cache.before(column)[rows], self.canvas.word_start[rows, column])
+        log_probs = self.prior._law(self.prefix_cache.state_before(column)[rows], self.canvas.word_start[rows, column])
         return NextDraw(rows, torch.full_like(rows, column), log_probs)
 
     def given_values(self, draw: NextDraw, texts: Tensor) -> Tensor:

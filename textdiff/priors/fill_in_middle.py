@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import Transformer
-from textdiff.models.prefix_cache import PrefixCache, causal_layout, last_before
+from textdiff.models.attention import causal_inputs, last_before
+from textdiff.models.prefix_cache import PrefixCache
 from textdiff.posterior.capabilities import Layout
 from textdiff.posterior.prior import Prior
 from textdiff.priors.autoregressive import AutoregressivePrior, unchanged
@@ -140,7 +141,7 @@ class FillInMiddlePrior(Prior):
             if len(rows := drawn.nonzero()[:, 0]):
                 asked.append((rows, gap, rank, column, home[rows]))
         before = last_before(page.real)
-        states = self.network.hidden(page.tokens, causal_layout(page.real)[0], page.positions)
+        states = self.network.hidden(page.tokens, causal_inputs(page.real)[0], page.positions)
         log_q = torch.zeros(len(canvas), dtype=torch.float64, device=tokens.device)
         for rows, gap, rank, column, home in asked:
             law = tempering(self.law(states[rows, before[rows, column]], canvas, rows, gap, rank, home))
@@ -231,7 +232,7 @@ class _FillInMiddleDecoding(CausalDecoding):
             gap, rank, column, home = self._now
             more = self.page.open[:, gap] & (rank < self.canvas.maximum[:, gap])
             if len(rows := more.nonzero()[:, 0]):
-                states = self.prefix_cache.before(column)[rows]
+                states = self.prefix_cache.state_before(column)[rows]
                 log_probs = self.prior.law(states, self.canvas, rows, gap, rank, home[rows])
                 return NextDraw(rows, home[rows], log_probs)
             self._turn()

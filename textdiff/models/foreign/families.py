@@ -1,7 +1,8 @@
-"""Published architectures, and the backbone that each of them is: how configs and names map, and no code of theirs.
+"""Published architectures as backbones: how their settings and names of weights map, without running their code.
 
-LLaDA (arXiv:2502.09992) is transformers' Llama under OLMo's names, Dream (arXiv:2508.15487) is its Qwen2, both looking
-both ways; MDLM (arXiv:2406.07524) a `DiT`; the BERT family and causal language models are what transformers says.
+LLaDA (arXiv:2502.09992) is transformers' Llama under OLMo's names and Dream (arXiv:2508.15487) its Qwen2, both with
+bidirectional attention; MDLM (arXiv:2406.07524) is a `DiT`; the BERT family and causal language models are those of
+transformers.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _OLDER = (
     "rope_theta", "rope_scaling", "global_rope_theta", "local_rope_theta", "global_attn_every_n_layers",
     "tie_word_embeddings",
 )  # fmt: skip
-"""Settings that transformers understands, though a config of today holds others in their place."""
+"""Older settings, which transformers understands although its configs hold others in their place today."""
 
 
 def _named_mask(settings: Settings) -> Any:
@@ -48,11 +49,11 @@ class Family:
     Args:
         backbone: settings of the checkpoint -> those of the backbone, its `model_type` among them.
         weights: published tensors -> names and values of the backbone's parameters.
-        shifted: whether output i speaks of token i + 1, as in a causal language model.
-        causal: whether it was trained left to right, and cannot fill gaps before it has learnt to.
+        shifted: whether output i predicts token i + 1, as in a causal language model.
+        causal: whether it was trained left to right, and has to be trained further before it can fill gaps.
         mask: settings -> id of the mask token; None: as the tokenizer says.
-        tokenizer: name of the class of transformers that reads the tokenizer; None: as its files say.
-        borrowed: the tokenizer on the Hub that checkpoints published without one go with.
+        tokenizer: name of the class of transformers that loads the tokenizer; None: as its files say.
+        borrowed: on the Hub, the tokenizer of checkpoints that were published without one.
     """
 
     backbone: Callable[[Settings], dict[str, Any]]
@@ -65,7 +66,7 @@ class Family:
 
 
 def backbone_config(settings: Settings) -> PreTrainedConfig:
-    """The backbone's own config, of the settings that shape it: what would have it load or run anything is left out.
+    """The config of a backbone, from the settings that shape it; those that would load or run code are left out.
 
     Raises:
         UserError: it is of no known kind, or describes no network.
@@ -85,7 +86,7 @@ def backbone_config(settings: Settings) -> PreTrainedConfig:
 
 
 def _like(settings: Settings, kind: str, needed: Settings) -> dict[str, Any]:
-    """Settings that are those of a kind of transformers', whatever they call it."""
+    """Settings of an architecture that transformers has, under whatever `model_type`."""
     _need(settings, needed)
     found = backbone_config({**settings, "model_type": kind}).to_diff_dict() | {"model_type": kind}
     del found["transformers_version"]
@@ -93,7 +94,7 @@ def _like(settings: Settings, kind: str, needed: Settings) -> dict[str, Any]:
 
 
 def _need(settings: Settings, needed: Settings) -> None:
-    """Refuse settings that the backbone has no equivalent of; those that are not there are as needed."""
+    """Refuse settings that the backbone has no equivalent of; those that are absent are as needed."""
     for name, value in needed.items():
         if (found := settings.get(name, value)) != value:
             raise UserError(f"{name} is {found!r}, and only {value!r} is known")
@@ -145,11 +146,11 @@ def _mdlm(settings: Settings) -> dict[str, Any]:
 
 
 Rule = tuple[str, str | None]
-"""A pattern of names, and what takes its place; None: such a tensor is left out."""
+"""A pattern of names and its replacement; None: such a tensor is left out."""
 
 
 def _renamed(weights: Published, rules: tuple[Rule, ...]) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor under the name that all fitting rules, in turn, make of its own."""
+    """Each tensor, renamed by all rules that match, in turn."""
     for name in weights:
         new: str | None = name
         for pattern, replacement in rules:
@@ -160,7 +161,7 @@ def _renamed(weights: Published, rules: tuple[Rule, ...]) -> Iterator[tuple[str,
 
 
 _CONSTANT: Rule = (r"(^|\.)(rotary_emb\.inv_freq|position_ids|h\.\d+\.attn\.(masked_)?bias)$", None)
-"""What older versions of transformers wrote along."""
+"""Constants that older versions of transformers saved."""
 
 _OLMO: tuple[Rule, ...] = (
     (r"^model\.transformer\.ff_out\.", "lm_head."),
@@ -177,17 +178,17 @@ _OLMO: tuple[Rule, ...] = (
 )
 
 _BERT: tuple[Rule, ...] = (
-    (r"(^|\.)pooler\.|^cls\.seq_relationship\.", None),  # for tasks that are none of ours
+    (r"(^|\.)pooler\.|^cls\.seq_relationship\.", None),  # for other tasks
     (r"LayerNorm\.gamma$", "LayerNorm.weight"),
     (r"LayerNorm\.beta$", "LayerNorm.bias"),
 )
 
 _BARE: Rule = (r"^(wte|wpe|h|ln_f)\.", r"transformer.\1.")
-"""GPT-2 was published without its head, and so without a name before those of its body."""
+"""GPT-2 was published without its head, and so without the prefix of its body."""
 
 
 def _of(kind: str, *rules: Rule, shifted: bool = False, causal: bool = False, **needed: Any) -> Family:
-    """A family that transformers has, whose configs may be read if these settings are as needed."""
+    """A family that transformers has, whose configs are accepted if these settings are as needed."""
     return Family(
         partial(_like, kind=kind, needed=needed),
         partial(_renamed, rules=(_CONSTANT, *rules)),
@@ -215,4 +216,4 @@ FAMILIES: dict[str, Family] = {
     "gpt2": _left_to_right("gpt2", _BARE, add_cross_attention=False),
     **{kind: _left_to_right(kind) for kind in ("llama", "mistral", "qwen2", "qwen3")},
 }
-"""By the `model_type` of a checkpoint's config."""
+"""Families by the `model_type` of a checkpoint's config."""
