@@ -17,7 +17,7 @@ from textdiff.data import Mixture, PackedRows
 from textdiff.data.corpus import in_memory
 from textdiff.models import Transformer, denoising_visibility
 from textdiff.text import Vocabulary, train_tokenizer
-from textdiff.training import AdamW, Network, TextModule
+from textdiff.training import AdamW, Network, PretrainingModule
 
 SHAPE = Network(hidden_size=256, num_hidden_layers=6, num_attention_heads=4)
 LENGTH, BATCH, STEPS = 512, 8, 4
@@ -48,8 +48,8 @@ def plain_loss(network: Transformer, batch: Batch) -> torch.Tensor:
     return (losses.view_as(asked).where(asked, 0) * batch["weights"]).sum() / (~batch["observed"]).sum()
 
 
-def our_loss(module: TextModule, batch: Batch) -> torch.Tensor:
-    """As `TextModule.training_step`, nats per maskable token."""
+def our_loss(module: PretrainingModule, batch: Batch) -> torch.Tensor:
+    """As `PretrainingModule.training_step`, nats per maskable token."""
     losses, weights = module.cross_entropy(batch)
     return (losses * weights).sum() / (~batch["observed"]).sum()
 
@@ -69,7 +69,7 @@ def test_our_step_beats_a_plain_loop() -> None:
     tokenizer = train_tokenizer(stories, 2048)
     rows = PackedRows(in_memory(stories, tokenizer), Vocabulary.of(tokenizer), LENGTH, Mixture(), seed=0, reserve=24)
     batches = torch.utils.data.DataLoader(rows, sampler=[(0, row) for row in range(len(rows))], batch_size=BATCH)
-    ours = TextModule(tokenizer, SHAPE)
+    ours = PretrainingModule(tokenizer, SHAPE)
     plain = deepcopy(ours.network)
     ours.network.compile_blocks()
     optimizers = AdamW().build(ours.network), AdamW().build(plain)
@@ -96,7 +96,7 @@ def test_our_step_beats_a_plain_loop() -> None:
     stream = iter(batches)
     first = next(stream)
     with torch.no_grad():
-        assert float(our_loss(TextModule(tokenizer, SHAPE), first)) == pytest.approx(
+        assert float(our_loss(PretrainingModule(tokenizer, SHAPE), first)) == pytest.approx(
             float(plain_loss(plain, first)), rel=1e-5
         )
     for step in (our_step, plain_step):  # compiles

@@ -1,4 +1,4 @@
-"""Small priors: untrained, but of the shape of real ones, and without a file or a network connection."""
+"""Fixtures: small priors with random weights, and a guard against network connections."""
 
 import socket
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def network(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Transformer]:
-    """Builds networks for the tokenizer, with weights large enough for every path to matter."""
+    """Builds networks for the tokenizer, with weights that are large enough for every path to matter."""
     vocabulary = Vocabulary.of(tokenizer)
     special = vocabulary.special_ids()
 
@@ -53,14 +53,14 @@ def autoregressive(network: Callable[..., Transformer], tokenizer: PreTrainedTok
 
 @pytest.fixture(params=["diffusion", "autoregressive"])
 def prior(request: pytest.FixtureRequest) -> Prior:
-    """Both kinds in turn."""
+    """A diffusion prior, then an autoregressive one."""
     built: Prior = request.getfixturevalue(request.param)
     return built
 
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every attempt to reach another machine fails the test."""
+    """Fails the test at any attempt to reach another machine."""
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("a checkpoint in a folder needs no network")

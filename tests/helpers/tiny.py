@@ -1,4 +1,4 @@
-"""Checkpoints small enough to make in a test: untrained, but of the shape of real ones."""
+"""Tiny checkpoints with random weights."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ CORPUS = [f"{name} {verb} her {thing}. She was happy again." for name in NAMES f
 
 
 def tiny(tokenizer: PreTrainedTokenizerBase | None = None, causal: bool = False, **changes: Any) -> Prior:
-    """A prior with random weights, large enough for every path to matter."""
+    """A prior with random weights, which are large enough for every path to matter."""
     tokenizer = train_tokenizer(CORPUS, 320) if tokenizer is None else tokenizer
     vocabulary = Vocabulary.of(tokenizer)
     special = vocabulary.special_ids()
@@ -35,7 +35,7 @@ def tiny(tokenizer: PreTrainedTokenizerBase | None = None, causal: bool = False,
 
 
 def save(prior: Prior, folder: Path) -> Path:
-    """The checkpoint of a prior, as `textdiff.load` reads it."""
+    """Write the checkpoint of a prior, which `textdiff.load` reads."""
     prior.network.save_pretrained(folder)
     prior.tokenizer.save_pretrained(folder)
     return folder

@@ -1,3 +1,5 @@
+"""Fixtures: the priors of `tests.helpers.tiny`."""
+
 import pytest
 
 from tests.helpers.tiny import tiny
@@ -16,6 +18,6 @@ def autoregressive() -> Prior:
 
 @pytest.fixture(params=["diffusion", "autoregressive"])
 def prior(request: pytest.FixtureRequest) -> Prior:
-    """Both kinds in turn."""
+    """A diffusion prior, then an autoregressive one."""
     built: Prior = request.getfixturevalue(request.param)
     return built

@@ -1,6 +1,9 @@
-"""A tiny corpus of made-up stories, and a run that learns it in seconds."""
+"""A tiny corpus of random words, and training runs on it that take seconds."""
 
 import csv
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
+from tests.helpers.tree import ROOT
 from textdiff.data import TextDataModule
 
 WORDS = (
@@ -18,19 +22,19 @@ WORDS = (
 
 
 def stories(count: int, seed: int = 0, words: tuple[int, int] = (10, 60)) -> list[str]:
-    """Texts of so many random words."""
+    """Texts of random words; `words` are the bounds of their number."""
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(WORDS.split(), rng.integers(*words))).capitalize() + "." for _ in range(count)]
 
 
 def write_corpus(path: Path, texts: Sequence[str]) -> Path:
-    """A .txt file of documents."""
+    """Write documents to a .txt file."""
     path.write_text("".join(f"{text}\n<|endoftext|>\n" for text in texts), encoding="utf-8")
     return path
 
 
 def corpora(folder: Path) -> dict[str, str]:
-    """Files to train and to validate on: `data.train` and `data.valid`."""
+    """Files for `data.train` and `data.valid`."""
     return {
         "train": str(write_corpus(folder / "train.txt", stories(40))),
         "valid": str(write_corpus(folder / "valid.txt", stories(6, seed=1))),
@@ -38,7 +42,7 @@ def corpora(folder: Path) -> dict[str, str]:
 
 
 def run_config(folder: Path, **trainer: Any) -> dict[str, Any]:
-    """A `textdiff fit` of seconds: dropout, EMA, accumulation, a checkpoint at each validation."""
+    """The configuration of a short `textdiff fit`: dropout, EMA, accumulation, a checkpoint at each validation."""
     files = corpora(folder)
     checkpoint = {"dirpath": str(folder / "run"), "enable_version_counter": False}
     return {
@@ -65,9 +69,12 @@ def run_config(folder: Path, **trainer: Any) -> dict[str, Any]:
             **trainer,
         },
         "model": {
-            "network": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "dropout": 0.2},
-            "optimizer": {"class_path": "textdiff.training.Muon", "init_args": {"lr": 0.01}},
-            "warmup_steps": 2,
+            "class_path": "textdiff.training.PretrainingModule",
+            "init_args": {
+                "network": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "dropout": 0.2},
+                "optimizer": {"class_path": "textdiff.training.Muon", "init_args": {"lr": 0.01}},
+                "warmup_steps": 2,
+            },
         },
         "data": {
             "train": [files["train"]],
@@ -86,7 +93,7 @@ def run_config(folder: Path, **trainer: Any) -> dict[str, Any]:
 
 
 def write_config(path: Path, config: dict[str, Any]) -> Path:
-    """A configuration as a YAML file."""
+    """Write a configuration to a YAML file."""
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path
 
@@ -97,7 +104,7 @@ def data_module(folder: Path, **options: Any) -> TextDataModule:
 
 
 def trainer(folder: Path, **options: Any) -> Trainer:
-    """A trainer on one CPU that is quiet and writes metrics.csv to `folder / "logs"` alone."""
+    """A quiet trainer on one CPU, which writes nothing but metrics.csv to `folder / "logs"`."""
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     defaults = {
         "accelerator": "cpu",
@@ -111,7 +118,31 @@ def trainer(folder: Path, **options: Any) -> Trainer:
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
-    """The rows of metrics.csv, without what they do not hold."""
+    """The rows of metrics.csv, without empty fields."""
     (path,) = folder.rglob("metrics.csv")
     with path.open() as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """`textdiff` as a process, in a process group of its own."""
+    command = [sys.executable, "-m", "textdiff", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+
+
+def start_fit(config: Path, *more: str) -> subprocess.Popen[bytes]:
+    """`textdiff fit --config CONFIG ...` as a process."""
+    return start(["fit", "--config", str(config), *more])
+
+
+def includes(whole: Any, part: Any) -> bool:
+    """Whether a configuration holds all values of another; of classes, the options are compared."""
+    part, whole = (
+        value.get("init_args", {}) if isinstance(value, dict) and {"class_path", "init_args"} & value.keys() else value
+        for value in (part, whole)
+    )
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and includes(whole[key], value) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(includes, whole, part))
+    return bool(part == whole) or isinstance(whole, dict)

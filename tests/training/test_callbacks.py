@@ -11,15 +11,15 @@ from rich.console import Console
 
 from tests.helpers.training import data_module, metrics, trainer
 from textdiff.errors import UserError
-from textdiff.training import AdamW, Network, SampleFill, StepBar, TextModule, Throughput
-from textdiff.training.progress import figures
+from textdiff.training import AdamW, Network, PretrainingModule, SampleFill, StepBar, Throughput
+from textdiff.training.progress import format_metrics
 
 TEMPLATE = "The dog [gap:3] and was happy."
 
 
 @pytest.fixture
-def module(tmp_path: Path) -> TextModule:
-    return TextModule(
+def module(tmp_path: Path) -> PretrainingModule:
+    return PretrainingModule(
         data_module(tmp_path).tokenizer,
         Network(hidden_size=16, num_hidden_layers=1, num_attention_heads=2),
         AdamW(lr=0.1),
@@ -27,7 +27,9 @@ def module(tmp_path: Path) -> TextModule:
     )
 
 
-def test_speed_is_tokens_over_seconds(module: TextModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_is_tokens_over_seconds(
+    module: PretrainingModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 0.0
 
     def clock() -> float:
@@ -46,7 +48,7 @@ def test_speed_is_tokens_over_seconds(module: TextModule, tmp_path: Path, monkey
 
 
 def test_a_sample_is_filled_with_the_weights_that_are_validated(
-    module: TextModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    module: PretrainingModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logger = TensorBoardLogger(str(tmp_path / "board"))
     callbacks = [SampleFill(TEMPLATE, seed=3), EMAWeightAveraging(decay=0.5)]
@@ -67,7 +69,7 @@ def test_a_template_is_read_at_once() -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_bar_shows_steps_and_speed(terminal: bool, module: TextModule, tmp_path: Path) -> None:
+def test_the_bar_shows_steps_and_speed(terminal: bool, module: PretrainingModule, tmp_path: Path) -> None:
     bar, shown = StepBar(), io.StringIO()
     bar._console = Console(file=shown, force_terminal=terminal, width=200, soft_wrap=True, highlight=False)
     options: dict[str, Any] = {"max_steps": 4, "val_check_interval": 2, "limit_val_batches": 1.0}
@@ -87,4 +89,4 @@ def test_the_bar_shows_steps_and_speed(terminal: bool, module: TextModule, tmp_p
 
 
 def test_figures_in_a_line() -> None:
-    assert figures({"train/loss": 1.23456, "tokens_per_second": 12345.6}) == "12,346 tokens/s, train/loss 1.235"
+    assert format_metrics({"train/loss": 1.23456, "tokens_per_second": 12345.6}) == "12,346 tokens/s, train/loss 1.235"

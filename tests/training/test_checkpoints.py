@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there, are checked before use, and become models."""
+"""Checkpoints are written atomically, checked before use, and exported to models."""
 
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def test_a_run_saves_through_it(finished: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("cut", [0, 10, 1000, -1000])
-def test_a_damaged_checkpoint_is_told(finished: Path, tmp_path: Path, cut: int) -> None:
+def test_a_damaged_checkpoint_is_refused(finished: Path, tmp_path: Path, cut: int) -> None:
     path = tmp_path / "cut.ckpt"
     path.write_bytes((finished / "run" / "last.ckpt").read_bytes()[:cut])
     with pytest.raises(UserError, match=r"cut.ckpt' is no checkpoint of a textdiff run, or damaged") as caught:
@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_is_told(finished: Path, tmp_path: Path, cut: int) 
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_of_another_program_is_told(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_program_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match="it holds no network_config"):
         read_checkpoint(tmp_path / "other.ckpt")
@@ -97,7 +97,7 @@ def test_a_checkpoint_becomes_a_model(finished: Path, tmp_path: Path, dtype: tor
     assert prior.infill("A dog [gap:3] ran.", seed=0).texts
 
 
-def test_a_tokenizer_of_another_run_is_told(finished: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_run_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the tokenizer has 290 tokens and the network of .* 300"):
         export(finished / "run" / "last.ckpt", train_tokenizer(stories(40), 290), tmp_path / "model")
     assert not (tmp_path / "model").exists()
@@ -109,6 +109,6 @@ def test_shapes_are_compared() -> None:
     for name in SHAPE:
         theirs = config.to_dict() | {name: "other"}
         assert name in (shape_difference(theirs, config) or "")
-    twin = config.to_dict() | {"causal": True}
-    assert shape_difference(twin, config) == "causal is True, here False"
-    assert shape_difference(twin, config, twins=True) is None
+    causal = config.to_dict() | {"causal": True}
+    assert shape_difference(causal, config) == "causal is True, here False"
+    assert shape_difference(causal, config, ignore_causal=True) is None

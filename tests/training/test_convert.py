@@ -1,4 +1,4 @@
-"""A causal language model becomes a masked diffusion model by `configs/convert`."""
+"""Fine-tuning: a causal language model becomes a masked diffusion model by `configs/convert`."""
 
 from pathlib import Path
 
@@ -7,21 +7,23 @@ import torch
 import yaml
 
 from tests.helpers.foreign_models import checkpoint
-from tests.helpers.training import corpora, metrics, write_config
+from tests.helpers.tiny import save, tiny
+from tests.helpers.training import corpora, data_module, metrics, trainer, write_config
 from tests.helpers.tree import ROOT
 from textdiff.cli import main
+from textdiff.data import LeftToRight
 from textdiff.errors import UserError
 from textdiff.models import LoRA
 from textdiff.pretrained import load
 from textdiff.text import load_tokenizer
-from textdiff.training import TextModule
+from textdiff.training import FineTuningModule, PretrainingModule, TrainingModule
 
 FULL, LORA = (ROOT / "configs" / "convert" / name for name in ("full.yaml", "lora.yaml"))
 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the configs name, made of a tiny GPT-2."""
+    """The folder that the configs name, converted from a tiny GPT-2."""
     monkeypatch.chdir(tmp_path)
     checkpoint("gpt2", tmp_path / "gpt2")
     assert main(["convert", "gpt2", "--to", "runs/convert/start"]) == 0
@@ -29,7 +31,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options(folder: Path) -> list[str]:
-    """What makes a run of seconds of the configs."""
+    """Options that shorten the configs to a run of seconds."""
     small = {
         "trainer": {
             "accelerator": "cpu",
@@ -41,7 +43,7 @@ def options(folder: Path) -> list[str]:
             "log_every_n_steps": 1,
             "enable_progress_bar": False,
         },
-        "model": {"opening_steps": 2, "warmup_steps": 1},
+        "model": {"init_args": {"opening_steps": 2, "warmup_steps": 1}},
         "data": {**corpora(folder), "cache": "cache", "length": 64, "batch_size": 2, "reserve": 8, "gaps": 2}
         | {"gap_length": 4, "workers": 0},
     }
@@ -49,7 +51,7 @@ def options(folder: Path) -> list[str]:
     return ["--config", str(write_config(folder / "small.yaml", small))]
 
 
-def test_all_of_it(start: Path, tmp_path: Path) -> None:
+def test_the_whole_model_learns(start: Path, tmp_path: Path) -> None:
     assert main(["fit", "--config", str(FULL), *options(tmp_path)]) == 0
     exported = ["--tokenizer", str(start), "--to", "runs/convert/full"]
     assert main(["export", "runs/convert/last.ckpt", *exported]) == 0
@@ -67,7 +69,7 @@ def test_all_of_it(start: Path, tmp_path: Path) -> None:
     assert main(["validate", "--config", str(FULL), *options(tmp_path)]) == 0
 
 
-def test_an_adapter_of_it(start: Path, tmp_path: Path) -> None:
+def test_an_adapter_learns(start: Path, tmp_path: Path) -> None:
     assert main(["fit", "--config", str(FULL), "--config", str(LORA), *options(tmp_path)]) == 0
     files = {path.name for path in Path("runs/convert/lora").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors"} <= files
@@ -79,17 +81,18 @@ def test_an_adapter_of_it(start: Path, tmp_path: Path) -> None:
 def test_configs_have_heads(tmp_path: Path) -> None:
     for path in (FULL, LORA):
         assert f"configs/convert/{path.name}" in path.read_text()
-    assert yaml.safe_load(FULL.read_text())["model"]["base"] == yaml.safe_load(FULL.read_text())["data"]["tokenizer"]
+    full = yaml.safe_load(FULL.read_text())
+    assert full["model"]["init_args"]["checkpoint"] == full["data"]["tokenizer"]
 
 
 def test_attention_opens_step_by_step(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = TextModule(load_tokenizer(start), base=str(start), opening_steps=10)
-    seen = []
+    module = FineTuningModule(load_tokenizer(start), str(start), opening_steps=10)
+    masks = []
     hidden = module.network.hidden
     monkeypatch.setattr(
         module.network,
         "hidden",
-        lambda tokens, visible, positions: seen.append(visible) or hidden(tokens, visible, positions),
+        lambda tokens, visible, positions: masks.append(visible) or hidden(tokens, visible, positions),
     )
     tokens = torch.randint(4, 90, (2, 24))
     observed = torch.zeros_like(tokens, dtype=torch.bool)
@@ -105,27 +108,43 @@ def test_attention_opens_step_by_step(start: Path, monkeypatch: pytest.MonkeyPat
     later = torch.ones(24, 24, dtype=torch.bool).triu(1)
     shares = []
     for step in (0, 5, 10):
-        monkeypatch.setattr(TextModule, "global_step", step)
+        monkeypatch.setattr(TrainingModule, "global_step", step)
         module.cross_entropy(batch)
-        assert seen[-1].tril().sum() == 2 * (24 * 25) // 2  # what came before is always seen
-        shares.append(float(seen[-1][:, later].float().mean()))
+        assert masks[-1].tril().sum() == 2 * (24 * 25) // 2  # earlier positions are always attended to
+        shares.append(float(masks[-1][:, later].float().mean()))
     assert shares[0] == 0 and 0.4 < shares[1] < 0.6 and shares[2] == 1
     module.eval()
-    monkeypatch.setattr(TextModule, "global_step", 0)
+    monkeypatch.setattr(TrainingModule, "global_step", 0)
     module.cross_entropy(batch)
-    assert seen[-1].all()
+    assert masks[-1].all()
 
 
-def test_a_base_that_does_not_serve(start: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_fine_tuned_is_refused(start: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(start)
     published = checkpoint("llada", tmp_path / "llada")
     with pytest.raises(UserError, match=r"knows no null.* textdiff convert gives it one"):
-        TextModule(tokenizer, base=str(published))
-    with pytest.raises(UserError, match="is for models of another making"):
-        TextModule(tokenizer, base="stories")
+        FineTuningModule(tokenizer, str(published))
     with pytest.raises(UserError, match=r"another tokenizer: set data\.tokenizer"):
-        TextModule(load_tokenizer(ROOT / "checkpoints" / "stories"), base=str(start))
-    with pytest.raises(UserError, match=r"a model of another making: give it as model\.base"):
-        TextModule(tokenizer, init_from=str(start))
-    with pytest.raises(UserError, match=r"model\.adapter is of a model\.base"):
-        TextModule(tokenizer, base=str(start), adapter=LoRA(2))
+        FineTuningModule(load_tokenizer(ROOT / "checkpoints" / "stories"), str(start))
+    with pytest.raises(UserError, match=r"model of another library: fine-tune it by .*FineTuningModule"):
+        PretrainingModule(tokenizer, init_from=str(start))
+    with pytest.raises(UserError, match=r"model\.adapter is written to the folder model\.to"):
+        FineTuningModule(tokenizer, str(start), adapter=LoRA(2))
+
+
+def test_data_that_do_not_suit_a_checkpoint_are_refused(start: Path, tmp_path: Path) -> None:
+    module = FineTuningModule(load_tokenizer(start), str(start))
+    with pytest.raises(UserError, match=r"LeftToRight, which does not suit .* textdiff\.data\.Mixture does"):
+        trainer(tmp_path).fit(module, data_module(tmp_path, tokenizer=str(start), corruption=LeftToRight()))
+    with pytest.raises(UserError, match=r"reads at most 96 tokens: lower data\.length"):
+        trainer(tmp_path).fit(module, data_module(tmp_path, tokenizer=str(start), length=200))
+
+
+def test_an_adapter_of_our_own_checkpoint(tmp_path: Path) -> None:
+    """Fine-tuning is not only for published models."""
+    folder = save(tiny(), tmp_path / "tiny")
+    module = FineTuningModule(load_tokenizer(folder), str(folder), adapter=LoRA(2), to=str(tmp_path / "adapter"))
+    trainer(tmp_path, max_steps=2).fit(module, data_module(tmp_path, tokenizer=str(folder)))
+    text = "Lily lost [gap:3] ball."
+    scores = [load(path).infill(text, n=4, seed=0).log_q for path in (folder, tmp_path / "adapter")]
+    assert not torch.equal(*scores)

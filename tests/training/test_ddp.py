@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.training import metrics, run_config, write_config
+from tests.helpers.training import metrics, run_config, start_fit, write_config
 from tests.helpers.tree import ROOT
-from tests.training.test_resume import fit
 
 STEPS = 6
 
@@ -30,15 +29,15 @@ def test_two_processes_learn_what_one_learns(streaming: bool, tmp_path: Path) ->
         folder.mkdir()
         content = run_config(folder, max_steps=STEPS, val_check_interval=3)
         content["trainer"]["callbacks"][1]["init_args"] |= {"filename": "{step}", "save_top_k": -1}
-        content["model"]["network"]["dropout"] = 0.0  # keyed by rank
-        content["model"]["optimizer"] = {"class_path": "textdiff.training.AdamW"}  # Muon works in bf16
+        content["model"]["init_args"]["network"]["dropout"] = 0.0  # keyed by rank
+        content["model"]["init_args"]["optimizer"] = {"class_path": "textdiff.training.AdamW"}  # Muon works in bf16
         content["data"] |= {"batch_size": batch_size, "streaming": streaming, "tokenizer": str(tmp_path / "tokenizer")}
         return write_config(folder / "fit.yaml", content)
 
     one, two = config(tmp_path / "one", 4), config(tmp_path / "two", 2)
-    assert fit(one).wait(timeout=300) == 0
+    assert start_fit(one).wait(timeout=300) == 0
     ddp = ["--config", str(ROOT / "configs" / "strategy" / "ddp.yaml"), "--trainer.accelerator", "cpu"]
-    assert fit(two, *ddp, "--trainer.devices", "2").wait(timeout=600) == 0
+    assert start_fit(two, *ddp, "--trainer.devices", "2").wait(timeout=600) == 0
 
     losses = [[row["train/loss"] for row in metrics(tmp_path / run) if "train/loss" in row] for run in ("one", "two")]
     assert len(losses[0]) == STEPS and losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -53,5 +52,5 @@ def test_two_processes_learn_what_one_learns(streaming: bool, tmp_path: Path) ->
     (tmp_path / "one" / "run" / last).unlink()
     middle = tmp_path / "two" / "run" / "step=1.ckpt"
     assert "gradients" in torch.load(middle, weights_only=True)
-    assert fit(one, "--ckpt_path", str(middle)).wait(timeout=300) == 0
+    assert start_fit(one, "--ckpt_path", str(middle)).wait(timeout=300) == 0
     close(tmp_path / "one" / "run" / last, tmp_path / "two" / "run" / last)

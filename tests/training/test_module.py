@@ -1,4 +1,4 @@
-"""The training module against plain loops: loss, schedule, accumulation, averaging, held-out figures."""
+"""Pretraining against reference loops: loss, schedule, accumulation, averaging, held-out metrics."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ from textdiff.pretrained import load
 from textdiff.priors import DiffusionPrior
 from textdiff.samplers import Strided
 from textdiff.text import train_tokenizer
-from textdiff.training import AdamW, Network, TextModule
+from textdiff.training import AdamW, Network, PretrainingModule
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 GAPS = SpanGaps(share_null=0.8, lookahead=0.3)
@@ -60,11 +60,11 @@ def reference(network: Transformer, batch: dict[str, torch.Tensor]) -> tuple[flo
         (GAPS, Network(**SMALL, attention="full", tie_word_embeddings=False)),
         (LeftToRight(), Network(**SMALL, causal=True)),
     ],
-    ids=["random masks", "gaps", "gaps, full attention", "twin"],
+    ids=["random masks", "gaps", "gaps, full attention", "causal"],
 )
 def test_the_loss_is_that_of_a_plain_loop(corruption: Corruption, network: Network, tmp_path: Path) -> None:
     data = data_module(tmp_path, corruption=corruption, batch_size=4, length=192)
-    module = TextModule(data.tokenizer, network)
+    module = PretrainingModule(data.tokenizer, network)
     batch = next(iter(data.train_dataloader()))
     assert int(batch["segments"].max()) > 1
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_the_loss_is_that_of_a_plain_loop(corruption: Corruption, network: Netwo
 
 def test_gradients_are_those_of_the_loss(tmp_path: Path) -> None:
     data = data_module(tmp_path, corruption=GAPS)
-    module = TextModule(data.tokenizer, Network(**SMALL))
+    module = PretrainingModule(data.tokenizer, Network(**SMALL))
     batch = next(iter(data.train_dataloader()))
     losses, weights = module.cross_entropy(batch)
     ((losses * weights).sum() / (~batch["observed"]).sum()).backward()
@@ -83,7 +83,7 @@ def test_gradients_are_those_of_the_loss(tmp_path: Path) -> None:
     found: dict[str, torch.Tensor] = {}
 
     class Watch(Callback):
-        def on_before_optimizer_step(self, trainer: Any, pl_module: TextModule, optimizer: Any) -> None:
+        def on_before_optimizer_step(self, trainer: Any, pl_module: PretrainingModule, optimizer: Any) -> None:
             found.update({name: p.grad.clone() for name, p in pl_module.network.named_parameters()})
 
     module.zero_grad()
@@ -96,8 +96,8 @@ def test_gradients_are_those_of_the_loss(tmp_path: Path) -> None:
 def test_accumulation_averages_the_gradients_of_its_batches(tmp_path: Path) -> None:
     data = data_module(tmp_path, corruption=Mixture())
     optimizer = AdamW(lr=0.01)
-    plain = TextModule(data.tokenizer, Network(**SMALL), optimizer, warmup_steps=1, final_lr=1.0)
-    module = TextModule(data.tokenizer, Network(**SMALL), optimizer, warmup_steps=1, final_lr=1.0)
+    plain = PretrainingModule(data.tokenizer, Network(**SMALL), optimizer, warmup_steps=1, final_lr=1.0)
+    module = PretrainingModule(data.tokenizer, Network(**SMALL), optimizer, warmup_steps=1, final_lr=1.0)
     trainer(tmp_path, max_steps=2, accumulate_grad_batches=3).fit(module, data)
 
     step, batches = optimizer.build(plain.network), iter(data_module(tmp_path, corruption=Mixture()).train_dataloader())
@@ -116,7 +116,7 @@ def test_initial_weights_are_a_function_of_the_seed_alone(tmp_path: Path) -> Non
     data = data_module(tmp_path)
 
     def weights(seed: int) -> torch.Tensor:
-        return TextModule(data.tokenizer, Network(**SMALL), seed=seed).network.embedding.weight
+        return PretrainingModule(data.tokenizer, Network(**SMALL), seed=seed).network.embedding.weight
 
     state = torch.get_rng_state()
     first = weights(1)
@@ -135,13 +135,13 @@ class Record(Callback):
     def on_train_batch_start(self, trainer: Any, *arguments: Any) -> None:
         self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
-    def on_train_batch_end(self, trainer: Any, pl_module: TextModule, *arguments: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, pl_module: PretrainingModule, *arguments: Any) -> None:
         self.weights.append({name: value.clone() for name, value in pl_module.network.state_dict().items()})
 
 
 def test_warm_up_and_cosine(tmp_path: Path) -> None:
     data, record = data_module(tmp_path), Record()
-    module = TextModule(data.tokenizer, Network(**SMALL), AdamW(lr=0.1), warmup_steps=4, final_lr=0.1)
+    module = PretrainingModule(data.tokenizer, Network(**SMALL), AdamW(lr=0.1), warmup_steps=4, final_lr=0.1)
     trainer(tmp_path, max_steps=12, callbacks=[record]).fit(module, data)
     expected = [0.25, 0.5, 0.75, 1.0] + [0.1 + 0.45 * (1 + math.cos(math.pi * k / 8)) for k in range(8)]
     assert [rates[0] for rates in record.rates] == pytest.approx([0.1 * factor for factor in expected])
@@ -150,7 +150,7 @@ def test_warm_up_and_cosine(tmp_path: Path) -> None:
 
 def test_averaged_weights_are_validated_and_exported(tmp_path: Path) -> None:
     data, record = data_module(tmp_path, corruption=RandomMasks(), gap_length=16), Record()
-    module = TextModule(data.tokenizer, Network(**SMALL), AdamW(lr=0.05), warmup_steps=1)
+    module = PretrainingModule(data.tokenizer, Network(**SMALL), AdamW(lr=0.05), warmup_steps=1)
     fitting = trainer(
         tmp_path,
         max_steps=4,
@@ -169,19 +169,19 @@ def test_averaged_weights_are_validated_and_exported(tmp_path: Path) -> None:
     with torch.no_grad():
         totals = [reference(network, batch)[:2] for batch in rows]
         nats, tokens = (sum(column) for column in zip(*totals, strict=True))
-        told = torch.cat([batch["tokens"][~batch["observed"]] for batch in rows])
+        scored = torch.cat([batch["tokens"][~batch["observed"]] for batch in rows])
         prior = DiffusionPrior(network, data.tokenizer, data.vocabulary, Strided(8))
         gap_nats = [-float(prior.score(canvas, truth).log_q) for canvas, truth in gaps]
-    characters = int(data.vocabulary.characters[told].sum())
+    characters = int(data.vocabulary.characters[scored].sum())
     last = metrics(tmp_path)[-1]
     assert last["valid/nats_per_token"] == pytest.approx(nats / tokens, rel=1e-4)
     assert last["valid/bits_per_character"] == pytest.approx(nats / characters / math.log(2), rel=1e-4)
     assert last["valid/gap_nats"] == pytest.approx(sum(gap_nats) / 16 / len(gap_nats), rel=1e-4)
 
 
-def test_figures_of_the_twin(tmp_path: Path) -> None:
+def test_metrics_of_an_autoregressive_baseline(tmp_path: Path) -> None:
     data = data_module(tmp_path, corruption=LeftToRight(), gaps=0)
-    module = TextModule(data.tokenizer, Network(**SMALL, causal=True))
+    module = PretrainingModule(data.tokenizer, Network(**SMALL, causal=True))
     (figures,) = trainer(tmp_path, limit_val_batches=1.0).validate(module, data, verbose=False)
     texts = stories(6, seed=1)
     nats = tokens = 0
@@ -191,33 +191,33 @@ def test_figures_of_the_twin(tmp_path: Path) -> None:
             nats, tokens = nats + some_nats, tokens + some
     pieces = sum(int(batch["segments"].amax(1).sum()) for batch in data.val_dataloader()[0])
     whole = sum(len(data.tokenizer(text)["input_ids"]) + 2 for text in texts)
-    assert tokens == whole - pieces, "each piece gives its first token away"
+    assert tokens == whole - pieces, "the first token of each piece is not scored"
     assert figures["valid/nats_per_token"] == pytest.approx(nats / tokens, rel=1e-4)
     characters = sum(map(len, texts))
     assert figures["valid/bits_per_character"] == pytest.approx(nats / characters / math.log(2), rel=0.02)
     assert "valid/gap_nats" not in figures
 
 
-def test_a_twin_starts_a_denoiser(tmp_path: Path) -> None:
+def test_an_autoregressive_baseline_starts_a_denoiser(tmp_path: Path) -> None:
     data = data_module(tmp_path)
-    twin = TextModule(data.tokenizer, Network(**SMALL, causal=True), seed=7)
-    twin.network.save_pretrained(tmp_path / "twin")
-    data.tokenizer.save_pretrained(tmp_path / "twin")
-    module = TextModule(data.tokenizer, Network(**SMALL), init_from=str(tmp_path / "twin"))
-    assert not module.network.config.causal and load(tmp_path / "twin").network.config.causal
-    for name, value in twin.network.state_dict().items():
+    baseline = PretrainingModule(data.tokenizer, Network(**SMALL, causal=True), seed=7)
+    baseline.network.save_pretrained(tmp_path / "baseline")
+    data.tokenizer.save_pretrained(tmp_path / "baseline")
+    module = PretrainingModule(data.tokenizer, Network(**SMALL), init_from=str(tmp_path / "baseline"))
+    assert not module.network.config.causal and load(tmp_path / "baseline").network.config.causal
+    for name, value in baseline.network.state_dict().items():
         assert torch.equal(module.network.state_dict()[name], value)
 
 
-def test_a_twin_that_does_not_fit_is_told(tmp_path: Path) -> None:
+def test_init_from_of_another_shape_or_tokenizer_is_refused(tmp_path: Path) -> None:
     data = data_module(tmp_path)
-    TextModule(data.tokenizer, Network(**SMALL)).network.save_pretrained(tmp_path / "twin")
-    data.tokenizer.save_pretrained(tmp_path / "twin")
-    twin = str(tmp_path / "twin")
+    PretrainingModule(data.tokenizer, Network(**SMALL)).network.save_pretrained(tmp_path / "baseline")
+    data.tokenizer.save_pretrained(tmp_path / "baseline")
+    folder = str(tmp_path / "baseline")
 
-    def mistake(tokenizer: Any = data.tokenizer, init_from: str = twin, **options: Any) -> str:
+    def mistake(tokenizer: Any = data.tokenizer, init_from: str = folder, **options: Any) -> str:
         with pytest.raises(UserError) as caught:
-            TextModule(tokenizer, Network(**SMALL | options), init_from=init_from)
+            PretrainingModule(tokenizer, Network(**SMALL | options), init_from=init_from)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -226,7 +226,7 @@ def test_a_twin_that_does_not_fit_is_told(tmp_path: Path) -> None:
     assert "num_hidden_layers is 2, here 3" in mistake(num_hidden_layers=3)
     assert "num_hidden_layers is 2, here 1" in mistake(num_hidden_layers=1)
     assert "another tokenizer: set data.tokenizer" in mistake(train_tokenizer(stories(9, seed=3), 300))
-    (tmp_path / "twin" / "model.safetensors").write_bytes(b"x" * 100)
+    (tmp_path / "baseline" / "model.safetensors").write_bytes(b"x" * 100)
     assert "cannot be read" in mistake()
 
 
@@ -238,18 +238,18 @@ def test_a_twin_that_does_not_fit_is_told(tmp_path: Path) -> None:
         ({"max_position_embeddings": 64}, {}, "data.length is 96 and the network reads at most 64"),
     ],
 )
-def test_data_of_another_kind_are_told(network: Any, data: Any, message: str, tmp_path: Path) -> None:
+def test_data_that_do_not_suit_the_network_are_refused(network: Any, data: Any, message: str, tmp_path: Path) -> None:
     module_data = data_module(tmp_path, **data)
     with pytest.raises(UserError, match=message):
-        trainer(tmp_path).fit(TextModule(module_data.tokenizer, Network(**SMALL | network)), module_data)
+        trainer(tmp_path).fit(PretrainingModule(module_data.tokenizer, Network(**SMALL | network)), module_data)
 
 
-def test_a_shape_that_makes_no_network_is_told(tmp_path: Path) -> None:
+def test_a_shape_that_makes_no_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="hidden_size 18 is not a multiple"):
-        TextModule(data_module(tmp_path).tokenizer, Network(hidden_size=18, num_attention_heads=2))
+        PretrainingModule(data_module(tmp_path).tokenizer, Network(hidden_size=18, num_attention_heads=2))
 
 
-def test_a_run_without_an_end_is_told(tmp_path: Path) -> None:
+def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
     data = data_module(tmp_path)
     with pytest.raises(UserError, match=r"set trainer\.max_steps"):
-        trainer(tmp_path, max_steps=-1).fit(TextModule(data.tokenizer, Network(**SMALL)), data)
+        trainer(tmp_path, max_steps=-1).fit(PretrainingModule(data.tokenizer, Network(**SMALL)), data)

@@ -64,12 +64,12 @@ def test_muon_takes_the_matrices_between_embedding_and_head(tied: bool) -> None:
     assert [group["lr"] for group in Muon(lr=0.02).build(model).param_groups] == [0.02, 0.02]
 
 
-def test_a_network_without_matrices_is_told() -> None:
+def test_a_network_without_matrices_is_refused() -> None:
     with pytest.raises(UserError, match=r"use textdiff\.training\.AdamW"):
         Muon().build(nn.RMSNorm(4))
 
 
-def test_together_steps_like_its_parts() -> None:
+def test_a_combined_optimizer_steps_like_its_parts() -> None:
     ours, theirs = network(), network()
     optimizer = Muon(lr=0.02).build(ours)
     muon, adam = Muon(lr=0.02).build(theirs).optimizers
@@ -84,7 +84,7 @@ def test_together_steps_like_its_parts() -> None:
     assert not any(map(torch.equal, weights(ours), start)), "every parameter moves"
 
 
-def test_together_evaluates_a_closure_once() -> None:
+def test_a_combined_optimizer_evaluates_a_closure_once() -> None:
     model = network()
     optimizer, calls = Muon().build(model), []
 
@@ -99,7 +99,7 @@ def test_together_evaluates_a_closure_once() -> None:
     assert calls == [1]
 
 
-def test_gradients_of_all_parts_are_forgotten() -> None:
+def test_gradients_of_all_parts_are_reset() -> None:
     model = network()
     backward(model)
     Muon().build(model).zero_grad()

@@ -1,10 +1,8 @@
-"""A run that was killed and resumed ends where one that was not ends, bit by bit."""
+"""A run that is killed and resumed ends bit-identical to an uninterrupted one."""
 
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.training import run_config, write_config
-from tests.helpers.tree import ROOT
+from tests.helpers.training import run_config, start_fit, write_config
 from textdiff.cli.lightning import run
-from textdiff.training import TextModule
+from textdiff.training import TrainingModule
 
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "TextDataModule")
-"""Weights averaged and as they are, optimizer, schedule, place in the data."""
+"""Weights and their averages, optimizer, schedule, position in the data."""
 
 
 class Killed(Exception):
@@ -26,7 +23,7 @@ class Killed(Exception):
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two nested states are the same to the last bit."""
+    """Whether two nested states are bit-identical."""
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
@@ -40,15 +37,15 @@ def final_state(folder: Path) -> dict[str, Any]:
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    """Let the next run die at the start of so many batches."""
-    step = TextModule.training_step
+    """Make the next run fail at the start of a batch."""
+    step = TrainingModule.training_step
 
-    def dying(module: TextModule, data: Any, batch_idx: int) -> torch.Tensor:
+    def dying(module: TrainingModule, data: Any, batch_idx: int) -> torch.Tensor:
         if batch_idx == batch:
             raise Killed
         return step(module, data, batch_idx)
 
-    monkeypatch.setattr(TextModule, "training_step", dying)
+    monkeypatch.setattr(TrainingModule, "training_step", dying)
 
 
 SAVES = {
@@ -64,7 +61,7 @@ def test_a_resumed_run_ends_bit_identical(save: str, tmp_path: Path, monkeypatch
     config = run_config(tmp_path, **SAVES[save])
     checkpoint = config["trainer"]["callbacks"][1]["init_args"]
     if "AdamW" in save:
-        config["model"]["optimizer"] = {"class_path": "textdiff.training.AdamW"}
+        config["model"]["init_args"]["optimizer"] = {"class_path": "textdiff.training.AdamW"}
         config["data"] |= {"streaming": True, "buffer": 16}
     if save == "without validation":
         checkpoint["every_n_train_steps"] = 2
@@ -85,24 +82,18 @@ def test_a_resumed_run_ends_bit_identical(save: str, tmp_path: Path, monkeypatch
     assert equal(final_state(tmp_path), expected)
 
 
-def fit(config: Path, *more: str) -> subprocess.Popen[bytes]:
-    """`textdiff fit` as a process."""
-    command = [sys.executable, "-m", "textdiff", "fit", "--config", str(config), *more]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
-
-
 @pytest.mark.slow
 def test_a_killed_process_resumes_bit_identical(tmp_path: Path) -> None:
     config = run_config(tmp_path, max_steps=40, val_check_interval=10, limit_val_batches=1)
     config["data"]["workers"] = 1
     path, last = write_config(tmp_path / "fit.yaml", config), tmp_path / "run" / "last.ckpt"
-    assert fit(path).wait(timeout=300) == 0
+    assert start_fit(path).wait(timeout=300) == 0
     expected = final_state(tmp_path)
 
     random.seed(os.urandom(8))
     workers = iter(["1", "0", "2"])
     last.unlink()
-    process = fit(path)
+    process = start_fit(path)
     for _ in range(2):
         made = last.stat().st_mtime_ns if last.exists() else 0
         while not last.exists() or last.stat().st_mtime_ns == made:
@@ -111,6 +102,6 @@ def test_a_killed_process_resumes_bit_identical(tmp_path: Path) -> None:
         time.sleep(random.uniform(0, 0.15))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process = fit(path, "--ckpt_path", str(last), "--data.workers", next(workers))
+        process = start_fit(path, "--ckpt_path", str(last), "--data.workers", next(workers))
     assert process.wait(timeout=300) == 0
     assert equal(final_state(tmp_path), expected)

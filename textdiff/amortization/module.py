@@ -50,7 +50,7 @@ class PosteriorModule(lightning.LightningModule):
         policy: in which order the learner fills gaps, part of what defines q; None: the policy of the checkpoint.
         adapter: train a low-rank adapter alone; None: the whole network.
         optimizer: of the parameters that are trained.
-        warmup_steps, final_lr: see `TextModule`.
+        warmup_steps, final_lr: see `TrainingModule`.
         dropout: rate in training; sampling and validation have none. None: the rate of the checkpoint.
         truth: `world:name`, whose exact posterior stands for the target's in `kl` and `forward_kl`.
         valid_draws: fills of each query in validation.

@@ -18,7 +18,7 @@ def run(arguments: list[str]) -> int:
     from jsonargparse import ArgumentError, ArgumentParser
     from transformers.utils import logging
 
-    from textdiff.cli.lightning import concise
+    from textdiff.cli.lightning_messages import in_one_line
     from textdiff.evaluation.comparison_settings import ComparisonSettings
 
     logging.set_verbosity_error()
@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
     try:
         options = parser.instantiate(parser.parse_args(arguments or ["--help"]))
     except ArgumentError as error:
-        raise UserError(f"{concise(str(error))}; `textdiff compare --help` lists the options") from error
+        raise UserError(f"{in_one_line(str(error))}; `textdiff compare --help` lists the options") from error
     except SystemExit as stopped:
         return int(stopped.code or 0)
     settings = ComparisonSettings(**{field.name: options[field.name] for field in fields(ComparisonSettings)})

@@ -1,16 +1,9 @@
-"""`textdiff fit | validate | test | predict`: LightningCLI with one-line errors and without chatter."""
+"""`textdiff fit | validate | test | predict`: LightningCLI with one-line errors and few messages."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from dataclasses import fields
-from functools import partial
-from itertools import takewhile, zip_longest
-from pathlib import Path
 from typing import Any, final
 
-import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentError
 from lightning import LightningDataModule, LightningModule
 from lightning.fabric.plugins import CheckpointIO
@@ -19,45 +12,37 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from textdiff.data import TextDataModule
+from textdiff.cli.lightning_messages import fewer_messages, in_one_line
 from textdiff.errors import UserError
-from textdiff.pretrained.load import described
-from textdiff.training.checkpoints import AtomicCheckpointIO, read_checkpoint
-from textdiff.training.module import Network, TextModule
-from textdiff.training.predictions import PredictionWriter
-from textdiff.training.progress import StepBar
+from textdiff.pretrained import tokenizer_folder
+from textdiff.training import AtomicCheckpointIO, PredictionWriter, StepBar
+from textdiff.training.checkpoints import read_checkpoint
 
-COMMANDS = ("fit", "validate", "test", "predict")
-"""What `run` can do."""
-
-CHATTER = ("Tip: ", "TPU available", "GPU available: False", "Seed set to")
-"""Beginnings of messages of Lightning that tell a user nothing."""
-
-HARMLESS = (
-    r"Checkpoint directory .* exists and is not empty",  # that is what resuming is
-    r".*does not have many workers which may be a bottleneck",  # rows are made faster than they are learnt from
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own
-    r"You're using the WeightAveraging callback, but loading a checkpoint outside the 'fit' stage",  # as intended
-    r"Mismatch dtype between input and weight",  # of a norm in mixed precision
+DATA, PRETRAINING, PREDICTION = (
+    "textdiff.data.TextDataModule",
+    "textdiff.training.PretrainingModule",
+    "textdiff.training.PredictionModule",
 )
-"""Beginnings of warnings about what is meant to be so."""
+DEFAULT_MODEL = {"fit": PRETRAINING, "validate": PRETRAINING, "test": PRETRAINING, "predict": PREDICTION}
+"""The model of each command, if no configuration names another."""
+
+NAMED_CHECKPOINTS = ("best", "last", "hpc")
+"""Values of `--ckpt_path` for which Lightning finds the file itself."""
 
 
 def run(arguments: list[str]) -> int:
-    """Run one of `COMMANDS` with the options that follow it; returns the exit status.
+    """Run one of the four commands with the options that follow it; returns the exit status.
 
     Raises:
         UserError: an option, a file or a combination of them is wrong; the message is one line.
     """
-    with warnings.catch_warnings(), _less_chatter():
-        for message in HARMLESS:
-            warnings.filterwarnings("ignore", message=message)
+    with fewer_messages():
         try:
             TextCLI(arguments)
         except ArgumentError as error:
-            raise UserError(f"{concise(str(error))}; `textdiff {arguments[0]} --help` lists the options") from error
+            raise UserError(f"{in_one_line(str(error))}; `textdiff {arguments[0]} --help` lists the options") from error
         except ValueError as error:
-            if (mistake := _mistake(error)) is None:
+            if (mistake := _user_error(error)) is None:
                 raise
             raise mistake from None
         except MisconfigurationException as error:
@@ -69,22 +54,21 @@ def run(arguments: list[str]) -> int:
 
 @final
 class TextCLI(LightningCLI):
-    """LightningCLI for a `TextModule` and a `TextDataModule`, or for those whose `class_path` a config names.
+    """LightningCLI for any model and data module; `class_path` names them.
 
     Beside Lightning's options, `predictions` says what `predict` writes, and where.
     """
 
     def __init__(self, arguments: list[str]) -> None:
         self._command = arguments[0] if arguments else ""
-        if self._command not in COMMANDS:
-            raise UserError(f"no command {self._command!r}: expected {', '.join(COMMANDS)}")
+        if self._command not in DEFAULT_MODEL:
+            raise UserError(f"no command {self._command!r}: expected {', '.join(DEFAULT_MODEL)}")
         raising: dict[str, Any] = {"exit_on_error": False}
-        self._named = _names_classes(arguments)
         super().__init__(
-            LightningModule if self._named else TextModule,
-            LightningDataModule if self._named else TextDataModule,
-            subclass_mode_model=self._named,
-            subclass_mode_data=self._named,
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
             trainer_defaults={"max_epochs": -1, "use_distributed_sampler": False, "enable_model_summary": False},
             seed_everything_default=0,
             save_config_callback=SaveConfigCallback if self._command == "fit" else None,
@@ -100,35 +84,39 @@ class TextCLI(LightningCLI):
         return {self._command: super().subcommands()[self._command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The model's vocabulary is the data's."""
-        if not self._named:
-            parser.link_arguments("data.tokenizer", "model.tokenizer", apply_on="instantiate")
+        """Set the default classes; a model that takes a tokenizer gets that of the data."""
+        parser.set_defaults({"model": {"class_path": DEFAULT_MODEL[self._command]}, "data": {"class_path": DATA}})
+        parser.link_arguments("data.tokenizer", "model.init_args.tokenizer", apply_on="instantiate")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        model = DEFAULT_MODEL[self._command].rpartition(".")[2]
+        parser.epilog = f"Options of the model: --model.help {model}; of the data: --data.help TextDataModule"
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Read the options, and look at the checkpoint before anything is built."""
+        """Parse the options, and check the checkpoint before anything is built."""
         assert isinstance(args, list)
         self.config = parser.parse_args(args)
         options = self.config[self._command]
-        path = options.get("ckpt_path")
-        if self._named and self._command == "predict":
-            raise UserError("predict fills templates with a TextModule: give it the exported folder as model.init_from")
-        untrained = not self._named and options["model"]["init_from"] is options["model"]["base"] is None
-        if untrained and path is None and self._command != "fit":
-            raise UserError(f"{self._command} needs trained weights: give --ckpt_path FILE or --model.init_from FOLDER")
-        if path is not None and path not in ("best", "last", "hpc"):
+        model, path = options["model"], options.get("ckpt_path")
+        if path is not None and path not in NAMED_CHECKPOINTS:
             read_checkpoint(path)
         if self._command == "predict":
+            _check_prediction(model, path)
             options["return_predictions"] = False  # they are on disk, and may be too many for the memory
-            if path is None:
-                _as_checkpoint(options)
-            else:
-                options["model"]["init_from"] = None
+        elif self._command != "fit" and path is None:
+            _check_weights(self._command, model)
+
+    def before_instantiate_classes(self) -> None:
+        """Prediction takes the tokenizer of its checkpoint, unless the data name one."""
+        options = self.config[self._command]
+        if self._command == "predict" and options["data"]["class_path"] == DATA:
+            data, checkpoint = options["data"]["init_args"], options["model"]["init_args"]["checkpoint"]
+            if not checkpoint.endswith(".ckpt"):
+                data["tokenizer"] = str(tokenizer_folder(checkpoint))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer, with whole checkpoints and our progress bar unless the options say otherwise."""
+        """The trainer, with atomic checkpoints and our progress bar unless the options name others."""
         options = self.config_init[self.subcommand]["trainer"]
-        callbacks, plugins = _listed(options["callbacks"]), _listed(options["plugins"])
+        callbacks, plugins = _as_list(options["callbacks"]), _as_list(options["plugins"])
         if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             kwargs["callbacks"] = [*callbacks, StepBar()]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -139,85 +127,31 @@ class TextCLI(LightningCLI):
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-class _less_chatter:
-    """A context in which Lightning's messages that begin like `CHATTER` are not shown."""
-
-    def __enter__(self) -> None:
-        self._loggers = [
-            logging.getLogger(name)
-            for name in (
-                "lightning.pytorch",
-                "lightning.pytorch.utilities.rank_zero",
-                "lightning.fabric.utilities.seed",
-            )
-        ]
-        for logger in self._loggers:
-            logger.addFilter(self._tells)
-
-    def __exit__(self, *error: object) -> None:
-        for logger in self._loggers:
-            logger.removeFilter(self._tells)
-
-    @staticmethod
-    def _tells(record: logging.LogRecord) -> bool:
-        return not any(beginning in record.getMessage()[:60] for beginning in CHATTER)
+def _check_prediction(model: Any, path: str | None) -> None:
+    """Raise a `UserError` unless the model fills templates with weights of its own."""
+    if model["class_path"] != PREDICTION:
+        raise UserError(
+            f"predict fills templates with {PREDICTION}, not {model['class_path']}: give the checkpoint to fill with "
+            "as model.checkpoint, as in configs/predict.yaml"
+        )
+    if path is not None:
+        raise UserError("predict takes the checkpoint of a run as model.checkpoint, and its data.tokenizer")
 
 
-def _as_checkpoint(options: Any) -> None:
-    """Give the model the shape, and the data the tokenizer, of the checkpoint that is to fill."""
-    folder, config = described(options["model"]["init_from"])
-    options["data"]["tokenizer"] = str(folder)
-    for field in fields(Network):
-        options["model"]["network"][field.name] = getattr(config, field.name)
+def _check_weights(command: str, model: Any) -> None:
+    """Raise a `UserError` if the weights of a model without checkpoint are random."""
+    if model["class_path"] == PRETRAINING and model["init_args"]["init_from"] is None:
+        raise UserError(f"{command} needs trained weights: give --ckpt_path FILE or --model.init_from FOLDER")
 
 
-def _names_classes(arguments: list[str]) -> bool:
-    """Whether a config among the options says by `class_path` what the model is."""
-    for option, value in zip_longest(arguments, arguments[1:], fillvalue=""):
-        name, _, joined = option.partition("=")
-        if name not in ("--config", "-c"):
-            continue
-        try:
-            content = yaml.safe_load(Path(joined or value).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # the parser says what is wrong with it
-        if isinstance(content, dict) and "class_path" in (content.get("model") or {}):
-            return True
-    return False
-
-
-def _listed(option: Any) -> list[Any]:
+def _as_list(option: Any) -> list[Any]:
     if option is None:
         return []
     return list(option) if isinstance(option, list) else [option]
 
 
-def _mistake(error: BaseException | None) -> UserError | None:
-    """The user's mistake that an error of the parser reports, if it does."""
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The `UserError` that an error of the parser was caused by, if any."""
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
-
-
-def concise(message: str) -> str:
-    """What a parser's message of many lines says, in one: alternatives that were not meant are left out."""
-    lines = [line for line in message.splitlines() if line.strip()]
-    for number, line in enumerate(lines):
-        if "Problem with given class_path" in line:
-            inner = takewhile(partial(_deeper, line), lines[number + 1 :])
-            return " ".join([*_key(lines, number), line.strip().removeprefix("- "), concise("\n".join(inner))])
-    bullets = [line.strip().removeprefix("- ") for line in lines if line.strip().startswith("- ")]
-    if meant := [
-        bullet for bullet in bullets if not bullet.startswith(("Expected a path", "Expected a <class 'NoneType'>"))
-    ]:
-        given = [line.strip() for line in lines if line.strip().startswith("Given value:")]
-        return " ".join([*_key(lines, len(lines)), " or ".join(meant), *given])
-    return " ".join(line.strip() for line in lines)
-
-
-def _key(lines: list[str], before: int) -> list[str]:
-    return [line.strip() for line in lines[:before][:1] if line.startswith("Parser key")]
-
-
-def _deeper(line: str, other: str) -> bool:
-    return len(other) - len(other.lstrip()) > len(line) - len(line.lstrip())

@@ -17,7 +17,7 @@ from textdiff.pretrained.network_prior import NetworkPrior, prior_of
 from textdiff.pretrained.published import load_published
 from textdiff.pretrained.quantization import Quantizer
 from textdiff.pretrained.settings import read_settings, reason, refuse_code
-from textdiff.pretrained.shipped import DEFAULT_CHECKPOINT, locate, shipped, tokenizer_folder
+from textdiff.pretrained.shipped import DEFAULT_CHECKPOINT, locate, shipped
 from textdiff.pretrained.weights import CONFIG, WEIGHTS, Weights, load_weights
 from textdiff.priors.diffusion import DiffusionPrior
 from textdiff.samplers import Dependence
@@ -91,12 +91,6 @@ def _check_tokenizer(path: Path, tokenizer: PreTrainedTokenizerBase, config: Tra
                 f"the {name} token of the tokenizer in {str(path)!r} is {has}, {CONFIG} says {expected}: "
                 "they are not of one model"
             )
-
-
-def described(folder: str | Path) -> tuple[Path, TransformerConfig | ForeignConfig]:
-    """The folder with the tokenizer of a checkpoint, and the shape of its network."""
-    path = tokenizer_folder(folder)
-    return path, _config(path, read_settings(path, CONFIG))
 
 
 def _adapted(path: Path, device: str | torch.device, dtype: torch.dtype, quantization: int | None) -> NetworkPrior:

@@ -1,12 +1,16 @@
-"""Training with Lightning: modules, optimizers, callbacks, checkpoints, prediction."""
+"""Training with Lightning: pretraining, fine-tuning, optimizers, callbacks, checkpoints, prediction."""
 
 from textdiff.training.callbacks import SampleFill, Throughput
 from textdiff.training.checkpoints import AtomicCheckpointIO, export
-from textdiff.training.filling import Filling
+from textdiff.training.fill_rows import FillOptions
+from textdiff.training.fine_tuning import FineTuningModule
 from textdiff.training.metrics import BitsPerCharacter, NatsPerToken
-from textdiff.training.module import Network, TextModule
+from textdiff.training.module import TrainingModule
+from textdiff.training.network import Network
 from textdiff.training.optimizers import AdamW, Muon, OptimizerFactory
-from textdiff.training.predictions import PredictionWriter
+from textdiff.training.prediction import PredictionModule
+from textdiff.training.prediction_writer import PredictionWriter
+from textdiff.training.pretraining import PretrainingModule
 from textdiff.training.progress import StepBar
 from textdiff.training.sharding import RepeatedLayers
 
@@ -14,16 +18,19 @@ __all__ = [
     "AdamW",
     "AtomicCheckpointIO",
     "BitsPerCharacter",
-    "Filling",
+    "FillOptions",
+    "FineTuningModule",
     "Muon",
     "NatsPerToken",
     "Network",
     "OptimizerFactory",
+    "PredictionModule",
     "PredictionWriter",
+    "PretrainingModule",
     "RepeatedLayers",
     "SampleFill",
     "StepBar",
-    "TextModule",
     "Throughput",
+    "TrainingModule",
     "export",
 ]

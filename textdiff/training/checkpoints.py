@@ -1,11 +1,11 @@
-"""Checkpoints of a run: written whole or not at all, checked before they are used, turned into a model to ship."""
+"""Checkpoints of a training run: written atomically, checked before use, exported to a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, final
 from zipfile import is_zipfile
@@ -29,19 +29,19 @@ SHAPE = (
     "tie_word_embeddings",
     "backbone",
 )
-"""What two networks must share to share weights; all but the first to lend them."""
+"""Settings that must agree for a network to load the weights of another; `causal` may differ to start from them."""
 
 
 @final
 class AtomicCheckpointIO(CheckpointIO):
-    """Local checkpoint files that a kill at any moment, also while saving, leaves whole.
+    """Local checkpoint files that are replaced atomically, so that a kill while saving leaves the old one intact.
 
-    Lightning's own writes to the system's temporary folder first, and moving a file from there to another file system
-    is a copy, which can be cut short.
+    Lightning's own class first writes to the system's temporary folder; from there to another file system a move is a
+    copy, which can be cut short.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write, then rename into place."""
+        """Write to a temporary file, then rename it."""
         with atomically(Path(path)) as file:
             torch.save(checkpoint, file)
 
@@ -57,7 +57,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a `.ckpt` file of a `TextModule`, its tensors mapped from disk.
+    """The content of the `.ckpt` file of a run, its tensors memory-mapped.
 
     Raises:
         UserError: the file is missing, damaged or of another program.
@@ -76,46 +76,66 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     raise UserError(f"{str(path)!r} is no checkpoint of a textdiff run, or damaged ({reason}): give another .ckpt file")
 
 
-def shape_difference(theirs: Mapping[str, Any], ours: PreTrainedConfig, twins: bool = False) -> str | None:
-    """The first difference in shape between two networks, in words; None if one can take the other's weights.
+def shape_difference(theirs: Mapping[str, Any], ours: PreTrainedConfig, *, ignore_causal: bool = False) -> str | None:
+    """The first difference in shape between two networks, in words; None if one can load the weights of the other.
 
     Args:
-        theirs: a `TransformerConfig` as a dictionary.
-        ours: the other.
-        twins: whether a causal network may lend its weights to a denoiser, and the other way round.
+        theirs: a config as a dictionary.
+        ours: the other config.
+        ignore_causal: whether a causal network may start a denoiser, and the other way round.
     """
-    for name in SHAPE[twins:]:
+    for name in SHAPE[ignore_causal:]:
         if theirs.get(name) != (own := getattr(ours, name, None)):
             return f"{name} is {theirs.get(name)!r}, here {own!r}"
     return None
 
 
 def vocabulary_key(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of which token has which id: what weights depend on."""
+    """A hash of the token ids of a vocabulary, on which weights depend."""
     return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()[:16]
 
 
-def export(
-    checkpoint: str | Path, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.bfloat16
+def describe_network(checkpoint: dict[str, Any], config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add to a checkpoint what `check_checkpoint` and `export` need beside its weights."""
+    checkpoint["network_config"] = config.to_dict()
+    checkpoint["vocabulary"] = vocabulary_key(tokenizer)
+
+
+def check_checkpoint(
+    checkpoint: Mapping[str, Any],
+    config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    parameters: Collection[str],
 ) -> None:
-    """Turn a Lightning checkpoint (its averaged weights, where it has them) into a folder that `textdiff.load` reads.
+    """Check that a checkpoint is of a network with these parameters, and of this tokenizer.
+
+    Raises:
+        UserError: another program has written it, or the network or the tokenizer differs.
+    """
+    if "network_config" not in checkpoint:
+        raise UserError("the checkpoint is not of a textdiff run: give another ckpt_path")
+    if difference := shape_difference(checkpoint["network_config"], config):
+        raise UserError(f"the checkpoint has another shape ({difference}): give the model options of its run")
+    if checkpoint["state_dict"].keys() != parameters:
+        raise UserError("the checkpoint has other parameters: another version of textdiff has written it")
+    if checkpoint.get("vocabulary", own := vocabulary_key(tokenizer)) != own:
+        raise UserError("the checkpoint was trained with another tokenizer: set data.tokenizer to that one")
+
+
+def network_of_run(checkpoint: str | Path, tokenizer: PreTrainedTokenizerBase) -> Transformer | ForeignDenoiser:
+    """The network of the `.ckpt` file of a run, with its averaged weights where it has them.
 
     Args:
-        checkpoint: a `.ckpt` file of a `TextModule`.
+        checkpoint: a `.ckpt` file.
         tokenizer: of the same run.
-        folder: to write config.json, model.safetensors and the tokenizer to.
-        dtype: of the weights on disk.
 
     Raises:
         UserError: the file is not such a checkpoint, or the tokenizer is of another size.
     """
     content = read_checkpoint(checkpoint)
     settings = content["network_config"]
-    config: TransformerConfig | ForeignConfig
-    if settings.get("model_type") == ForeignConfig.model_type:
-        config = ForeignConfig.from_dict(settings)
-    else:
-        config = TransformerConfig.from_dict(settings)
+    foreign = settings.get("model_type") == ForeignConfig.model_type
+    config = ForeignConfig.from_dict(settings) if foreign else TransformerConfig.from_dict(settings)
     if (size := Vocabulary.of(tokenizer).size) != config.vocab_size:
         raise UserError(
             f"the tokenizer has {size} tokens and the network of {str(checkpoint)!r} {config.vocab_size}: "
@@ -130,6 +150,24 @@ def export(
     network.load_state_dict(
         {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}
     )
+    return network.eval()
+
+
+def export(
+    checkpoint: str | Path, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.bfloat16
+) -> None:
+    """Write the network of a `.ckpt` file and its tokenizer to a folder that `textdiff.load` reads.
+
+    Args:
+        checkpoint: a `.ckpt` file of a run; its averaged weights are taken, where it has them.
+        tokenizer: of the same run.
+        folder: to write config.json, model.safetensors and the tokenizer to.
+        dtype: of the weights on disk.
+
+    Raises:
+        UserError: the file is not such a checkpoint, or the tokenizer is of another size.
+    """
+    network = network_of_run(checkpoint, tokenizer)
     for parameter in network.parameters():
         parameter.data = parameter.data.to(dtype)
     network.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Likelihood per unit of text: totals are summed before they are divided, so a text weighs as much as it is long."""
+"""Likelihood per token and per character: sums are divided at the end, so that a text weighs as much as it is long."""
 
 from __future__ import annotations
 

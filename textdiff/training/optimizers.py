@@ -23,7 +23,7 @@ class OptimizerFactory(ABC):
 
     @abstractmethod
     def build(self, network: nn.Module) -> Optimizer:
-        """The optimizer of all parameters of `network` that want a gradient."""
+        """The optimizer of all parameters of `network` that require a gradient."""
 
 
 @final
@@ -52,13 +52,13 @@ class Muon(OptimizerFactory):
     Not for FSDP, which shows an optimizer flat shards instead of matrices.
 
     Args:
-        lr: of the matrices; updates are rescaled to AdamW's size (arXiv:2502.16982), so AdamW's values serve.
-        adam_lr: of the rest; by default `lr`.
+        lr: of the matrices; updates are rescaled to the size of AdamW's (arXiv:2502.16982), so that its values suit.
+        adam_lr: of the other parameters; by default `lr`.
         betas: of AdamW.
         weight_decay: on matrices.
 
     Raises:
-        UserError: on `build`, if there is no matrix.
+        UserError: the network has no matrix (raised by `build`).
     """
 
     lr: float = 2e-3
@@ -86,7 +86,7 @@ def scheduled(optimizer: Optimizer, steps: float, warmup: int, final: float) -> 
     """Linear warm-up over `warmup` steps, then a cosine down to the share `final` at step `steps`, for Lightning.
 
     Raises:
-        UserError: there is no last step.
+        UserError: `steps` is infinite.
     """
     if math.isinf(steps):
         raise UserError("the stream of training batches has no end: set trainer.max_steps")
@@ -103,9 +103,9 @@ def scheduled(optimizer: Optimizer, steps: float, warmup: int, final: float) -> 
 
 @final
 class CombinedOptimizer(Optimizer):
-    """Several optimizers of disjoint parameters that step as one; schedulers and checkpoints see one.
+    """Several optimizers of disjoint parameters that step as one, also for schedulers and checkpoints.
 
-    `param_groups` holds the very dictionaries of the parts: a learning rate written here is read there.
+    `param_groups` holds the dictionaries of the parts themselves: a learning rate set here is theirs, too.
     """
 
     def __init__(self, *optimizers: Optimizer) -> None:
@@ -113,7 +113,7 @@ class CombinedOptimizer(Optimizer):
         super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
 
     def step(self, closure: Callable[[], float | Tensor] | None = None) -> float | Tensor | None:  # type: ignore[override]
-        """Evaluate `closure` once, then step every part."""
+        """Evaluate `closure` once, then step each part."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""The progress of a run: steps or rows done and to go, how many a second, the last figures."""
+"""The progress bar of a run: steps or rows, speed and the last logged metrics."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from textdiff.data import Part, Shards
 class StepBar(ProgressBar):
     """A bar over the optimizer steps of a fit, the rows of a prediction or the batches of another task.
 
-    A line is printed after each validation and when all rows are filled. Where the output is no terminal there is no
-    bar, but a line after each shard of rows.
+    A line is printed after each validation and when all rows are filled. If the output is no terminal, there is no bar,
+    but a line after each shard of rows.
     """
 
     def __init__(self) -> None:
@@ -43,47 +43,49 @@ class StepBar(ProgressBar):
             self._console.print(*args, markup=False, **kwargs)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the steps done before, if the run was resumed, and those to go."""
+        """Show all steps of the run, those before it was resumed included."""
         self._start("training", trainer.max_steps if trainer.max_steps > 0 else None, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Show the step and the figures."""
+        """Show the step and the metrics."""
         if self._bar is not None:
             self._bar.update(
-                self._bar.task_ids[0], completed=trainer.global_step, figures=figures(trainer.progress_bar_metrics)
+                self._bar.task_ids[0],
+                completed=trainer.global_step,
+                metrics=format_metrics(trainer.progress_bar_metrics),
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the last state of the bar on the screen."""
+        """Stop, and leave the last state of the bar on the screen."""
         self._stop()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so, or show the batches of a validation of its own."""
+        """Rename the bar within a fit; else show the batches of the validation."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description="validating")
         elif not trainer.sanity_checking:
             self._start("validating", sum(trainer.num_val_batches))
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Count."""
+        """Advance by one batch."""
         if trainer.state.fn == "validate":
             self._advance()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the figures of a validation within a fit."""
+        """Print the metrics of a validation within a fit."""
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description="training")
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self.print(f"step {trainer.global_step}: {figures(trainer.progress_bar_metrics)}")
+            self.print(f"step {trainer.global_step}: {format_metrics(trainer.progress_bar_metrics)}")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the batches of a test."""
         self._start("testing", sum(trainer.num_test_batches))
 
     def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Count."""
+        """Advance by one batch."""
         self._advance()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,23 +97,23 @@ class StepBar(ProgressBar):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Show rows and speed; after each shard in a line of its own where there is no bar."""
+        """Show rows and speed in the bar; without a bar, print them after each shard."""
         if not isinstance(batch, Part):
             return
         self._filled += len(batch.rows)
         self._failed += sum("error" in row for row in outputs)
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._filled, figures=self._told_rows())
+            self._bar.update(self._bar.task_ids[0], completed=self._filled, metrics=self._rows_line())
         elif batch.last:
-            self.print(f"shard {batch.shard}: {self._told_rows()}")
+            self.print(f"shard {batch.shard}: {self._rows_line()}")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what this process has done."""
+        """Print the rows that this process has filled."""
         self._stop()
         share = f"process 1 of {trainer.world_size}: " if trainer.world_size > 1 else ""
-        self.print(f"{share}{self._told_rows() if self._filled else 'nothing is left to fill'}")
+        self.print(f"{share}{self._rows_line() if self._filled else 'nothing is left to fill'}")
 
-    def _told_rows(self) -> str:
+    def _rows_line(self) -> str:
         errors = f", {self._failed:,} of them not filled (see their field 'error')" if self._failed else ""
         speed = self._filled / max(time.perf_counter() - self._since, 1e-9)
         return f"{self._filled:,} rows{errors}, {speed:,.1f} rows/s"
@@ -129,10 +131,10 @@ class StepBar(ProgressBar):
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[metrics]}"),
             )
             self._bar = Progress(*columns, console=self._console, refresh_per_second=2)
-            self._bar.add_task(description, total=total, completed=completed, figures="")
+            self._bar.add_task(description, total=total, completed=completed, metrics="")
             self._bar.start()
 
     @property
@@ -149,8 +151,8 @@ class StepBar(ProgressBar):
             self._bar = None
 
 
-def figures(metrics: dict[str, Any]) -> str:
-    """Logged figures in one line, speed first."""
+def format_metrics(metrics: dict[str, Any]) -> str:
+    """Logged metrics in one line, speed first."""
     speed = [f"{metrics['tokens_per_second']:,.0f} tokens/s"] if "tokens_per_second" in metrics else []
     rest = [f"{name} {value:.3f}" for name, value in metrics.items() if name != "tokens_per_second"]
     return ", ".join([*speed, *rest])

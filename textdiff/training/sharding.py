@@ -1,4 +1,4 @@
-"""Which parts of a network fully sharded training gathers and lets go one by one."""
+"""The parts of a network that fully sharded training gathers and releases one by one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import nn
 
 @final
 class RepeatedLayers:
-    """Each layer of a stack, for `FSDPStrategy(auto_wrap_policy=)`: ours, and those of whichever backbone.
+    """Wraps each layer of a network, for `FSDPStrategy(auto_wrap_policy=)`, whatever its architecture.
 
-    A stack is an `nn.ModuleList`: all networks here keep their layers in one, and nothing else. What is left,
-    embeddings and head, is a part of its own. Torch asks about a module before the modules in it.
+    Layers are the items of an `nn.ModuleList`: all networks here keep their layers, and nothing else, in one. The rest,
+    embeddings and head, is one further part. Torch asks about a module before it asks about its children.
     """
 
     def __init__(self) -> None:
         self._layers: WeakSet[nn.Module] = WeakSet()
 
     def __call__(self, module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
-        """Whether to look into a module; or, if that was done, whether it is a part."""
+        """Whether to descend into a module (`recurse`), or else whether to wrap it."""
         if isinstance(module, nn.ModuleList):
             self._layers.update(module)
         return recurse or module in self._layers

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import textdiff as td
 from textdiff.data import Row, documents
-from textdiff.training.filling import Filling, filled
+from textdiff.training.fill_rows import FillOptions, fill_rows
 
 LENGTH, GAP = 128, 32
 FLEETS = (1, 8, 64)
@@ -83,10 +83,10 @@ def queries(file, tokenizer, count):
 
 def fill(prior, rows, steps, batch):
     """Fill all rows, so many side by side."""
-    how = Filling(steps=steps)
+    options = FillOptions(steps=steps)
     for start in range(0, len(rows), batch):
-        told = filled(how.of(prior), rows[start : start + batch], how)
-        assert all("samples" in row for row in told), told
+        records = fill_rows(options.configured(prior), rows[start : start + batch], options)
+        assert all("samples" in record for record in records), records
 
 
 def cost(prior, rows, steps, batch):

@@ -1,4 +1,4 @@
-"""Predictions on disk: shards that are whole or not there, so that a killed run goes on where it was."""
+"""Predictions on disk: shards that are either complete or missing, so that a killed run can be continued."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from textdiff.data.files import atomically
 from textdiff.data.shards import dealt
 from textdiff.errors import UserError
 from textdiff.models import fingerprint
-from textdiff.training.module import TextModule
+from textdiff.training.prediction import PredictionModule
 
 SETTINGS = "settings.json"
-"""What the predictions in a folder depend on."""
+"""File in a folder of predictions with the settings that they depend on."""
 
 
 @final
 class PredictionWriter(Callback):
-    """Writes what `predict` fills as JSON lines, in the order of the rows.
+    """Writes the rows that `predict` has filled as JSON lines, in their order.
 
-    A folder gets a file for each shard, `00000.jsonl` and so on, which is renamed into place when it is whole. The same
-    command again fills only the shards that are missing, on any number of processes; a run with other settings is
-    refused. Each process fills and writes shards of its own. A line is a row, see `textdiff.training.filling.filled`.
+    A folder gets a file for each shard, `00000.jsonl` and so on, which is renamed into place when it is complete. The
+    same command again fills only the shards that are missing, on any number of processes; a run with other settings is
+    refused. Each process fills and writes shards of its own. For the fields of a line see
+    `textdiff.training.fill_rows.fill_rows`.
 
     Args:
-        path: a folder; or for few rows a file that ends in `.jsonl`, written by one process when all is done.
-        rows: in a shard.
+        path: a folder; or, for few rows, a file that ends in `.jsonl`, which one process writes at the end.
+        rows: of a shard.
 
     Raises:
         UserError: `rows` is less than 1.
@@ -47,15 +48,15 @@ class PredictionWriter(Callback):
 
     @property
     def one_file(self) -> bool:
-        """Whether all goes into one file."""
+        """Whether all rows are written to one file."""
         return self.path.suffix == ".jsonl"
 
     def file(self, shard: int) -> Path:
-        """Where the rows of a shard are written."""
+        """The file of a shard."""
         return self.path if self.one_file else self.path / f"{shard:05}.jsonl"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tell the data which shards there are and which are finished.
+        """Set the size of shards, and the shards that are finished, in the data module.
 
         Raises:
             UserError: several processes want to write one file.
@@ -66,13 +67,13 @@ class PredictionWriter(Callback):
         if self.one_file and trainer.world_size > 1:
             raise UserError(f"several processes cannot write {str(self.path)!r}: give a folder as predictions.path")
         data.shard_rows = None if self.one_file else self.rows
-        data.finished = self._finished = trainer.strategy.broadcast(self._there())  # of one process: all deal alike
+        data.finished = self._finished = trainer.strategy.broadcast(self._existing())  # as one process sees it
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See that what the folder holds is of a run with the same settings.
+        """Check that existing predictions in the folder are of a run with the same settings.
 
         Raises:
-            UserError: it is not.
+            UserError: they are not.
         """
         if self.one_file:
             return
@@ -90,7 +91,7 @@ class PredictionWriter(Callback):
         elif trainer.is_global_zero:
             with atomically(path) as file:
                 file.write((json.dumps(ours, indent=1) + "\n").encode())
-        self._tidy(trainer)
+        self._delete_partial_files(trainer)
 
     def on_predict_batch_end(
         self,
@@ -101,10 +102,10 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the rows, and write their shard when it is whole."""
+        """Keep the rows, and write their shard when it is complete."""
         assert isinstance(batch, Part)
-        for row, told in zip(batch.rows, outputs, strict=True):
-            self._lines[row.index] = json.dumps(told, ensure_ascii=False, default=str) + "\n"
+        for row, record in zip(batch.rows, outputs, strict=True):
+            self._lines[row.index] = json.dumps(record, ensure_ascii=False, default=str) + "\n"
         if not batch.last:
             return
         with atomically(self.file(batch.shard)) as file:
@@ -112,11 +113,11 @@ class PredictionWriter(Callback):
         self._lines = {}
 
     def _settings(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-        """By name, what the predictions depend on. The size of a batch moves their last digits only."""
-        assert isinstance(module, TextModule)
+        """The settings that predictions depend on, by name; not the batch size, which moves their last digits only."""
+        assert isinstance(module, PredictionModule)
         data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
         return {
-            "data.predict": [[Path(source).name, *_content(source)] for source in data.templates],
+            "data.predict": [[Path(source).name, *_content_hash(source)] for source in data.templates],
             "data.field": data.field,
             "predictions.rows": self.rows,
             "trainer.precision": trainer.precision,
@@ -124,23 +125,23 @@ class PredictionWriter(Callback):
             **{f"model.fill.{name}": value for name, value in asdict(module.fill).items()},
         }
 
-    def _there(self) -> list[int]:
-        """Shards that the folder holds, ascending."""
+    def _existing(self) -> list[int]:
+        """Numbers of the shards in the folder, ascending."""
         if self.one_file:
             return []
         files = (path for path in self.path.glob("*.jsonl") if path.stem.isdecimal())
         return sorted(int(path.stem) for path in files if path == self.file(int(path.stem)))
 
-    def _tidy(self, trainer: Trainer) -> None:
-        """Delete what a killed run left half written, each process of its own shards."""
+    def _delete_partial_files(self, trainer: Trainer) -> None:
+        """Delete files that a killed run has left incomplete; each process deletes those of its own shards."""
         for part in self.path.glob(".*.part"):
             number = part.name.removeprefix(".").partition(".")[0]
             if number.isdecimal() and dealt(int(number), self._finished, trainer.world_size) == trainer.global_rank:
                 part.unlink(missing_ok=True)
 
 
-def _content(source: str) -> list[str]:
-    """A hash of a file; nothing of what lies elsewhere."""
+def _content_hash(source: str) -> list[str]:
+    """A hash of a file, in a list; an empty list for a source that is no file."""
     if not Path(source).is_file():
         return []
     with open(source, "rb") as file:

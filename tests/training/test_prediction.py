@@ -1,11 +1,9 @@
-"""Predictions in shards: each row as it would be filled alone, whoever fills it and however often the run is killed."""
+"""Predictions in shards: each row is filled as it would be alone, on any process, however often the run is killed."""
 
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,13 @@ from typing import Any
 import pytest
 
 from tests.helpers.tiny import CORPUS, save, tiny
-from tests.helpers.training import write_config
+from tests.helpers.training import start, write_config
 from tests.helpers.tree import ROOT
 from textdiff.cli.lightning import run
 from textdiff.data import Row
 from textdiff.errors import UserError
 from textdiff.pretrained import load
-from textdiff.training.filling import Filling, filled
+from textdiff.training.fill_rows import FillOptions, fill_rows
 
 ROWS = [{"id": f"row {i}", "prompt": CORPUS[i % 36].replace(" her ", " [gap:1-4] ")} for i in range(11)]
 ROWS[3]["prompt"] = "No gap here."
@@ -39,12 +37,12 @@ def options(model: Path, to: Path, fill: dict[str, Any] | None = None, **changes
     config: dict[str, Any] = {
         "trainer": {"accelerator": "cpu", "logger": False},
         "data": {"predict": [str(model / "rows.jsonl")], "field": "prompt", "batch_size": 2},
-        "model": {"init_from": str(model), "fill": {"n": 2, "steps": 3, "seed": 5} | (fill or {})},
+        "model": {"init_args": {"checkpoint": str(model), "fill": {"n": 2, "steps": 3, "seed": 5} | (fill or {})}},
         "predictions": {"path": str(to), "rows": 3},
     }
     for key, value in changes.items():
         section, _, name = key.partition("_")
-        config[section][name] = value
+        (config[section]["init_args"] if section == "model" else config[section])[name] = value
     return ["predict", "--config", str(write_config(to.with_suffix(".yaml"), config))]
 
 
@@ -52,13 +50,13 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def told(folder: Path) -> list[dict[str, Any]]:
+def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
 def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What an undisturbed run writes."""
+    """What an uninterrupted run writes."""
     to = tmp_path_factory.mktemp("whole") / "out"
     assert run(options(model, to)) == 0
     return files(to)
@@ -90,19 +88,19 @@ def test_only_missing_shards_are_filled_again(
         (out / name).write_bytes(content)
     (out / "00002.jsonl").unlink()
     (out / ".00002.jsonl.123.part").write_text("half a row")
-    asked: list[int] = []
+    filled: list[int] = []
 
-    def watched(prior: Any, rows: list[Row], how: Filling) -> list[dict[str, Any]]:
-        asked.extend(row.index for row in rows)
-        return filled(prior, rows, how)
+    def watched(prior: Any, rows: list[Row], options: FillOptions) -> list[dict[str, Any]]:
+        filled.extend(row.index for row in rows)
+        return fill_rows(prior, rows, options)
 
-    monkeypatch.setattr("textdiff.training.module.filled", watched)
+    monkeypatch.setattr("textdiff.training.prediction.fill_rows", watched)
     assert run(options(model, out)) == 0
-    assert sorted(asked) == [6, 7, 8] and files(out) == whole
-    assert run(options(model, out, data_batch_size=1)) == 0 and len(asked) == 3
+    assert sorted(filled) == [6, 7, 8] and files(out) == whole
+    assert run(options(model, out, data_batch_size=1)) == 0 and len(filled) == 3
     (out / "2.jsonl").write_text("of somebody else")
     (out / "00002.jsonl").unlink()
-    assert run(options(model, out)) == 0 and len(asked) == 6
+    assert run(options(model, out)) == 0 and len(filled) == 6
 
 
 def test_short_rows_are_not_filled_beside_long_ones(
@@ -110,17 +108,17 @@ def test_short_rows_are_not_filled_beside_long_ones(
 ) -> None:
     slots = [1, 40, 3, 42, 2, 41]
     (tmp_path / "rows.txt").write_text("".join(f"Lily lost [gap:{count}] ball.\n" for count in slots))
-    asked: list[list[int]] = []
+    filled: list[list[int]] = []
 
-    def watched(prior: Any, rows: list[Row], how: Filling) -> list[dict[str, Any]]:
-        asked.append([row.index for row in rows])
-        return filled(prior, rows, how)
+    def watched(prior: Any, rows: list[Row], options: FillOptions) -> list[dict[str, Any]]:
+        filled.append([row.index for row in rows])
+        return fill_rows(prior, rows, options)
 
-    monkeypatch.setattr("textdiff.training.module.filled", watched)
+    monkeypatch.setattr("textdiff.training.prediction.fill_rows", watched)
     source = {"data_predict": [str(tmp_path / "rows.txt")], "data_batch_size": 3, "predictions_rows": 6}
     assert run(options(model, tmp_path / "out", **source)) == 0
-    assert asked == [[0, 4, 2], [1, 5, 3]]
-    assert [row["seed"] for row in told(tmp_path / "out")] == [5, 6, 7, 8, 9, 10]
+    assert filled == [[0, 4, 2], [1, 5, 3]]
+    assert [row["seed"] for row in records(tmp_path / "out")] == [5, 6, 7, 8, 9, 10]
 
 
 @pytest.mark.parametrize(
@@ -158,11 +156,11 @@ def test_one_file_is_written_when_all_is_done(model: Path, whole: dict[str, byte
         ({"fill": {"top_p": 2.0}}, "top_p is 2.0"),
         ({"predictions_rows": 0}, "predictions.rows is 0"),
         ({"data_field": "text"}, "has no field 'text', only id, prompt: set data.field"),
-        ({"model_init_from": "nowhere"}, "'nowhere' is no folder"),
+        ({"model_checkpoint": "nowhere"}, "'nowhere' is no folder"),
     ],
     ids=str,
 )
-def test_mistakes_are_told_before_anything_is_written(
+def test_mistakes_are_reported_before_anything_is_written(
     changes: dict[str, Any], message: str, model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message) as caught:
@@ -179,11 +177,11 @@ def test_a_folder_of_something_else_is_left_alone(model: Path, tmp_path: Path) -
 
 
 def test_fill_in_the_middle_fills_as_it_is_shipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    twin = save(tiny(causal=True, fill_in_middle=True), tmp_path / "twin")
-    (twin / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:3]))
-    assert run(options(twin, tmp_path / "out", fill={"steps": None})) == 0
-    expected = load(twin).infill(ROWS[1]["prompt"], n=2, seed=6).texts
-    assert [sample["text"] for sample in told(tmp_path / "out")[1]["samples"]] == expected
+    folder = save(tiny(causal=True, fill_in_middle=True), tmp_path / "fim")
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[:3]))
+    assert run(options(folder, tmp_path / "out", fill={"steps": None})) == 0
+    expected = load(folder).infill(ROWS[1]["prompt"], n=2, seed=6).texts
+    assert [sample["text"] for sample in records(tmp_path / "out")[1]["samples"]] == expected
     assert "shard 0: 3 rows" in capsys.readouterr().out
 
 
@@ -192,21 +190,15 @@ def test_the_config_fills_with_a_shipped_model(tmp_path: Path, monkeypatch: pyte
     few = ["--model.fill.n", "1", "--model.fill.steps", "2", "--predictions.path", str(tmp_path / "out")]
     assert run(["predict", "--config", "configs/predict.yaml", "--trainer.accelerator", "cpu", *few]) == 0
     templates = (ROOT / "configs" / "templates.txt").read_text().splitlines()
-    assert [row["template"] for row in told(tmp_path / "out")] == templates
+    assert [row["template"] for row in records(tmp_path / "out")] == templates
     first = load("stories").infill(templates[0], steps=2, seed=0)
-    assert told(tmp_path / "out")[0]["samples"][0]["text"] == first.texts[0]
+    assert records(tmp_path / "out")[0]["samples"][0]["text"] == first.texts[0]
 
 
-def test_a_field_of_ours_in_a_row_is_told() -> None:
+def test_a_field_of_predictions_in_a_row_is_an_error() -> None:
     rows = [Row(0, "Tom [gap:2] her.", {"samples": 3}), Row(1, "Tom [gap:2] her.", {"id": 3})]
-    clash, fine = filled(tiny(), rows, Filling())
+    clash, fine = fill_rows(tiny(), rows, FillOptions())
     assert "a field 'samples'" in clash["error"] and fine["samples"] and fine["id"] == 3
-
-
-def start(arguments: list[str], *more: str) -> subprocess.Popen[bytes]:
-    """A process of its own, and in a group of its own."""
-    command = [sys.executable, "-m", "textdiff", *arguments, *more]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
 
 
 @pytest.mark.slow
@@ -218,7 +210,7 @@ def test_two_processes_write_what_one_writes(
     for name in (*there, "settings.json"):
         (to / name).write_bytes(whole[name])
     two = ["--config", str(ROOT / "configs" / "strategy" / "ddp.yaml"), "--trainer.accelerator", "cpu"]
-    assert start(options(model, to), *two, "--trainer.devices", "2").wait(timeout=900) == 0
+    assert start([*options(model, to), *two, "--trainer.devices", "2"]).wait(timeout=900) == 0
     assert files(to) == whole
     assert "nothing is left to fill" not in capfd.readouterr().out
 
