@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from textdiff.inference import ByLength as ByLength
     from textdiff.inference import Exact as Exact
     from textdiff.inference import Importance as Importance
+    from textdiff.inference import InfillOptions as InfillOptions
     from textdiff.inference import MetropolisHastings as MetropolisHastings
     from textdiff.inference import ParticleGibbs as ParticleGibbs
     from textdiff.inference import Rejection as Rejection
+    from textdiff.inference import infill as infill
     from textdiff.models import Transformer as Transformer
     from textdiff.models import TransformerConfig as TransformerConfig
     from textdiff.posterior import Conditioning as Conditioning
@@ -67,6 +69,7 @@ _ROOM_OF = {
     "FillInMiddlePrior": "priors",
     "Gap": "text",
     "Importance": "inference",
+    "InfillOptions": "inference",
     "Length": "evidence",
     "Likelihood": "evidence",
     "MetropolisHastings": "inference",
@@ -92,6 +95,7 @@ _ROOM_OF = {
     "audit": "evaluation",
     "compare": "evaluation.compare",
     "convert": "pretrained",
+    "infill": "inference",
     "load": "pretrained",
     "push_to_hub": "pretrained",
     "save": "pretrained",

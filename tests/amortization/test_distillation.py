@@ -40,9 +40,9 @@ def test_the_teacher_runs_once_for_each_query(tmp_path: Path) -> None:
     class Counting(Exact):  # type: ignore[misc]
         calls = 0
 
-        def sample(self, *arguments):  # type: ignore[no-untyped-def]
+        def draw(self, *arguments):  # type: ignore[no-untyped-def]
             Counting.calls += 1
-            return super().sample(*arguments)
+            return super().draw(*arguments)
 
     task, found = Task(learner(), WORLD), []
     for _ in range(2):

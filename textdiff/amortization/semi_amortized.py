@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
@@ -18,7 +17,7 @@ from textdiff.errors import UserError
 from textdiff.evidence import Likelihood
 from textdiff.inference import Importance
 from textdiff.models import LoRA
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.priors import DiffusionPrior
 
 
@@ -45,7 +44,7 @@ class SemiAmortized(PosteriorSampler):
     adapter: LoRA = field(default_factory=lambda: LoRA(2))
     lr: float = 1e-3
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` weighted samples; the forward passes of the training are counted, spread over them.
 
         Raises:
@@ -58,7 +57,6 @@ class SemiAmortized(PosteriorSampler):
             raise UserError(
                 "hard constraints are respected by sampling and are not learnt: leave them out, or use Importance()"
             )
-        started = time.perf_counter()
         learner = replace(prior, network=deepcopy(prior.network))
         assert isinstance(learner.network, PreTrainedModel)
         self.adapter.attach(learner.network)
@@ -73,12 +71,12 @@ class SemiAmortized(PosteriorSampler):
                 loss.backward()
             torch.nn.utils.clip_grad_norm_(learns, 1.0)
             optimizer.step()
-        found = learner.given(posterior.evidence, target=posterior.target).sample(n, Importance(), generator=generator)
+        refined = learner.given(posterior.evidence, target=posterior.target)
+        found = Importance().draw(refined, n, generator)
         each = int(found.nfe.max())
         learning = self.steps * self.draws * 4 * each  # sample, score, and the backward pass as two
         return replace(
             found,
             nfe=found.nfe + -(-learning // n),
-            seconds=time.perf_counter() - started,
             label=f"{self.steps} steps of learning, then {found.label}",
         )

@@ -125,7 +125,7 @@ def _text(candidate: Candidate, items: Sequence[HeldOutGap], effort: Effort) -> 
         if several:
             variety.append(self_bleu([" ".join(_in_a_row(some.fills).split()) for some in drawn]))
         own = found.resample(1, generator=seed)[0].fills if found.alive else ("",)
-        fill, truth = _in_a_row(own), _in_a_row(posterior.read(true)[0].fills)
+        fill, truth = _in_a_row(own), _in_a_row(posterior.decode(true)[0].fills)
         for name, text in (("fills", fill), ("truths", truth), ("written", "".join(own))):
             texts[name].append(text)
         values["exact"].append(float(fill == truth))

@@ -5,6 +5,7 @@ from textdiff.inference.by_length import ByLength
 from textdiff.inference.diagnostics import Sandwich, log_evidence_sandwich, rank_uniformity
 from textdiff.inference.exact import Exact
 from textdiff.inference.importance import Importance, pareto_k
+from textdiff.inference.infill import Infilled, InfillOptions, infill
 from textdiff.inference.metropolis import BlockGibbs, MetropolisHastings
 from textdiff.inference.particle_gibbs import ParticleGibbs
 from textdiff.inference.rejection import Rejection
@@ -20,12 +21,15 @@ __all__ = [
     "ByLength",
     "Exact",
     "Importance",
+    "InfillOptions",
+    "Infilled",
     "MetropolisHastings",
     "ParticleGibbs",
     "Rejection",
     "Resampled",
     "Resampling",
     "Sandwich",
+    "infill",
     "log_evidence_sandwich",
     "multinomial",
     "pareto_k",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -11,7 +10,7 @@ from torch import Generator
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import log_weights
-from textdiff.posterior import DecodesCausally, Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import DecodesCausally, Draws, Posterior, PosteriorSampler
 from textdiff.samplers import LogProbKind, Streams
 
 
@@ -27,7 +26,7 @@ class Beam(PosteriorSampler):
     exactness: ClassVar[str] = "none: a search for the mode of the sampler's law, no posterior samples"
     width: int = 8
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """The `n` likeliest of the `width` fills that are left at the end; nothing is drawn.
 
         Raises:
@@ -45,7 +44,6 @@ class Beam(PosteriorSampler):
             raise UserError(
                 "a beam cannot compare lengths that are drawn beforehand: give exact lengths, as in [gap:12]"
             )
-        started = time.perf_counter()
         with torch.no_grad():
             decoding = prior.causal_decoding(canvas, Streams.of(generator, canvas.slots))
             handicap = torch.zeros_like(decoding.progress.log_q)
@@ -62,17 +60,17 @@ class Beam(PosteriorSampler):
                 again = decoding.next_draw()
                 if again is not None:
                     decoding.record(again, values[again.rows])
-        order = (handicap + decoding.progress.log_q).argsort(descending=True, stable=True)[:n]
-        return posterior.samples(
-            decoding.progress.tokens[order],
-            handicap[order],
-            decoding.progress.log_q[order],
-            decoding.progress.nfe[order],
-            started=started,
+        progress = decoding.progress
+        order = (handicap + progress.log_q).argsort(descending=True, stable=True)[:n]
+        return Draws(
+            tokens=progress.tokens[order],
+            log_weights=handicap[order],
+            log_q=progress.log_q[order],
+            nfe=progress.nfe[order],
             label=f"beam of {self.width} over {prior.label}",
-            exactness=self.exactness,
             target="the likeliest fills",
             has_evidence=False,
+            kind=posterior.prior.kind,
         )
 
 
@@ -93,7 +91,7 @@ class BestOf(PosteriorSampler):
     )
     draws: int = 16
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """`n` fills, each the best of as many draws.
 
         Raises:
@@ -101,20 +99,17 @@ class BestOf(PosteriorSampler):
         """
         if self.draws < 1:
             raise UserError(f"the best of {self.draws} draws: expected 1 or more")
-        started = time.perf_counter()
         drawn = posterior.propose(n * self.draws, generator)
         weights, passes = log_weights(posterior, drawn)
         weights = weights.view(n, self.draws)
         best = weights.argmax(dim=1) + self.draws * torch.arange(n, device=weights.device)
         alive = (weights > -torch.inf).any(dim=1)
-        return posterior.samples(
-            drawn.tokens[best],
-            torch.zeros(n, dtype=torch.float64).masked_fill(~alive.cpu(), -torch.inf),
-            None,
-            drawn.nfe.view(n, self.draws).sum(dim=1) + passes * self.draws,
-            started=started,
+        return Draws(
+            tokens=drawn.tokens[best],
+            log_weights=torch.zeros(n, dtype=torch.float64).masked_fill(~alive.cpu(), -torch.inf),
+            log_q=None,
+            nfe=drawn.nfe.view(n, self.draws).sum(dim=1) + passes * self.draws,
             label=f"best of {self.draws} draws, {posterior.prior.label}",
-            exactness=self.exactness,
             target=f"the mode of: {posterior.description}",
             kind=LogProbKind.NONE,
             has_evidence=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
@@ -11,12 +10,11 @@ from typing import ClassVar, final
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import Impossible, UserError
-from textdiff.evidence import Decode, Evidence, PositionedDFA
+from textdiff.inference.fixed_length import FixedLength
 from textdiff.inference.importance import Importance
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Draws, Posterior, PosteriorSampler, WeightedSamples
 from textdiff.samplers import LogProbKind
 from textdiff.text import Canvas
 
@@ -50,29 +48,27 @@ class ByLength(PosteriorSampler):
     log_prior: Callable[[int], float] | None = None
     window: int = 16
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` weighted samples, as many of each length as of any other, or one more.
 
         Raises:
             UserError: not exactly one gap has an open length, fewer samples than lengths, a length that the gap cannot
                 have, or a method that does not estimate the evidence.
         """
-        started = time.perf_counter()
         gap, lengths = self._grid(posterior)
         if n < len(lengths):
             raise UserError(f"n is {n} for {len(lengths)} lengths: ask for a sample of each, or give fewer lengths")
         shares = [n // len(lengths) + (i < n % len(lengths)) for i in range(len(lengths))]
         parts, tokens, weights, log_q = [], [], [], []
         for length, share in zip(lengths, shares, strict=True):
-            evidence = _OfLength(posterior, gap, length)
+            evidence = FixedLength(posterior, gap, length)
             try:
                 part = self._of_length(evidence, share, generator)
             except Impossible:
                 if len(lengths) == 1:
                     raise
-                return replace(self, lengths=[other for other in lengths if other != length]).sample(
-                    posterior, n, generator
-                )
+                others = replace(self, lengths=[other for other in lengths if other != length])
+                return others.draw(posterior, n, generator)
             prior = 0.0 if self.log_prior is None else float(self.log_prior(length))
             parts.append(part)
             tokens.append(evidence.laid(part.tokens))
@@ -84,14 +80,12 @@ class ByLength(PosteriorSampler):
             mass = log_weights.softmax(0).split(shares)
         else:
             mass = tuple(torch.zeros(share) for share in shares)
-        return posterior.samples(
-            torch.cat(tokens),
-            log_weights,
-            torch.cat(log_q) if len(log_q) == len(parts) else None,
-            torch.cat([part.nfe for part in parts]),
-            started=started,
+        return Draws(
+            tokens=torch.cat(tokens),
+            log_weights=log_weights,
+            log_q=torch.cat(log_q) if len(log_q) == len(parts) else None,
+            nfe=torch.cat([part.nfe for part in parts]),
             label=f"{len(lengths)} lengths by their evidence, {parts[0].label}",
-            exactness=self.exactness,
             kind=parts[0].kind,
             diagnostics={f"length {length}": float(m.sum()) for length, m in zip(lengths, mass, strict=True)},
         )
@@ -102,7 +96,7 @@ class ByLength(PosteriorSampler):
         Between the possible lengths of a grid the logarithm is interpolated, each length standing for itself.
         """
         gap, lengths = self._grid(posterior)
-        found = self.sample(posterior, n, generator).diagnostics
+        found = self.draw(posterior, n, generator).diagnostics
         shares = np.array([found.get(f"length {length}", 0.0) for length in lengths])
         every, possible = np.arange(int(posterior.canvas.maximum[0, gap]) + 1), shares > 0
         if not possible.any():
@@ -127,41 +121,60 @@ class ByLength(PosteriorSampler):
             raise UserError(f"the lengths are {list(self.lengths)}: expected some of {low} to {high}")
         return open_[0], lengths
 
-    @torch.no_grad()
-    def _of_length(self, evidence: _OfLength, n: int, generator: Generator) -> WeightedSamples:
-        """Weighted samples of one length."""
+    def _of_length(self, evidence: FixedLength, n: int, generator: Generator) -> WeightedSamples:
+        """Weighted samples of one length, whose weights estimate its evidence."""
         whole = evidence.whole
-        some = Posterior(whole.prior, evidence, whole.target)
-        if not whole.own_law:
-            drawn = some.sample(n, self.method or Importance(), generator=generator)
-            if not drawn.has_evidence:
-                raise UserError(f"{drawn.label} does not estimate the evidence: choose Importance() or SMC()")
-            return drawn
-        if whole.prior.kind is not LogProbKind.EXACT or self.method is not None:
-            raise UserError(
-                f"the evidence of a length under the law of {whole.prior.label} itself needs an order that is a "
-                "function of the canvas, such as 'strided', and no other method: or give target=, whose joint weighs"
-            )
-        started = time.perf_counter()
-        fills = some.propose(n, generator)
-        both = whole.prior.score(self._wider(some.canvas, evidence).repeat(n), fills.tokens)
+        posterior = Posterior(whole.prior, evidence, whole.target)
+        if whole.targets_own_sampler:
+            if whole.prior.kind is not LogProbKind.EXACT or self.method is not None:
+                raise UserError(
+                    f"the evidence of a length under the law of {whole.prior.label} itself needs an order that is a "
+                    "function of the canvas, such as 'strided', and no other method: or give target=, whose joint "
+                    "weighs"
+                )
+            return posterior.sample(n, _BesideGap(evidence, self.window), generator=generator)
+        drawn = posterior.sample(n, self.method or Importance(), generator=generator)
+        if not drawn.has_evidence:
+            raise UserError(f"{drawn.label} does not estimate the evidence: choose Importance() or SMC()")
+        return drawn
+
+
+@final
+@dataclass(frozen=True)
+class _BesideGap(PosteriorSampler):
+    """Draws of one length, weighted by the sampler's own probability of the observed tokens beside the gap.
+
+    Args:
+        evidence: the length.
+        window: observed tokens on either side of the gap that count.
+    """
+
+    exactness: ClassVar[str] = ByLength.exactness
+    evidence: FixedLength
+    window: int
+
+    @torch.no_grad()
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+        """Draw `n` fills; the weight of one is p(fill, window | rest) / p(fill | all)."""
+        prior = posterior.prior
+        fills = posterior.propose(n, generator)
+        both = prior.score(self._widened(posterior.canvas).repeat(n), fills.tokens)
         assert both.log_q is not None and fills.log_q is not None
-        weights = both.log_q - fills.log_q + some.log_likelihood(fills.tokens)
-        return some.samples(
-            fills.tokens,
-            weights.masked_fill(weights.isnan(), -math.inf),
-            fills.log_q,
-            fills.nfe + both.nfe,
-            started=started,
-            label=whole.prior.label,
-            exactness=self.exactness,
+        weights = both.log_q - fills.log_q + posterior.log_likelihood(fills.tokens)
+        return Draws(
+            tokens=fills.tokens,
+            log_weights=weights.masked_fill(weights.isnan(), -math.inf),
+            log_q=fills.log_q,
+            nfe=fills.nfe + both.nfe,
+            label=prior.label,
+            kind=prior.kind,
         )
 
-    def _wider(self, canvas: Canvas, evidence: _OfLength) -> Canvas:
+    def _widened(self, canvas: Canvas) -> Canvas:
         """A canvas of one row whose gap takes in up to `window` observed tokens on either side, but bos and eos."""
-        whole, gap = evidence.whole.canvas, evidence.gap
-        start = int((whole.gap[0] == gap).nonzero()[0])
-        stop = start + evidence.length
+        whole, gap = self.evidence.whole, self.evidence.gap
+        start = int((whole.canvas.gap[0] == gap).nonzero()[0])
+        stop = start + self.evidence.length
         free = canvas.observed[0].clone()
         free[[0, -1]] = False
         before = min(self.window, int(free[:start].flip(0).long().cumprod(dim=0).sum()))
@@ -170,57 +183,6 @@ class ByLength(PosteriorSampler):
         tokens, observed, of, minimum = (
             x.clone() for x in (canvas.tokens, canvas.observed, canvas.gap, canvas.minimum)
         )
-        tokens[0, inside], observed[0, inside], of[0, inside] = evidence.whole.prior.tokenizer.mask_token_id, False, gap
+        tokens[0, inside], observed[0, inside], of[0, inside] = whole.prior.tokenizer.mask_token_id, False, gap
         minimum[0, gap] = inside.stop - inside.start
         return Canvas(tokens, observed, of, minimum, canvas.word_start)
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _OfLength(Evidence):
-    """The evidence of a posterior on texts in which one gap has so many tokens, and no slot besides."""
-
-    whole: Posterior
-    gap: int
-    length: int
-
-    def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
-        canvas = self.whole.canvas.to("cpu")
-        tokens, observed, gap, word_start = (
-            x[:, self.columns(canvas)] for x in (canvas.tokens, canvas.observed, canvas.gap, canvas.word_start)
-        )
-        minimum = canvas.minimum.clone()
-        minimum[0, self.gap] = self.length
-        return Canvas(tokens, observed, gap, minimum, word_start)
-
-    @property
-    def fixes(self) -> bool:
-        return True
-
-    @property
-    def weighs(self) -> bool:
-        return self.whole.evidence.weighs
-
-    def dfas(self, canvas: Canvas, tokenizer: PreTrainedTokenizerBase) -> list[PositionedDFA]:
-        return self.whole.evidence.dfas(canvas, tokenizer)
-
-    def log_likelihood(self, tokens: Tensor, decode: Decode) -> Tensor:
-        return self.whole.evidence.log_likelihood(self.laid(tokens), self.whole.read)
-
-    def log_potential(self, tokens: Tensor, masked: Tensor, decode: Decode) -> Tensor:
-        still = self.laid(masked.long(), unused=0).bool()
-        return self.whole.evidence.log_potential(self.laid(tokens), still, self.whole.read)
-
-    def columns(self, canvas: Canvas) -> Tensor:
-        """The columns of the whole canvas that texts of this length have, `[kept]`."""
-        inside = canvas.gap[0] == self.gap
-        return (~inside | (inside.cumsum(0) <= self.length)).nonzero()[:, 0]
-
-    def laid(self, rows: Tensor, unused: int | None = None) -> Tensor:
-        """Rows of this length laid into the whole canvas; slots that they lack hold null, or padding, or `unused`."""
-        v, canvas = self.whole.prior.vocabulary, self.whole.canvas.to(rows.device)
-        fill = (v.null if v.null is not None else v.pad) if unused is None else unused
-        assert fill is not None
-        laid = torch.full_like(canvas.tokens, fill).repeat(len(rows), 1)
-        laid[:, self.columns(canvas)] = rows
-        return laid

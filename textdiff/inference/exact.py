@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from torch import Generator
 
 from textdiff.errors import UserError
-from textdiff.posterior import ExactPosterior, Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Draws, ExactPosterior, Posterior, PosteriorSampler
 
 
 @final
@@ -19,7 +18,7 @@ class Exact(PosteriorSampler):
 
     exactness: ClassVar[str] = "exact"
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` samples.
 
         Raises:
@@ -30,16 +29,13 @@ class Exact(PosteriorSampler):
             raise UserError(f"exact draws need an exact world as the target, this is {world.label}: use Importance()")
         if posterior.weighs:
             raise UserError("exact draws heed fixed tokens only: give method=Importance() for a likelihood")
-        started = time.perf_counter()
         canvas = posterior.canvas.to(world.device)
         drawn = world.sample(canvas.repeat(n), generator)
-        return posterior.samples(
-            drawn.tokens,
-            world.log_evidence(canvas).expand(n).clone(),
-            drawn.log_q,
-            drawn.nfe,
-            started=started,
+        return Draws(
+            tokens=drawn.tokens,
+            log_weights=world.log_evidence(canvas).expand(n).clone(),
+            log_q=drawn.log_q,
+            nfe=drawn.nfe,
             label=world.label,
-            exactness=self.exactness,
             kind=drawn.kind,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -11,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.samplers import Tempering, Trajectory, Watch
 
 
@@ -32,23 +31,20 @@ class Importance(PosteriorSampler):
     temperature: float = 1.0
     watch: Watch | None = None
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` weighted samples.
 
         Raises:
             UserError: the draws or the target have no density.
         """
-        started = time.perf_counter()
         drawn = posterior.propose(n, generator, tempering := Tempering(self.temperature), self.watch)
         weights, passes = log_weights(posterior, drawn, tempered=not tempering.neutral)
-        return posterior.samples(
-            drawn.tokens,
-            weights,
-            drawn.log_q,
-            drawn.nfe + passes,
-            started=started,
+        return Draws(
+            tokens=drawn.tokens,
+            log_weights=weights,
+            log_q=drawn.log_q,
+            nfe=drawn.nfe + passes,
             label=f"importance sampling from {posterior.prior.label}",
-            exactness=self.exactness,
             kind=drawn.kind,
             diagnostics={"pareto_k": pareto_k(weights.cpu())},
         )
@@ -60,8 +56,8 @@ def log_weights(posterior: Posterior, drawn: Trajectory, tempered: bool = False)
     Raises:
         UserError: the draws or the target have no density.
     """
-    if posterior.own_law and not tempered:  # the density cancels
-        weights = posterior.evidence.log_likelihood(drawn.tokens, posterior.read)
+    if posterior.targets_own_sampler and not tempered:  # the density cancels
+        weights = posterior.evidence.log_likelihood(drawn.tokens, posterior.decode)
         if posterior.canvas.dfa is None:
             return weights, 0
         if drawn.log_excess is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.samplers import LogProbKind
 from textdiff.text import Canvas
 
@@ -33,7 +32,7 @@ class MetropolisHastings(PosteriorSampler):
     sweeps: int = 16
     independent: float = 0.25
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` samples, the ends of `n` chains.
 
         Raises:
@@ -47,7 +46,6 @@ class MetropolisHastings(PosteriorSampler):
                 f"{prior.label} has no exact log-probability: Metropolis-Hastings needs a policy whose order is a "
                 "function of the canvas, such as 'strided'"
             )
-        started = time.perf_counter()
         drawn = posterior.propose(n, generator)
         tokens, nfe, accepted = drawn.tokens, drawn.nfe, 0.0
         density, passes = posterior.log_density(tokens)
@@ -72,14 +70,12 @@ class MetropolisHastings(PosteriorSampler):
             density = torch.where(accept, new, density)
             nfe = nfe + there.nfe + back.nfe + passes
             accepted += float(accept.double().mean()) / self.sweeps
-        return posterior.samples(
-            tokens,
-            torch.zeros_like(density).masked_fill(density == -torch.inf, -torch.inf),
-            None,
-            nfe,
-            started=started,
+        return Draws(
+            tokens=tokens,
+            log_weights=torch.zeros_like(density).masked_fill(density == -torch.inf, -torch.inf),
+            log_q=None,
+            nfe=nfe,
             label=f"Metropolis-Hastings over {prior.label}, {self.sweeps} sweeps",
-            exactness=self.exactness,
             kind=LogProbKind.NONE,
             has_evidence=False,
             diagnostics={"acceptance": accepted},
@@ -105,7 +101,7 @@ class BlockGibbs(PosteriorSampler):
     sweeps: int = 4
     block: int = 4
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` samples, the ends of `n` chains.
 
         Raises:
@@ -118,7 +114,7 @@ class BlockGibbs(PosteriorSampler):
                 "block Gibbs accepts every draw, so it can neither aim at another target nor heed a likelihood: use "
                 "MetropolisHastings()"
             )
-        started, prior = time.perf_counter(), posterior.prior
+        prior = posterior.prior
         drawn = posterior.propose(n, generator)
         tokens, nfe = drawn.tokens, drawn.nfe
         for _ in range(self.sweeps):
@@ -127,14 +123,12 @@ class BlockGibbs(PosteriorSampler):
                 chosen = (number >= first) & (number < first + self.block)
                 moved = prior.sample(masked_again(posterior, tokens, chosen), generator)
                 tokens, nfe = moved.tokens, nfe + moved.nfe
-        return posterior.samples(
-            tokens,
-            None,
-            None,
-            nfe,
-            started=started,
+        return Draws(
+            tokens=tokens,
+            log_weights=None,
+            log_q=None,
+            nfe=nfe,
             label=f"block Gibbs over {prior.label}, {self.sweeps} sweeps of blocks of {self.block}",
-            exactness=self.exactness,
             kind=LogProbKind.NONE,
             has_evidence=False,
         )

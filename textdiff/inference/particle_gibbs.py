@@ -5,7 +5,6 @@ Andrieu, Doucet and Holenstein 2010; for masked diffusion arXiv:2507.08390.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -15,7 +14,7 @@ from torch import Generator
 from textdiff.errors import UserError
 from textdiff.inference.resampling import multinomial
 from textdiff.inference.smc import Particles
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.samplers import LogProbKind, categorical
 
 
@@ -37,7 +36,7 @@ class ParticleGibbs(PosteriorSampler):
     sweeps: int = 4
     threshold: float = 0.5
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` samples, the ends of `n` chains.
 
         Raises:
@@ -53,7 +52,6 @@ class ParticleGibbs(PosteriorSampler):
                 f"{posterior.prior.label} retraces no text: particle Gibbs needs a policy whose order is a function of "
                 "the canvas, such as 'strided'"
             )
-        started = time.perf_counter()
         drawn = posterior.propose(n, generator)
         tokens, nfe, moved = drawn.tokens, drawn.nfe, 0.0
         for _ in range(self.sweeps):
@@ -67,14 +65,12 @@ class ParticleGibbs(PosteriorSampler):
             moved += float((moves.tokens[rows] != tokens).any(dim=1).double().mean()) / self.sweeps
             tokens = moves.tokens[rows]
             nfe = nfe + moves.nfe.view(n, self.particles).sum(dim=1) + system.passes * self.particles
-        return posterior.samples(
-            tokens,
-            None,
-            None,
-            nfe,
-            started=started,
+        return Draws(
+            tokens=tokens,
+            log_weights=None,
+            log_q=None,
+            nfe=nfe,
             label=f"particle Gibbs over {posterior.prior.label}, {self.sweeps} sweeps of {self.particles} particles",
-            exactness=self.exactness,
             kind=LogProbKind.NONE,
             has_evidence=False,
             diagnostics={"moved": moved},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -11,7 +10,7 @@ from torch import Generator, Tensor
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import log_weights
-from textdiff.posterior import ExactPosterior, Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Draws, ExactPosterior, Posterior, PosteriorSampler
 
 AT_ONCE = 256
 """Most proposals that are drawn together."""
@@ -32,13 +31,13 @@ class Rejection(PosteriorSampler):
     log_bound: float | None = None
     most: int = 100_000
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` samples.
 
         Raises:
             UserError: there is no bound, a weight was above it, or too few proposals were accepted.
         """
-        bound, started = self._bound(posterior), time.perf_counter()
+        bound = self._bound(posterior)
         kept: list[tuple[Tensor, Tensor | None]] = []
         tried = found = passes = 0
         while found < n and tried < self.most:
@@ -57,22 +56,21 @@ class Rejection(PosteriorSampler):
                 "SMC(), which do not throw draws away"
             )
         log_q = [scores for _, scores in kept if scores is not None]
-        return posterior.samples(
-            torch.cat([tokens for tokens, _ in kept])[:n],
-            None,
-            torch.cat(log_q)[:n] if log_q else None,
-            torch.full((n,), passes / n),
-            started=started,
+        return Draws(
+            tokens=torch.cat([tokens for tokens, _ in kept])[:n],
+            log_weights=None,
+            log_q=torch.cat(log_q)[:n] if log_q else None,
+            nfe=torch.full((n,), passes / n),
             label=f"rejection from {posterior.prior.label}",
-            exactness=self.exactness,
             has_evidence=False,
             diagnostics={"acceptance": found / tried, "log_evidence": bound + float(torch.tensor(found / tried).log())},
+            kind=posterior.prior.kind,
         )
 
     def _bound(self, posterior: Posterior) -> float:
         if self.log_bound is not None:
             return self.log_bound
-        if posterior.own_law:
+        if posterior.targets_own_sampler:
             return 0.0
         if isinstance(posterior.prior, ExactPosterior) and posterior.target is posterior.prior:
             return float(posterior.prior.log_evidence(posterior.canvas))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -12,7 +11,7 @@ from torch import Generator
 
 from textdiff.errors import UserError
 from textdiff.inference.importance import Importance
-from textdiff.posterior import Posterior, PosteriorSampler, WeightedSamples
+from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.samplers import LogProbKind, categorical
 
 
@@ -36,7 +35,7 @@ class Resampled(PosteriorSampler):
     method: PosteriorSampler | None = None
     particles: int = 16
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` independent fills; one whose whole set is dead has no weight.
 
         Raises:
@@ -44,7 +43,6 @@ class Resampled(PosteriorSampler):
         """
         if self.particles < 1:
             raise UserError(f"particles is {self.particles}, expected 1 or more")
-        started = time.perf_counter()
         method, size = Importance() if self.method is None else self.method, self.particles
         if isinstance(method, Importance):  # its draws are independent: one batch
             sets = [posterior.sample(n * size, method, generator=generator)]
@@ -61,14 +59,12 @@ class Resampled(PosteriorSampler):
         tokens = torch.cat([some.tokens for some in sets])[picked]
         density, _ = posterior.log_density(tokens.to(posterior.prior.device))
         evidence = weights.logsumexp(dim=1) - math.log(size)
-        return posterior.samples(
-            tokens,
-            torch.zeros(n, dtype=torch.float64).masked_fill(~alive, -torch.inf),
-            (density.cpu() - evidence).masked_fill(~alive, -torch.inf),
-            torch.cat([some.nfe for some in sets]).view(n, size).sum(dim=1),
-            started=started,
+        return Draws(
+            tokens=tokens,
+            log_weights=torch.zeros(n, dtype=torch.float64).masked_fill(~alive, -torch.inf),
+            log_q=(density.cpu() - evidence).masked_fill(~alive, -torch.inf),
+            nfe=torch.cat([some.nfe for some in sets]).view(n, size).sum(dim=1),
             label=f"one of {size} by weight, {sets[0].label}",
-            exactness=self.exactness,
             kind=LogProbKind.GIVEN_ORDER,
             has_evidence=False,
             diagnostics={"set_ess": float((1 / law.square().sum(dim=1)).mean())},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -13,13 +12,13 @@ from torch import Generator, Tensor
 from textdiff.errors import UserError
 from textdiff.inference.resampling import Resampling, systematic
 from textdiff.posterior import (
+    Draws,
     ExactJoint,
     ExactPosterior,
     Genealogy,
     Posterior,
     PosteriorSampler,
     SupportsParticles,
-    WeightedSamples,
     relative_variance,
 )
 from textdiff.samplers import GivenTokens, LogProbKind, Progress, Trajectory
@@ -48,7 +47,7 @@ class SMC(PosteriorSampler):
     resampling: Resampling = systematic
     bridge: bool = False
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` particles.
 
         Raises:
@@ -56,20 +55,17 @@ class SMC(PosteriorSampler):
         """
         if not 0 <= self.threshold <= 1:
             raise UserError(f"threshold is {self.threshold}, expected a share of the particles between 0 and 1")
-        started = time.perf_counter()
         particles = Particles(
             posterior, groups=1, size=n, threshold=self.threshold, resampling=self.resampling, bridge=self.bridge
         )
         drawn = particles.run(generator)
         resampled = int(particles.resamplings[0])
-        return posterior.samples(
-            drawn.tokens,
-            particles.log_weights[0] + particles.log_scale[0],
-            drawn.log_q,
-            drawn.nfe + particles.passes,
-            started=started,
+        return Draws(
+            tokens=drawn.tokens,
+            log_weights=particles.log_weights[0] + particles.log_scale[0],
+            log_q=drawn.log_q,
+            nfe=drawn.nfe + particles.passes,
             label=f"SMC over {posterior.prior.label}",
-            exactness=self.exactness,
             kind=drawn.kind,
             genealogy=Genealogy(particles.founders[0], resampled, float(particles.variance[0])),
             diagnostics={"resamplings": resampled},
@@ -149,7 +145,7 @@ class Particles:
         posterior, tokens, masked = self.posterior, progress.tokens, progress.masked
         done = ~masked.any(dim=1)
         worth = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
-        if not posterior.own_law:
+        if not posterior.targets_own_sampler:
             log_q = progress.log_q
             partial = self._partial(tokens, masked)
             if partial is not None:
@@ -163,9 +159,9 @@ class Particles:
                 self.passes += passes
         if posterior.evidence.weighs:
             if done.any():
-                worth[done] += posterior.evidence.log_likelihood(tokens[done], posterior.read)
+                worth[done] += posterior.evidence.log_likelihood(tokens[done], posterior.decode)
             if not done.all():
-                worth[~done] += posterior.evidence.log_potential(tokens[~done], masked[~done], posterior.read)
+                worth[~done] += posterior.evidence.log_potential(tokens[~done], masked[~done], posterior.decode)
         if progress.constraint is None:
             return worth
         return worth + progress.constraint.log_excess + progress.constraint.log_ahead

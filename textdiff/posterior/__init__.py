@@ -16,6 +16,7 @@ from textdiff.posterior.capabilities import (
     SupportsParticles,
 )
 from textdiff.posterior.distribution import TextDistribution
+from textdiff.posterior.draws import Draws
 from textdiff.posterior.posterior import Conditioning, Posterior, PosteriorSampler
 from textdiff.posterior.prior import Prior
 from textdiff.posterior.samples import Genealogy, Scored, WeightedSamples, relative_variance, seeded
@@ -28,6 +29,7 @@ __all__ = [
     "DecodesCausally",
     "Denoises",
     "Draft",
+    "Draws",
     "ExactJoint",
     "ExactPosterior",
     "Genealogy",

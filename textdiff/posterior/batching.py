@@ -45,6 +45,7 @@ def infill_batch(
     found, drawn_rows = [], Trajectory.cat(parts)
     for number, posterior in enumerate(posteriors):
         own = slice(number * n, (number + 1) * n)
-        drawn = drawn_rows.rows(own, posterior.canvas.tokens.shape[1])
-        found.append(Conditioning(tempering).result(posterior, drawn, started))
+        draws = Conditioning.draws(posterior, drawn_rows.rows(own, posterior.canvas.tokens.shape[1]))
+        seconds = time.perf_counter() - started
+        found.append(posterior.weighted_samples(draws, Conditioning.exactness, seconds))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
@@ -16,7 +16,8 @@ from textdiff.errors import Impossible, UserError
 from textdiff.evidence import Evidence
 from textdiff.posterior.capabilities import ExactJoint
 from textdiff.posterior.distribution import TextDistribution
-from textdiff.posterior.samples import Genealogy, Scored, WeightedSamples, seeded
+from textdiff.posterior.draws import Draws
+from textdiff.posterior.samples import Scored, WeightedSamples, seeded
 from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Trajectory, Watch, satisfiable
 from textdiff.text import Canvas, Filled, ProductDFA, Template, decode_rows, encode
 
@@ -28,13 +29,17 @@ ORDERS = 64
 
 
 class PosteriorSampler(ABC):
-    """A way to draw from a posterior. It says what its weighted samples are samples of, and in what sense."""
+    """An inference method: a way to draw from a posterior.
+
+    Attributes:
+        exactness: in what sense its weighted draws follow their target, in words.
+    """
 
     exactness: ClassVar[str]
 
     @abstractmethod
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
-        """Draw `n` weighted samples."""
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
+        """Draw `n` weighted samples; called by `Posterior.sample`."""
 
 
 @final
@@ -78,7 +83,7 @@ class Posterior:
         return self.evidence.template
 
     @property
-    def own_law(self) -> bool:
+    def targets_own_sampler(self) -> bool:
         """Whether the target is the very law of the prior's sampler, so that a plain draw needs no weight."""
         return self.target is self.prior and not isinstance(self.prior, ExactJoint)
 
@@ -89,7 +94,7 @@ class Posterior:
 
     def log_likelihood(self, tokens: Tensor) -> Tensor:
         """log p(y | x) of complete texts `[n, length]`, float64 `[n]`; -inf where a constraint is not satisfied."""
-        found = self.evidence.log_likelihood(tokens, self.read)
+        found = self.evidence.log_likelihood(tokens, self.decode)
         if self.canvas.dfa is not None:
             found = found.masked_fill(~self.canvas.dfa.accepts(tokens), -math.inf)
         return found
@@ -117,7 +122,30 @@ class Posterior:
         """
         if n < 1:
             raise UserError(f"n is {n}: ask for at least 1 sample")
-        return (Conditioning() if method is None else method).sample(self, n, seeded(generator))
+        started, method = time.perf_counter(), Conditioning() if method is None else method
+        draws = method.draw(self, n, seeded(generator))
+        return self.weighted_samples(draws, method.exactness, time.perf_counter() - started)
+
+    def weighted_samples(self, draws: Draws, exactness: str, seconds: float) -> WeightedSamples:
+        """Draws as samples of this posterior, on the CPU, that decode themselves."""
+        log_weights = draws.log_weights
+        if log_weights is None:
+            log_weights = torch.zeros(len(draws.tokens), dtype=torch.float64)
+        return WeightedSamples(
+            tokens=draws.tokens.cpu(),
+            log_weights=log_weights.double().cpu(),
+            log_q=None if draws.log_q is None else draws.log_q.cpu(),
+            kind=draws.kind,
+            nfe=draws.nfe.cpu(),
+            seconds=seconds,
+            label=draws.label,
+            target=self.description if draws.target is None else draws.target,
+            exactness=exactness,
+            genealogy=draws.genealogy,
+            has_evidence=draws.has_evidence,
+            diagnostics=draws.diagnostics,
+            decoder=self.decode,
+        )
 
     @torch.no_grad()
     def log_density(self, tokens: Tensor) -> tuple[Tensor, int]:
@@ -199,52 +227,17 @@ class Posterior:
         ]
         return Trajectory.cat(parts)
 
-    def read(self, tokens: Tensor) -> tuple[Filled, ...]:
+    def decode(self, tokens: Tensor) -> tuple[Filled, ...]:
         """Rows `[n, length]` as text, whole and per gap; slots that are still open are left out."""
         tokenizer, template, vocabulary = self.prior.tokenizer, self.template, self.prior.vocabulary
         if vocabulary.null is not None:
             tokens = tokens.masked_fill(tokens == vocabulary.mask, vocabulary.null)
         rows, which = tokens.cpu().unique(dim=0, return_inverse=True)  # many draws are alike, and decoding is slow
         if template is not None:
-            read = template.decode_rows(tokenizer, self.canvas, rows)
+            decoded = template.decode_rows(tokenizer, self.canvas, rows)
         else:
-            read = decode_rows(tokenizer, self.canvas.repeat(len(rows)), rows)
-        return tuple(read[i] for i in which.tolist())
-
-    def samples(
-        self,
-        tokens: Tensor,
-        log_weights: Tensor | None,
-        log_q: Tensor | None,
-        nfe: Tensor,
-        *,
-        started: float,
-        label: str,
-        exactness: str,
-        target: str | None = None,
-        kind: LogProbKind | None = None,
-        genealogy: Genealogy | None = None,
-        has_evidence: bool = True,
-        diagnostics: Mapping[str, float] | None = None,
-    ) -> WeightedSamples:
-        """Draws as a result, on the CPU; without weights they all weigh the same. `started` is a `perf_counter`."""
-        seconds = time.perf_counter() - started
-        weights = torch.zeros(len(tokens), dtype=torch.float64) if log_weights is None else log_weights.double().cpu()
-        return WeightedSamples(
-            tokens=tokens.cpu(),
-            log_weights=weights,
-            log_q=None if log_q is None else log_q.cpu(),
-            kind=self.prior.kind if kind is None else kind,
-            nfe=nfe.cpu(),
-            seconds=seconds,
-            label=label,
-            target=self.description if target is None else target,
-            exactness=exactness,
-            genealogy=genealogy,
-            has_evidence=has_evidence,
-            diagnostics={} if diagnostics is None else diagnostics,
-            reader=self.read,
-        )
+            decoded = decode_rows(tokenizer, self.canvas.repeat(len(rows)), rows)
+        return tuple(decoded[i] for i in which.tolist())
 
 
 @final
@@ -264,7 +257,7 @@ class Conditioning(PosteriorSampler):
     tempering: Tempering = NEUTRAL
     watch: Watch | None = None
 
-    def sample(self, posterior: Posterior, n: int, generator: Generator) -> WeightedSamples:
+    def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """Draw `n` samples.
 
         Raises:
@@ -276,29 +269,26 @@ class Conditioning(PosteriorSampler):
                 "plain conditioning heeds fixed tokens only, and the evidence has a likelihood: "
                 "give method=Importance() or another of textdiff.inference"
             )
-        started = time.perf_counter()
-        constrained = posterior.canvas.dfa is not None
         drawn = posterior.propose(n, generator, self.tempering, self.watch)
-        if constrained and drawn.log_excess is None:
+        if posterior.canvas.dfa is not None and drawn.log_excess is None:
             raise UserError(
                 f"draws of {posterior.prior.label} do not heed constraints: give method=Importance() or Rejection(), "
                 "or a diffusion prior whose policy has a log-probability, such as 'strided'"
             )
-        return self.result(posterior, drawn, started)
+        return self.draws(posterior, drawn)
 
-    def result(self, posterior: Posterior, drawn: Trajectory, started: float) -> WeightedSamples:
-        """What was drawn given the canvas of a posterior, as samples of it; `started` is a `perf_counter`."""
-        constrained = posterior.canvas.dfa is not None
-        return posterior.samples(
-            drawn.tokens,
-            drawn.log_excess,
-            drawn.log_q,
-            drawn.nfe,
-            started=started,
-            label=posterior.prior.label,
-            exactness=self.exactness,
-            target=f"the sampler's own law ({posterior.prior.label}){', given the constraints' if constrained else ''}",
+    @staticmethod
+    def draws(posterior: Posterior, drawn: Trajectory) -> Draws:
+        """Fills of the canvas of a posterior, which its prior drew, as draws."""
+        constrained, label = posterior.canvas.dfa is not None, posterior.prior.label
+        return Draws(
+            tokens=drawn.tokens,
+            log_weights=drawn.log_excess,
+            log_q=drawn.log_q,
             kind=drawn.kind,
+            nfe=drawn.nfe,
+            label=label,
+            target=f"the sampler's own law ({label}){', given the constraints' if constrained else ''}",
             has_evidence=constrained,
         )
 

@@ -48,7 +48,7 @@ class WeightedSamples:
         genealogy: of a particle system; None: the samples are independent.
         has_evidence: whether the weights' mean estimates the evidence.
         diagnostics: further figures, by name, such as an acceptance rate.
-        reader: from rows to text.
+        decoder: turns rows of ids into texts.
     """
 
     tokens: Tensor
@@ -63,12 +63,12 @@ class WeightedSamples:
     genealogy: Genealogy | None = None
     has_evidence: bool = True
     diagnostics: Mapping[str, float] = field(default_factory=dict)
-    reader: Callable[[Tensor], tuple[Filled, ...]] = field(kw_only=True, repr=False)
+    decoder: Callable[[Tensor], tuple[Filled, ...]] = field(kw_only=True, repr=False)
 
     @cached_property
     def samples(self) -> tuple[Filled, ...]:
-        """Each fill as text, whole and per gap; read when first asked for."""
-        return self.reader(self.tokens)
+        """Each fill as text, whole and per gap; decoded when first asked for."""
+        return self.decoder(self.tokens)
 
     @property
     def texts(self) -> list[str]:
