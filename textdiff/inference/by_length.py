@@ -1,4 +1,4 @@
-"""The length of a gap as a latent variable, whose posterior is estimated by the evidence at each length of a grid."""
+"""The length of a gap as a latent variable: its posterior from an estimate of the evidence at each length of a grid."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ GRID = 16
 @final
 @dataclass(frozen=True)
 class ByLength(PosteriorSampler):
-    """Weighted samples of several lengths: p(n | y) is proportional to p(n) p(y | n), with an estimate of p(y | n).
+    """Weighted samples of several lengths n of a gap: p(n | y) is proportional to p(n) p(y | n).
 
-    It needs no `null` token. Where the target is a joint, such as that of an autoregressive prior or a world, p(y | n)
-    is the evidence that `method` estimates from the draws of that length. The law of a denoiser's own sampler gives
-    every length the evidence 1; there the evidence is that of the tokens nearest to the gap: `window` of them on either
-    side are taken for unknown, and the sampler's law of fill and window together, over that of the fill alone, is the
-    weight of a draw.
+    It needs no `null` token. Where the target has an exact joint, as an autoregressive prior or a world has, p(y | n)
+    is the evidence that `method` estimates from the draws of that length. Under the distribution of a denoiser's own
+    sampler every length has the evidence 1; there p(y | n) is that of the observed tokens nearest to the gap: up to
+    `window` of them on either side are masked, too, and the weight of a draw is the sampler's probability of fill and
+    window, over that of the fill alone.
 
     `diagnostics["length 5"]` is the posterior of 5 tokens; `length_log_probs` gives all of it.
 
@@ -39,7 +39,7 @@ class ByLength(PosteriorSampler):
         lengths: the grid; None: all that the gap may have, or 16 of them, evenly spaced.
         method: how to draw fills of a length and estimate their evidence; None: `Importance()`.
         log_prior: log p(n) in nats, up to a constant; None: all lengths are alike.
-        window: see above; only for a denoiser's own law.
+        window: see above; only where the target is the denoiser's own sampler.
     """
 
     exactness: ClassVar[str] = "self-normalised over the lengths of the grid: exact as n grows"
@@ -93,7 +93,7 @@ class ByLength(PosteriorSampler):
     def length_log_probs(self, posterior: Posterior, n: int, generator: Generator) -> Tensor:
         """log p(length | y) in nats, from `n` samples: float64 `[slots + 1]` for 0, 1, ...; -inf out of bounds.
 
-        Between the possible lengths of a grid the logarithm is interpolated, each length standing for itself.
+        Between the lengths of a grid the log-probabilities are interpolated linearly, then normalised.
         """
         gap, lengths = self._grid(posterior)
         found = self.draw(posterior, n, generator).diagnostics
@@ -101,11 +101,11 @@ class ByLength(PosteriorSampler):
         every, possible = np.arange(int(posterior.canvas.maximum[0, gap]) + 1), shares > 0
         if not possible.any():
             raise Impossible("no draw of any length agrees with the evidence: draw more")
-        law = np.full(len(every), -np.inf)
+        log_probs = np.full(len(every), -np.inf)
         if self.lengths is None and lengths[-1] - lengths[0] >= len(lengths):
-            law = np.interp(every, np.array(lengths)[possible], np.log(shares[possible]), -np.inf, -np.inf)
-        law[lengths] = np.log(shares, where=possible, out=np.full(len(lengths), -np.inf))
-        return torch.from_numpy(law).log_softmax(0)
+            log_probs = np.interp(every, np.array(lengths)[possible], np.log(shares[possible]), -np.inf, -np.inf)
+        log_probs[lengths] = np.log(shares, where=possible, out=np.full(len(lengths), -np.inf))
+        return torch.from_numpy(log_probs).log_softmax(0)
 
     def _grid(self, posterior: Posterior) -> tuple[int, list[int]]:
         """The gap whose length is open, and the lengths to try."""

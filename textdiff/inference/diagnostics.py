@@ -1,4 +1,4 @@
-"""How far a proposal is from its target: a sandwich of the log-evidence, and uniformity of ranks."""
+"""How far a proposal is from its target: bounds on the log-evidence from both sides, and uniformity of ranks."""
 
 from __future__ import annotations
 

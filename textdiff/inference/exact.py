@@ -1,4 +1,4 @@
-"""Exact posterior draws, where the prior allows them."""
+"""Exact posterior draws, for targets that can sample their posterior."""
 
 from __future__ import annotations
 

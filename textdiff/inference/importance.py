@@ -1,4 +1,4 @@
-"""Self-normalised importance sampling: the amortized sampler proposes, weights make up for its error."""
+"""Self-normalised importance sampling: the prior's sampler proposes, weights correct for its error."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from textdiff.samplers import Tempering, Trajectory, Watch
 class Importance(PosteriorSampler):
     """Independent draws of the prior's sampler, weighted by target over proposal; `resample` turns them into SIR.
 
-    A policy that draws its order at random is weighted on the space of (gap, order). `diagnostics["pareto_k"]` tells
-    whether the weights can be trusted: below 0.7 (arXiv:1507.02646).
+    With a policy that draws its order at random, the weights are those on the space of (fill, order). The weights can
+    be relied on if `diagnostics["pareto_k"]` is below 0.7 (arXiv:1507.02646).
 
     Args:
-        temperature: of the proposal; a little above 1 gives it heavier tails. The weights make up for it.
+        temperature: of the proposal; a little above 1 gives it heavier tails. The weights correct for it.
         watch: called after each step, as in `Prior.infill`; all draws are then one batch.
     """
 
@@ -75,7 +75,7 @@ def log_weights(posterior: Posterior, drawn: Trajectory, tempered: bool = False)
 
 
 def pareto_k(log_weights: Tensor) -> float:
-    """Shape of the generalised Pareto law fitted to the largest weights (Vehtari et al., arXiv:1507.02646).
+    """Shape of the generalised Pareto distribution that fits the largest weights (Vehtari et al., arXiv:1507.02646).
 
     Below 0.5 the weights have a finite variance, above 0.7 they are not to be relied on. Estimator of Zhang and
     Stephens (2009) with the paper's weak prior towards 0.5. NaN for fewer than 25 weights that are above zero, -inf if

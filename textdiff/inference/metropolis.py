@@ -1,4 +1,4 @@
-"""Markov chains that mask part of a gap again and denoise it anew: Metropolis-Hastings, and block Gibbs."""
+"""Markov chains that mask some slots again and redraw them: Metropolis-Hastings, and block Gibbs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from textdiff.text import Canvas
 @final
 @dataclass(frozen=True)
 class MetropolisHastings(PosteriorSampler):
-    """`n` independent chains; a sweep masks some tokens of each, draws them anew, and accepts with the exact ratio.
+    """`n` independent chains; a sweep masks some tokens, redraws them, and accepts with the exact ratio.
 
-    What is masked is drawn without looking at the tokens: a random span or a random subset of the filled slots, or in a
-    share of the sweeps all slots of all gaps, their lengths included. The proposal and its reverse are denoised by the
-    same policy, so both have an exact log-probability, and the posterior is invariant.
+    Which slots are masked does not depend on their tokens: a random span or a random subset of the filled slots, or in
+    a share of the sweeps all slots of all gaps, lengths included. The proposal and its reverse are denoised by the same
+    policy, so both have an exact log-probability, and the posterior is invariant.
 
     Args:
         sweeps: for each chain.
-        independent: share of sweeps that draw all gaps anew.
+        independent: share of the sweeps that redraw all gaps.
     """
 
     exactness: ClassVar[str] = "Markov chain that leaves the posterior invariant: exact as sweeps grow"
@@ -61,7 +61,7 @@ class MetropolisHastings(PosteriorSampler):
             assert there.log_q is not None and back.log_q is not None
             new, passes = posterior.log_density(there.tokens)
             ratio = new - density + back.log_q - there.log_q
-            ratio = ratio.where(density > -torch.inf, torch.zeros_like(ratio))  # from where the target has no mass: go
+            ratio = ratio.where(density > -torch.inf, torch.zeros_like(ratio))  # leave a text without mass
             if there.log_excess is not None:
                 ratio = ratio.masked_fill(there.log_excess == -torch.inf, -torch.inf)
             chance = torch.rand(n, generator=generator, dtype=torch.float64).to(ratio.device)
@@ -85,13 +85,13 @@ class MetropolisHastings(PosteriorSampler):
 @final
 @dataclass(frozen=True)
 class BlockGibbs(PosteriorSampler):
-    """`n` independent chains; a sweep draws each block of neighbouring slots anew given all other tokens.
+    """`n` independent chains; a sweep redraws each block of neighbouring slots given all other tokens.
 
-    Lengths of open gaps stay as they were first drawn.
+    Gaps of open length keep the length that was first drawn.
 
     Args:
         sweeps: for each chain.
-        block: slots that are drawn together.
+        block: number of slots that are redrawn at once.
     """
 
     exactness: ClassVar[str] = (

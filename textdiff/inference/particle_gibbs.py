@@ -21,12 +21,12 @@ from textdiff.samplers import LogProbKind, categorical
 @final
 @dataclass(frozen=True)
 class ParticleGibbs(PosteriorSampler):
-    """`n` independent chains, each of which starts from the sampler and makes some sweeps of conditional SMC.
+    """`n` independent chains, each of which starts from a draw of the sampler and makes sweeps of conditional SMC.
 
-    Each sweep leaves the posterior invariant with any number of particles from 2 on.
+    A sweep leaves the posterior invariant with any number of particles from 2 on.
 
     Args:
-        particles: in each sweep, the retained one counted in.
+        particles: in each sweep, the retained one included.
         sweeps: for each chain.
         threshold: see `SMC`.
     """

@@ -1,4 +1,4 @@
-"""Rejection sampling: exact posterior draws, at a price that grows with the gap."""
+"""Rejection sampling: exact posterior draws, at a cost that grows quickly with the size of the gap."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from textdiff.inference.importance import log_weights
 from textdiff.posterior import Draws, ExactPosterior, Posterior, PosteriorSampler
 
 AT_ONCE = 256
-"""Most proposals that are drawn together."""
+"""Most proposals in one batch."""
 
 
 @final
 @dataclass(frozen=True)
 class Rejection(PosteriorSampler):
-    """Draws of the prior's sampler, each kept with probability w / bound: independent, exact and equally weighted.
+    """Draws of the prior's sampler, each accepted with probability weight / bound: independent and equally weighted.
 
     Args:
         log_bound: no log-weight is above it. None: 0 where the weight is a likelihood of at most 1, the log-evidence

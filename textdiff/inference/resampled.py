@@ -1,4 +1,4 @@
-"""Single posterior samples, each from a weighted set of its own: what an honest draw costs without amortization."""
+"""Sampling importance resampling: independent fills, each drawn by weight from a weighted set of its own."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Resampled(PosteriorSampler):
     """Independent, equally weighted fills: each is drawn by weight from `particles` weighted samples of its own.
 
     `log_q` is log gamma(z) - log Z-hat, with the target's unnormalised density gamma and the set's estimate of the
-    evidence. It is the log-probability of the fill together with how it came about, up to factors that the target
-    shares; so the mean of `log_q` - log p is a KL divergence on the larger space, and bounds KL(q || p) from above
-    (Andrieu, Doucet and Holenstein 2010; Naesseth et al., arXiv:1705.11140). `diagnostics["set_ess"]` is the mean
-    effective sample size of a set: near 1, a fill is little else than the likeliest of its set.
+    evidence: the log-probability of the fill and of all auxiliary variables of the sampler, up to factors that the
+    extended target shares. So the mean of `log_q` - log p is a KL divergence on the extended space, and bounds
+    KL(q || p) from above (Andrieu, Doucet and Holenstein 2010; Naesseth et al., arXiv:1705.11140).
+    `diagnostics["set_ess"]` is the mean effective sample size of a set; near 1, the choice is nearly deterministic.
 
     Args:
-        method: gives weighted samples and estimates the evidence, such as `SMC`; None: `Importance()`.
+        method: draws the weighted sets and estimates the evidence, such as `SMC`; None: `Importance()`.
         particles: samples in a set.
     """
 
@@ -36,7 +36,7 @@ class Resampled(PosteriorSampler):
     particles: int = 16
 
     def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
-        """Draw `n` independent fills; one whose whole set is dead has no weight.
+        """Draw `n` independent fills; one whose whole set has no weight has none itself.
 
         Raises:
             UserError: fewer than 1 particle, or a method that does not estimate the evidence.
@@ -44,7 +44,7 @@ class Resampled(PosteriorSampler):
         if self.particles < 1:
             raise UserError(f"particles is {self.particles}, expected 1 or more")
         method, size = Importance() if self.method is None else self.method, self.particles
-        if isinstance(method, Importance):  # its draws are independent: one batch
+        if isinstance(method, Importance):  # its draws are independent, so that all sets fit into one batch
             sets = [posterior.sample(n * size, method, generator=generator)]
         else:
             sets = [posterior.sample(size, method, generator=generator) for _ in range(n)]
@@ -52,9 +52,9 @@ class Resampled(PosteriorSampler):
             raise UserError(f"{sets[0].label} does not estimate the evidence: choose Importance() or SMC()")
         weights = torch.cat([some.log_weights for some in sets]).view(n, size)
         alive = (weights > -torch.inf).any(dim=1)
-        law = weights.masked_fill(~alive[:, None], 0.0).softmax(dim=1)
+        probs = weights.masked_fill(~alive[:, None], 0.0).softmax(dim=1)
         picked = torch.arange(n) * size + categorical(
-            law.log(), torch.rand(n, generator=generator, dtype=torch.float64)
+            probs.log(), torch.rand(n, generator=generator, dtype=torch.float64)
         )
         tokens = torch.cat([some.tokens for some in sets])[picked]
         density, _ = posterior.log_density(tokens.to(posterior.prior.device))
@@ -67,5 +67,5 @@ class Resampled(PosteriorSampler):
             label=f"one of {size} by weight, {sets[0].label}",
             kind=LogProbKind.GIVEN_ORDER,
             has_evidence=False,
-            diagnostics={"set_ess": float((1 / law.square().sum(dim=1)).mean())},
+            diagnostics={"set_ess": float((1 / probs.square().sum(dim=1)).mean())},
         )

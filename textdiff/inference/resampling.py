@@ -1,4 +1,4 @@
-"""Resampling schemes: from normalised weights to as many ancestors, unbiased in their expected numbers.
+"""Resampling schemes: ancestors drawn from normalised weights, each n w_i times in expectation.
 
 Douc, Cappé and Moulines 2005 compare them; all draw from an explicit generator.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 Resampling = Callable[[Tensor, Generator], Tensor]
-"""Weights `[n]` that sum to 1 -> ancestors `[n]`; particle i is expected n w_i times among them."""
+"""Weights `[n]` that sum to 1 -> ancestors `[n]`, among which particle i is expected n w_i times."""
 
 
 def multinomial(weights: Tensor, generator: Generator) -> Tensor:
@@ -45,7 +45,7 @@ def residual(weights: Tensor, generator: Generator) -> Tensor:
 
 
 def _at(weights: Tensor, quantiles: Tensor) -> Tensor:
-    """The category at each quantile; one without weight is never taken."""
+    """The category at each quantile, never one without weight."""
     cdf = weights.double().cumsum(0)
     last = cdf[-1].nextafter(torch.zeros_like(cdf[-1]))
     return torch.searchsorted(cdf, torch.minimum(quantiles * cdf[-1], last), right=True)

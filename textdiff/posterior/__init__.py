@@ -1,4 +1,4 @@
-"""The contracts of inference: priors, posteriors, weighted samples, plain conditioning, streaming and batching."""
+"""The contracts of inference: priors and their capabilities, posteriors, weighted samples, streaming, batching."""
 
 from textdiff.posterior.batching import infill_batch
 from textdiff.posterior.capabilities import (

@@ -1,4 +1,4 @@
-"""Fills of many texts, drawn side by side."""
+"""Fills of many different texts in common batches."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from textdiff.text import Canvas
 def infill_batch(
     posteriors: Sequence[Posterior], n: int, seeds: Sequence[int], tempering: Tempering = NEUTRAL
 ) -> list[WeightedSamples]:
-    """`posterior.sample(n, Conditioning(tempering), generator=seed)` of each posterior, in batches of all of them.
+    """Sample all posteriors in common batches: `posterior.sample(n, Conditioning(tempering), generator=seed)` of each.
 
-    Each row draws from the random stream that it would have alone, so the fills are the same; up to the rounding of
+    Each row draws from the random stream that it would have alone, so the fills are the same, up to the rounding of
     batched arithmetic.
 
     Args:

@@ -1,4 +1,4 @@
-"""The posterior of a prior given evidence."""
+"""The posterior of a prior given evidence, the contract of inference methods, and the simplest of them."""
 
 from __future__ import annotations
 
@@ -45,13 +45,17 @@ class PosteriorSampler(ABC):
 @final
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """The law of texts given evidence: proportional to target(x) p(y | x) on texts that agree with what is fixed.
+    """The distribution of texts given evidence: p(x) p(y | x), normalised over texts that agree with the fixed tokens.
 
     Args:
         prior: proposes fills.
-        evidence: what is known.
-        target: the prior whose posterior it is; `prior` itself by default. Its density is the exact joint where it has
-            one (autoregressive priors and worlds), else the law of its sampler: a diffusion prior *is* that law.
+        evidence: what is known, y.
+        target: the prior p(x) whose posterior it is; `prior` itself by default. Its density is the exact joint where it
+            has one (autoregressive priors and worlds), else the distribution of its sampler, which is what a diffusion
+            prior means by p(x).
+
+    Attributes:
+        canvas: the fixed tokens and the gaps, one row, with the automaton of the constraints if there are any.
 
     Raises:
         UserError: the evidence fixes nothing, is too long for a model, or the two priors do not share a tokenizer.
@@ -84,7 +88,7 @@ class Posterior:
 
     @property
     def targets_own_sampler(self) -> bool:
-        """Whether the target is the very law of the prior's sampler, so that a plain draw needs no weight."""
+        """Whether the target is the distribution of the prior's own sampler, so that a plain draw needs no weight."""
         return self.target is self.prior and not isinstance(self.prior, ExactJoint)
 
     @property
@@ -102,10 +106,10 @@ class Posterior:
     @property
     def description(self) -> str:
         """The target in words."""
-        law = "posterior under the joint of" if isinstance(self.target, ExactJoint) else "law of the sampler"
+        distribution = "posterior under the joint of" if isinstance(self.target, ExactJoint) else "law of the sampler"
         weighted = ", weighted by the likelihood" if self.evidence.weighs else ""
         given = ", given the constraints" if self.canvas.dfa is not None else ""
-        return f"{law} {self.target.label}{weighted}{given}"
+        return f"{distribution} {self.target.label}{weighted}{given}"
 
     def sample(
         self, n: int = 1, method: PosteriorSampler | None = None, *, generator: Generator | int | None = None
@@ -114,7 +118,7 @@ class Posterior:
 
         Args:
             n: number of samples.
-            method: how; `Conditioning()` by default, the amortized sampler. See `textdiff.inference`.
+            method: how, see `textdiff.inference`; None: `Conditioning()`, the prior's own sampler.
             generator: the source of randomness, or a seed; None: seeded by the system.
 
         Raises:
@@ -152,7 +156,7 @@ class Posterior:
         """Unnormalised log-density of the target at complete texts `[n, length]`, float64 `[n]`; forward passes each.
 
         Raises:
-            UserError: the target's law has no density, because its order looks at drawn tokens or is random.
+            UserError: the target has no density, because its order of filling depends on drawn tokens or is random.
         """
         parts, passes = [], 0
         for rows in chunks(len(tokens), tokens.shape[1]):
@@ -243,10 +247,10 @@ class Posterior:
 @final
 @dataclass(frozen=True)
 class Conditioning(PosteriorSampler):
-    """The amortized sampler as it is: independent draws given the fixed tokens, equally weighted.
+    """Independent, equally weighted draws of the prior's own sampler given the fixed tokens.
 
-    Under hard constraints all draws satisfy them, and their weights make them draws of the sampler's law given that it
-    does: what the constraints make likelier shows there.
+    Under hard constraints every draw satisfies them, and the draws carry weights: weighted, they follow the sampler's
+    distribution given that the constraints hold.
 
     Args:
         tempering: sharpens each draw; unless it is neutral they are no longer posterior samples.
@@ -261,8 +265,8 @@ class Conditioning(PosteriorSampler):
         """Draw `n` samples.
 
         Raises:
-            UserError: the evidence has a likelihood, which plain conditioning cannot heed; or a constraint, and the
-                prior is no denoiser or its policy has no log-probability.
+            UserError: the evidence has a likelihood, which takes weights; or a constraint, and the prior is no
+                denoiser or its policy has no log-probability.
         """
         if posterior.evidence.weighs:
             raise UserError(

@@ -43,7 +43,7 @@ class Prior(TextDistribution):
     def given(
         self, evidence: Evidence | Template | Canvas | str, *, target: TextDistribution | None = None
     ) -> Posterior:
-        """The posterior given evidence: a template, a canvas of one row, or pieces of evidence joined by `&`.
+        """The posterior given evidence: a template, a canvas of one row, or pieces of evidence combined by `&`.
 
         Args:
             evidence: what is known.

@@ -1,4 +1,4 @@
-"""Weighted samples of a posterior, and what their weights say."""
+"""Weighted samples of a posterior: effective sample size, log-evidence with its error, resampling, text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from textdiff.text import Filled
 
 @dataclass(frozen=True, eq=False)
 class Genealogy:
-    """Who descends from whom in a particle system; it tells how sure the log-evidence is.
+    """Ancestry of the particles of a particle system, from which the error of the log-evidence is estimated.
 
     Attributes:
         founders: `[n]` long, the first-generation ancestor of each particle.
-        resamplings: how often the particles were resampled.
-        variance: relative variances of the weights' means over which they were resampled, summed.
+        resamplings: number of times that the particles were resampled.
+        variance: sum, over these times, of the relative variance of the mean of the weights.
     """
 
     founders: Tensor
@@ -168,11 +168,11 @@ class WeightedSamples:
 
 @dataclass(frozen=True)
 class Scored:
-    """A log-probability, and in what sense.
+    """A log-probability, with the sense in which it is known.
 
     Attributes:
         log_prob: nats.
-        kind: "exact", or "bound" (from below, of a law whose order is drawn at random).
+        kind: "exact", or "bound" (from below, where the order of filling is drawn at random).
     """
 
     log_prob: float

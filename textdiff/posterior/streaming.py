@@ -1,4 +1,4 @@
-"""Fills while they sharpen: the canvases between two denoising steps, then the samples."""
+"""Streamed infilling: the partly filled canvases after each denoising step, then the samples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPEN = "░"
 @final
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """Fills that are not finished.
+    """Partly filled texts.
 
     Attributes:
         tokens: ids `[n, length]`, mask where still open, null in slots that will stay unused.
@@ -51,7 +51,7 @@ class Draft:
 
 
 class _Abandoned(Exception):
-    """Nobody looks any more."""
+    """The iterator was closed before the last step."""
 
 
 def stream(
@@ -60,7 +60,7 @@ def stream(
     """Draw `n` fills with `Conditioning` and show them after each step; the last item are the samples.
 
     The sampler runs in a thread of its own and waits after each step until the next item is asked for, so that nothing
-    is computed ahead, whatever the prior's own loop is. An iterator that is dropped or closed ends it.
+    is computed ahead, however the prior's own loop is written. Dropping or closing the iterator ends the thread.
     """
     shown: Queue[Draft | None] = Queue(1)
     asked: Queue[bool] = Queue(1)
@@ -90,5 +90,5 @@ def stream(
             finally:
                 asked.put(more)
                 if not more:
-                    shown.get()  # the thread's last word
+                    shown.get()  # the None by which the thread says that it has ended
         yield running.result()
