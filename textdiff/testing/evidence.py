@@ -40,11 +40,11 @@ def check_evidence(evidence: Evidence, prior: Prior, *, draws: int = 16, seed: i
     assert torch.allclose(alone, found, rtol=1e-6, atol=1e-6), "a log-likelihood depends on the other texts"
     back = posterior.log_likelihood(tokens.flip(0)).flip(0)
     assert torch.allclose(back, found, rtol=1e-6, atol=1e-6), "a log-likelihood depends on the order of the texts"
-    twice = evidence.log_likelihood(tokens, posterior.read) * 2
-    both = (evidence & evidence).log_likelihood(tokens, posterior.read)
+    twice = evidence.log_likelihood(tokens, posterior.decode) * 2
+    both = (evidence & evidence).log_likelihood(tokens, posterior.decode)
     assert torch.allclose(both, twice, rtol=1e-6, atol=1e-6), "evidence joined with itself does not count twice"
     masked = canvas.slots.repeat(draws, 1) & (torch.arange(canvas.tokens.shape[1]) % 2 == 0)
     partly = tokens.masked_fill(masked, prior.vocabulary.mask)
-    ahead = evidence.log_potential(partly, masked, posterior.read)
+    ahead = evidence.log_potential(partly, masked, posterior.decode)
     assert bool(ahead.isfinite().all()), "the look-ahead on partly masked texts is not finite"
     return found
