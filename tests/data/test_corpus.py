@@ -1,4 +1,4 @@
-"""The tokenised corpus: made once, and anew when anything that it was made from changes."""
+"""The tokenised corpus is written once, and again when anything that it depends on changes."""
 
 import os
 from multiprocessing import get_context
@@ -35,7 +35,7 @@ def test_memory_and_disk_hold_the_same(source: Path, tokenizer: PreTrainedTokeni
     assert (mapped.tokens == held.tokens).all() and (mapped.offsets == held.offsets).all()
 
 
-def test_a_typed_special_token_stays_text(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_special_token_that_is_spelt_out_stays_text(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = in_memory(["a <|mask|> and <|eos|>"], tokenizer)[0].tolist()
     special = {tokenizer.mask_token_id, tokenizer.null_token_id, tokenizer.pad_token_id}
     assert not special & set(ids) and ids.count(tokenizer.eos_token_id) == 1
@@ -45,7 +45,7 @@ def test_a_corpus_is_tokenised_once(
     source: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = load_corpus([str(source)], tokenizer, tmp_path / "cache")
-    monkeypatch.setattr("textdiff.data.corpus.documents", lambda *arguments: pytest.fail("read again"))
+    monkeypatch.setattr("textdiff.data.corpus.documents", lambda *arguments: pytest.fail("loaded again"))
     second = load_corpus([str(source)], tokenizer, tmp_path / "cache")
     assert (first.tokens == second.tokens).all() and len(list((tmp_path / "cache").iterdir())) == 2
 
@@ -74,7 +74,7 @@ def test_a_change_of_file_field_or_tokenizer_makes_a_new_entry(
     assert entries() == 5
 
 
-def test_a_tokenizer_is_known_by_what_it_does(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_a_tokenizer_is_identified_by_what_it_does(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     before = fingerprint(tokenizer)
     tokenizer.save_pretrained(tmp_path / "saved")
     assert fingerprint(load_tokenizer(tmp_path / "saved")) == before
@@ -83,7 +83,7 @@ def test_a_tokenizer_is_known_by_what_it_does(tokenizer: PreTrainedTokenizerBase
     assert fingerprint(train_tokenizer(stories(10, seed=5), 300)) != before
 
 
-def test_an_empty_corpus_is_told_and_leaves_nothing(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_an_empty_corpus_is_refused_and_leaves_no_file(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n<|endoftext|>\n  \n")
     with pytest.raises(UserError, match=r"no document in .*empty.txt: the files are empty"):
         load_corpus([str(tmp_path / "empty.txt")], tokenizer, tmp_path / "cache")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from tests.data.test_rows import same
+from tests.helpers.rows import same
 from tests.helpers.training import corpora
 from textdiff.data import LeftToRight, TextDataModule
 from textdiff.errors import UserError

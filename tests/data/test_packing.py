@@ -1,4 +1,4 @@
-"""Packing loses nothing, keeps the capacity and wastes little."""
+"""Packing loses nothing, keeps to the capacity and needs little padding."""
 
 import numpy as np
 import pytest

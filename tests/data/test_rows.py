@@ -1,4 +1,4 @@
-"""Rows and their order: a function of (seed, epoch, sample), whoever asks for them."""
+"""Rows and their order are a function of (seed, epoch, sample), in any number of processes."""
 
 from itertools import chain, islice
 
@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from tests.helpers.rows import same
 from tests.helpers.training import stories
 from textdiff.data import KeyedSampler, Mixture, PackedRows, RandomMasks
 from textdiff.data.corpus import in_memory
@@ -20,11 +21,6 @@ LENGTH, RESERVE = 96, 8
 @pytest.fixture(scope="module")
 def rows(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary) -> PackedRows:
     return PackedRows(in_memory(stories(40), tokenizer), vocabulary, LENGTH, Mixture(), seed=3, reserve=RESERVE)
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    """Whether two rows or batches are equal in every field."""
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_an_epoch_holds_every_document_once(rows: PackedRows, vocabulary: Vocabulary) -> None:
@@ -42,7 +38,7 @@ def test_an_epoch_holds_every_document_once(rows: PackedRows, vocabulary: Vocabu
     assert sum(map(len, pieces)) == corpus.offsets[-1]
 
 
-def test_padding_is_never_asked_for(rows: PackedRows, vocabulary: Vocabulary) -> None:
+def test_padding_is_never_scored(rows: PackedRows, vocabulary: Vocabulary) -> None:
     padded = 0
     for index in range(len(rows)):
         row = rows[0, index]
@@ -66,7 +62,7 @@ def test_noise_is_a_function_of_seed_epoch_and_index(
 
 
 @pytest.mark.parametrize(("length", "reserve"), [(7, 0), (32, 25), (32, -1)])
-def test_rows_without_room_for_text_are_told(
+def test_rows_without_room_for_text_are_refused(
     length: int, reserve: int, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
 ) -> None:
     with pytest.raises(UserError, match="no room for text"):
@@ -94,7 +90,7 @@ def test_ranks_share_the_global_batches_of_one_process(world_size: int) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 8, 25])
-def test_the_order_goes_on_where_it_stopped(start: int) -> None:
+def test_the_order_resumes_where_it_stopped(start: int) -> None:
     whole = list(chain.from_iterable(keys(KeyedSampler(10, 1, seed=0), 60)))
     assert list(chain.from_iterable(keys(KeyedSampler(10, 4, seed=0, start=start), 5))) == whole[start : start + 20]
 

@@ -1,4 +1,4 @@
-"""Streaming: the same rows for any number of workers and ranks, from anywhere on."""
+"""Streaming gives the same rows for any number of workers and ranks, and from any start."""
 
 from itertools import islice
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from tests.data.test_rows import same
+from tests.helpers.rows import same
 from textdiff.data import Mixture, documents
 from textdiff.data.corpus import encoded
 from textdiff.data.streamed_rows import StreamedRows
@@ -72,7 +72,7 @@ def test_ranks_share_the_global_batches_of_one_process(settings: dict[str, Any],
 
 
 @pytest.mark.parametrize("start", [1, 6, 50])
-def test_the_stream_goes_on_where_it_stopped(settings: dict[str, Any], start: int) -> None:
+def test_the_stream_resumes_where_it_stopped(settings: dict[str, Any], start: int) -> None:
     whole = batches(settings, start + 6, batch_size=1)
     resumed = batches(settings, 3, batch_size=2, start=start)
     for k, batch in enumerate(resumed):
@@ -81,12 +81,12 @@ def test_the_stream_goes_on_where_it_stopped(settings: dict[str, Any], start: in
 
 
 def test_the_buffer_is_bounded(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    read = 0
+    loaded = 0
 
     def counted(*arguments: Any) -> Any:
-        nonlocal read
+        nonlocal loaded
         for text in documents(*arguments):
-            read += 1
+            loaded += 1
             yield text
 
     monkeypatch.setattr("textdiff.data.streamed_rows.documents", counted)
@@ -95,10 +95,10 @@ def test_the_buffer_is_bounded(settings: dict[str, Any], monkeypatch: pytest.Mon
     )
     stream = iter(StreamedRows(**settings, batch_size=2))
     next(stream)
-    assert read <= settings["buffer"]
+    assert loaded <= settings["buffer"]
 
 
-def test_an_empty_stream_is_told(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_an_empty_stream_is_refused(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(UserError, match="the files are empty"):
         next(iter(StreamedRows(**settings | {"sources": [str(tmp_path / "empty.txt")]}, batch_size=2)))

@@ -1,5 +1,4 @@
-"""Laws of the masking process: which masks are drawn, and that the weights of both forms of the objective are
-unbiased."""
+"""The masking process: which masks are drawn, and that the weights of both forms of the objective are unbiased."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Laws of the SUBS parameterisation."""
+"""Identities of the SUBS parameterisation."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What the tests of the network share: small networks with lively weights, and tokens to feed them."""
+"""What the tests of the network share: small networks with large weights, and tokens for them."""
 
 from dataclasses import replace
 
@@ -27,13 +27,13 @@ def network(seed=0, dtype=torch.float64, **changes):
     return net
 
 
-def twins(**changes):
-    """A causal network, and a denoiser with the same weights whose mask embedding is zero, as the twin's is."""
-    twin, denoiser = network(causal=True, **changes), network(causal=False, **changes)
+def causal_and_denoiser(**changes):
+    """A causal network, and a denoiser with the same weights; the mask embedding of both is zero."""
+    causal, denoiser = network(causal=True, **changes), network(causal=False, **changes)
     with torch.no_grad():
-        twin.embedding.weight[MASK] = 0
-    denoiser.load_state_dict(denoiser.state_dict() | twin.state_dict())
-    return twin, denoiser
+        causal.embedding.weight[MASK] = 0
+    denoiser.load_state_dict(denoiser.state_dict() | causal.state_dict())
+    return causal, denoiser
 
 
 def tokens(*shape, seed=0):

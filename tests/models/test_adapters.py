@@ -23,7 +23,7 @@ def scores(prior: Prior) -> Tensor:
 
 
 def adapted(folder: Path, seed: int = 0) -> Prior:
-    """The checkpoint in `folder` with an adapter that has learnt something."""
+    """The checkpoint in `folder` with an adapter that changes its answers."""
     prior = load(folder)
     assert isinstance(prior.network, Transformer)
     LoRA(2).attach(prior.network)
@@ -34,7 +34,7 @@ def adapted(folder: Path, seed: int = 0) -> Prior:
     return prior
 
 
-def test_an_adapter_begins_as_its_network_and_learns_alone(tmp_path: Path) -> None:
+def test_an_adapter_starts_as_its_network_and_is_trained_alone(tmp_path: Path) -> None:
     prior = load(save(tiny(), tmp_path))
     assert isinstance(prior.network, Transformer)
     before = scores(prior)
@@ -73,7 +73,7 @@ def test_switched_and_merged(tmp_path: Path) -> None:
     assert torch.allclose(scores(both), scores(other), atol=1e-3)
 
 
-def test_peft_reads_it(tmp_path: Path) -> None:
+def test_peft_loads_it(tmp_path: Path) -> None:
     from peft import PeftModel
 
     base = save(tiny(), tmp_path / "base")

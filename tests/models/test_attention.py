@@ -1,4 +1,4 @@
-"""Attention: written out for training, causal, and to two sets of keys in turn, it is that of torch."""
+"""Attention is that of torch: step by step for training, causal, and to two sets of keys in turn."""
 
 import pytest
 import torch

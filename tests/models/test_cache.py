@@ -1,4 +1,4 @@
-"""The cache of keys and values: reading a text in pieces is reading it at once."""
+"""The cache of keys and values: a text in pieces gives the logits of the whole."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def test_pieces_give_the_whole(sizes):
 
 
 def test_ragged_rows_with_positions():
-    # Null slots and padding are not read: what remains is answered as if it stood alone.
+    # Null slots and padding are skipped: the rest is answered as if it were the whole text.
     net = network(causal=True)
     ids = torch.tensor([[0, 5, NULL, NULL, 3, 4, 2], [1, 2, 3, NULL, 7, PAD, PAD], [4, 6, 8, 9, 10, 11, 1]])
     real = (ids != NULL) & (ids != PAD)

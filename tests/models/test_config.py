@@ -1,4 +1,4 @@
-"""The configuration: what it takes, what it refuses, and that it survives the disk."""
+"""The configuration: what it accepts and refuses, saved and loaded."""
 
 import pytest
 from transformers import AutoConfig
@@ -10,16 +10,16 @@ from textdiff.models import Transformer, TransformerConfig
 
 @pytest.mark.parametrize("changes", [{}, {"causal": True, "tie_word_embeddings": False}, {"attention": "full"}])
 def test_round_trips(changes, tmp_path):
-    written = config(rope_theta=500.0, dropout=0.25, intermediate_size=24, **changes)
-    written.save_pretrained(tmp_path)
-    for read in (
+    saved = config(rope_theta=500.0, dropout=0.25, intermediate_size=24, **changes)
+    saved.save_pretrained(tmp_path)
+    for loaded in (
         TransformerConfig.from_pretrained(tmp_path),
         AutoConfig.from_pretrained(tmp_path),
-        TransformerConfig.from_dict(written.to_dict()),
+        TransformerConfig.from_dict(saved.to_dict()),
     ):
-        assert type(read) is TransformerConfig
-        assert read.to_diff_dict() == written.to_diff_dict()
-        assert {name: getattr(read, name) for name in changes} == changes
+        assert type(loaded) is TransformerConfig
+        assert loaded.to_diff_dict() == saved.to_diff_dict()
+        assert {name: getattr(loaded, name) for name in changes} == changes
 
 
 def test_defaults_make_a_network_but_for_the_special_tokens():
@@ -48,7 +48,7 @@ def test_defaults_make_a_network_but_for_the_special_tokens():
         ({"hiden_size": 16}, "no setting 'hiden_size'"),
     ],
 )
-def test_what_makes_no_network_is_refused(changes, complaint):
+def test_impossible_settings_are_refused(changes, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         config(**changes)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Networks of others as denoisers: the logits of their authors' code, nothing leaks, and what is saved comes back."""
+"""Foreign architectures as denoisers: logits of their authors' code, no leaks, and saving and loading."""
 
 import json
 
@@ -41,15 +41,15 @@ def test_logits_are_those_of_the_authors_code(kind):
         logits = torch.cat((logits[:, :1], logits[:, :-1]), dim=1)
     torch.testing.assert_close(network.logits(ids)[..., :ROWS], logits, atol=1e-4, rtol=0)
     where = ids == MASK
-    asked = network.log_probs(ids, ~where, where)
+    log_probs = network.log_probs(ids, ~where, where)
     torch.testing.assert_close(
-        asked[:, 4:MASK].log_softmax(-1), logits[where][:, 4:MASK].log_softmax(-1), atol=1e-4, rtol=0
+        log_probs[:, 4:MASK].log_softmax(-1), logits[where][:, 4:MASK].log_softmax(-1), atol=1e-4, rtol=0
     )
 
 
 @pytest.mark.parametrize("kind", MASKED)
 @torch.no_grad()
-def test_masked_language_models_answer_as_transformers_has_them(kind):
+def test_masked_language_models_answer_as_in_transformers(kind):
     theirs, network, canvas = transformer(kind), denoiser(kind, pad_token_id=2), canvases()
     canvas[0, 7:], canvas[1, 9:] = 2, 2
     real = canvas != 2
@@ -63,7 +63,7 @@ def test_masked_language_models_answer_as_transformers_has_them(kind):
 
 @pytest.mark.parametrize("kind", CAUSAL)
 @torch.no_grad()
-def test_a_causal_backbone_keeps_its_law_until_its_attention_is_opened(kind):
+def test_a_causal_backbone_is_unchanged_until_its_attention_is_bidirectional(kind):
     theirs, network, canvas = transformer(kind), denoiser(kind), canvases()
     before = causal_visibility(torch.ones_like(canvas))
     expected = theirs(input_ids=canvas).logits[:, :-1]
@@ -73,32 +73,32 @@ def test_a_causal_backbone_keeps_its_law_until_its_attention_is_opened(kind):
 
 @pytest.mark.parametrize("kind", (*DIFFUSION, *MASKED, *CAUSAL))
 @torch.no_grad()
-def test_laws_are_normalised_and_hold_content_alone(kind):
+def test_log_probs_are_normalised_over_content(kind):
     network, canvas = denoiser(kind), canvases()
-    law = network.log_probs(canvas, canvas != MASK)
-    assert law.shape == (*canvas.shape, SIZE) and law.dtype is torch.float32
-    torch.testing.assert_close(law.exp().sum(-1), torch.ones(canvas.shape))
-    assert (law[..., [MASK, PAD, 3, 1]] == -torch.inf).all()
+    log_probs = network.log_probs(canvas, canvas != MASK)
+    assert log_probs.shape == (*canvas.shape, SIZE) and log_probs.dtype is torch.float32
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(canvas.shape))
+    assert (log_probs[..., [MASK, PAD, 3, 1]] == -torch.inf).all()
     where = canvas == MASK
-    torch.testing.assert_close(network.log_probs(canvas, ~where, where), law[where])
+    torch.testing.assert_close(network.log_probs(canvas, ~where, where), log_probs[where])
 
 
 @pytest.mark.parametrize("kind", (*DIFFUSION, *MASKED, *CAUSAL))
 @torch.no_grad()
-def test_a_masked_token_hears_from_both_sides(kind):
+def test_a_masked_token_sees_both_sides(kind):
     network, canvas = denoiser(kind), canvases(1)
     canvas[0, 5] = MASK
-    law = network.log_probs(canvas, canvas != MASK)[0, 5, 4:MASK]
+    log_probs = network.log_probs(canvas, canvas != MASK)[0, 5, 4:MASK]
     for place in (3, 8):
         other = canvas.clone()
         other[0, place] = 4 + (other[0, place] - 3) % 40
-        assert (network.log_probs(other, other != MASK)[0, 5, 4:MASK] - law).abs().max() > 1e-4
+        assert (network.log_probs(other, other != MASK)[0, 5, 4:MASK] - log_probs).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("kind", (*DIFFUSION, *MASKED, *CAUSAL))
 @torch.no_grad()
-def test_padding_is_never_looked_at(kind, side):
+def test_padding_is_never_seen(kind, side):
     network, canvas = denoiser(kind), canvases(2, 10)
     padding = torch.full((2, 5), PAD)
     padded = torch.cat((padding, canvas) if side == "left" else (canvas, padding), dim=1)
@@ -125,17 +125,17 @@ def test_documents_of_a_packed_row_do_not_see_each_other():
 @pytest.mark.parametrize("kind", (*DIFFUSION, *MASKED, *CAUSAL))
 def test_a_saved_denoiser_comes_back_bit_for_bit(kind, tmp_path):
     for dtype in (torch.float32, torch.bfloat16):
-        written = denoiser(kind, dtype)
-        written.save_pretrained(tmp_path / str(dtype))
+        saved = denoiser(kind, dtype)
+        saved.save_pretrained(tmp_path / str(dtype))
         assert {path.name for path in (tmp_path / str(dtype)).iterdir()} == {"config.json", "model.safetensors"}
-        for reader in (ForeignDenoiser, AutoModel):
-            read = reader.from_pretrained(tmp_path / str(dtype))
-            assert type(read) is ForeignDenoiser and read.dtype is dtype and not read.training
-            assert read.config.to_diff_dict() == written.config.to_diff_dict()
-            assert read.state_dict().keys() == written.state_dict().keys()
-            assert all(torch.equal(weight, read.state_dict()[name]) for name, weight in written.state_dict().items())
+        for loader in (ForeignDenoiser, AutoModel):
+            loaded = loader.from_pretrained(tmp_path / str(dtype))
+            assert type(loaded) is ForeignDenoiser and loaded.dtype is dtype and not loaded.training
+            assert loaded.config.to_diff_dict() == saved.config.to_diff_dict()
+            assert loaded.state_dict().keys() == saved.state_dict().keys()
+            assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in saved.state_dict().items())
             with torch.no_grad():
-                assert torch.equal(read.logits(canvases()), written.logits(canvases()))
+                assert torch.equal(loaded.logits(canvases()), saved.logits(canvases()))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_special_tokens_that_the_backbone_does_not_have_are_refused():
 
 def test_the_largest_leaves_room_on_a_gpu_of_24_gigabytes():
     # LLaDA-8B's published shape; bytes for 16 texts of 512 tokens with gaps of 64: weights, the widest activations of a
-    # layer (three of the feed-forward, four of the residual stream), and the asked rows in bfloat16, three times in
+    # layer (three of the feed-forward, four of the residual stream), and the requested rows in bfloat16, three times in
     # float32 (SUBS) and three times in float64 (the sampler).
     settings = json.loads((GOLDEN / "llada_config.json").read_text()) | {
         "d_model": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32, "mlp_hidden_size": 12288,
@@ -185,5 +185,5 @@ def test_the_largest_leaves_room_on_a_gpu_of_24_gigabytes():
     parameters = sum(weight.numel() for weight in network.parameters())
     assert parameters == 8_015_581_184
     activations = 16 * 512 * (3 * 12288 + 4 * 4096) * 2
-    asked = 16 * 64 * 126464 * (2 + 3 * 4 + 3 * 8)
-    assert 2 * parameters + activations + asked < 22e9
+    requested = 16 * 64 * 126464 * (2 + 3 * 4 + 3 * 8)
+    assert 2 * parameters + activations + requested < 22e9

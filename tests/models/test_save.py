@@ -1,4 +1,4 @@
-"""Weights on disk: bit for bit what they were, readable by the Auto classes, in safetensors only."""
+"""Weights on disk: bit for bit what they were, loaded by the Auto classes too, in safetensors only."""
 
 import pytest
 import torch
@@ -11,20 +11,20 @@ from textdiff.models import Transformer
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("reader", [Transformer, AutoModel])
-def test_a_saved_network_comes_back_bit_for_bit(reader, tied, dtype, tmp_path):
-    written = network(dtype=dtype, tie_word_embeddings=tied)
-    written.save_pretrained(tmp_path)
+@pytest.mark.parametrize("loader", [Transformer, AutoModel])
+def test_a_saved_network_comes_back_bit_for_bit(loader, tied, dtype, tmp_path):
+    saved = network(dtype=dtype, tie_word_embeddings=tied)
+    saved.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
-    read = reader.from_pretrained(tmp_path)
-    assert type(read) is Transformer
-    assert read.dtype is dtype
-    assert not read.training
-    assert read.state_dict().keys() == written.state_dict().keys()
-    assert all(torch.equal(weight, read.state_dict()[name]) for name, weight in written.state_dict().items())
-    assert (read.head.weight is read.embedding.weight) == tied
+    loaded = loader.from_pretrained(tmp_path)
+    assert type(loaded) is Transformer
+    assert loaded.dtype is dtype
+    assert not loaded.training
+    assert loaded.state_dict().keys() == saved.state_dict().keys()
+    assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in saved.state_dict().items())
+    assert (loaded.head.weight is loaded.embedding.weight) == tied
     canvas = tokens(2, 6).index_fill(1, torch.tensor([2, 3]), MASK)
-    assert torch.equal(*(net.log_probs(canvas, canvas != MASK) for net in (read, written)))
+    assert torch.equal(*(net.log_probs(canvas, canvas != MASK) for net in (loaded, saved)))
 
 
 def test_the_names_on_disk_stay(tmp_path):
@@ -36,16 +36,16 @@ def test_the_names_on_disk_stay(tmp_path):
     assert names == ends | {f"blocks.0.{part}.weight" for part in block}
 
 
-def test_a_twin_lends_its_weights_to_a_denoiser(tmp_path):
-    twin = network(dtype=torch.float32, causal=True)
-    twin.save_pretrained(tmp_path)
+def test_a_denoiser_starts_from_the_weights_of_a_causal_network(tmp_path):
+    causal = network(dtype=torch.float32, causal=True)
+    causal.save_pretrained(tmp_path)
     denoiser = Transformer.from_pretrained(tmp_path, causal=False)
     assert not denoiser.config.causal
-    assert all(torch.equal(weight, denoiser.state_dict()[name]) for name, weight in twin.state_dict().items())
+    assert all(torch.equal(weight, denoiser.state_dict()[name]) for name, weight in causal.state_dict().items())
     assert not denoiser.following.weight.any()
 
 
-def test_reading_does_not_touch_the_global_random_numbers(tmp_path):
+def test_loading_does_not_touch_the_global_random_numbers(tmp_path):
     network().save_pretrained(tmp_path)
     state = torch.get_rng_state()
     Transformer.from_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""The network: who sees whom, what it answers, and the parts that it is made of."""
+"""The network: its attention masks, its answers, and its parts."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_padding_never_leaks(attention):
 
 
 def packed():
-    """Three documents in one row, and padding; each begins with a mask, whose left neighbour is a stranger."""
+    """Three documents in one row, and padding; each begins with a mask, whose left neighbour is of another document."""
     ids, segments = tokens(1, 12), torch.tensor([[1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0, 0]])
     observed = torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.5
     for start in (0, 4, 7):
@@ -60,11 +60,11 @@ def test_a_packed_document_is_answered_as_if_it_were_alone(kind):
             return net.logits(ids, causal_visibility(segments))
         return net.logits(ids, denoising_visibility(segments, observed, kind))
 
-    together = answer(ids, segments, observed)
+    packed_answer = answer(ids, segments, observed)
     for document in (1, 2, 3):
         own = segments[0] == document
         alone = answer(ids[:, own], segments[:, own], observed[:, own])
-        torch.testing.assert_close(together[:, own], alone, rtol=0, atol=1e-5)  # its rotary positions are others
+        torch.testing.assert_close(packed_answer[:, own], alone, rtol=0, atol=1e-5)  # its rotary positions differ
 
 
 @pytest.mark.parametrize("change", ["fill", "refill", "unuse"])
@@ -107,12 +107,12 @@ def test_a_causal_network_does_not_look_ahead():
     torch.testing.assert_close(before, net.logits(ids, causal_visibility(torch.ones_like(ids))))
 
 
-@pytest.mark.parametrize("ask", ["log_probs", "forward"])
-def test_chosen_positions_are_rows_of_the_full_answer(ask):
+@pytest.mark.parametrize("method", ["log_probs", "logits"])
+def test_chosen_positions_are_rows_of_the_full_answer(method):
     net, (canvas, observed) = network(), canvas_and_observed()
 
     def answer(where=None):
-        return net.log_probs(canvas, observed, where) if ask == "log_probs" else net.logits(canvas, where=where)
+        return net.log_probs(canvas, observed, where) if method == "log_probs" else net.logits(canvas, where=where)
 
     full = answer()
     assert full.shape == (3, 9, SIZE)
@@ -125,18 +125,18 @@ def test_chosen_positions_are_rows_of_the_full_answer(ask):
 
 @pytest.mark.parametrize("null", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_answers_are_normalised_without_mass_on_what_is_no_content(null, dtype):
+def test_log_probs_are_normalised_over_content(null, dtype):
     net, (canvas, observed) = network(dtype=dtype), canvas_and_observed()
-    law = net.log_probs(canvas, observed, null=null)
-    assert law.dtype is (torch.float64 if dtype is torch.float64 else torch.float32)
-    torch.testing.assert_close(law.exp().sum(-1), torch.ones(canvas.shape, dtype=law.dtype))
+    log_probs = net.log_probs(canvas, observed, null=null)
+    assert log_probs.dtype is (torch.float64 if dtype is torch.float64 else torch.float32)
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(canvas.shape, dtype=log_probs.dtype))
     never = torch.tensor([PAD, MASK, BOS, EOS] + [NULL] * (not null))
     possible = torch.ones(SIZE, dtype=torch.bool).index_fill(0, never, False)
-    assert (law[..., never] == -torch.inf).all()
-    assert law[..., possible].isfinite().all()
+    assert (log_probs[..., never] == -torch.inf).all()
+    assert log_probs[..., possible].isfinite().all()
 
 
-def test_without_null_the_law_is_that_of_the_content():
+def test_without_null_log_probs_are_conditional_on_content():
     net, (canvas, observed) = network(), canvas_and_observed()
     content = net.log_probs(canvas, observed, null=True)[..., :CONTENT]
     torch.testing.assert_close(net.log_probs(canvas, observed)[..., :CONTENT], content.log_softmax(-1))
@@ -192,20 +192,22 @@ def test_embeddings_are_tied_or_not(tied):
 @pytest.mark.parametrize("tied", [False, True])
 def test_gradients_reach_every_weight(causal, tied):
     net, (canvas, observed) = network(causal=causal, tie_word_embeddings=tied), canvas_and_observed()
-    law = net.logits(canvas).log_softmax(-1) if causal else net.log_probs(canvas, observed, ~observed)
-    law[..., 0].sum().backward()
+    log_probs = net.logits(canvas).log_softmax(-1) if causal else net.log_probs(canvas, observed, ~observed)
+    log_probs[..., 0].sum().backward()
     for name, weight in net.named_parameters():
         assert weight.grad is not None and weight.grad.isfinite().all(), name
         assert (weight.grad != 0).any(), name
-    read = torch.zeros(SIZE, dtype=torch.bool).index_fill(0, canvas.unique(), True)
-    assert (net.embedding.weight.grad[read] != 0).any(-1).all()
+    used = torch.zeros(SIZE, dtype=torch.bool).index_fill(0, canvas.unique(), True)
+    assert (net.embedding.weight.grad[used] != 0).any(-1).all()
 
 
-def test_a_fresh_network_knows_nothing_yet():
+def test_a_fresh_network_is_close_to_uniform():
     torch.manual_seed(0)
     net = Transformer(config(hidden_size=64, num_hidden_layers=8)).eval()
-    law = net.log_probs(*canvas_and_observed())[..., :CONTENT]
-    torch.testing.assert_close(law, torch.full_like(law, -torch.tensor(float(CONTENT)).log()), rtol=0, atol=1.0)
+    log_probs = net.log_probs(*canvas_and_observed())[..., :CONTENT]
+    torch.testing.assert_close(
+        log_probs, torch.full_like(log_probs, -torch.tensor(float(CONTENT)).log()), rtol=0, atol=1.0
+    )
     assert not net.following.weight.any()
     for name, weight in net.named_parameters():
         if name == "following.weight":
@@ -269,7 +271,7 @@ def test_one_compilation_serves_all_blocks(causal, autocast):
 
 
 @pytest.mark.parametrize("kind", [*ATTENTION, "causal"])
-def test_activations_computed_again_give_the_same_gradients(kind):
+def test_recomputed_activations_give_the_same_gradients(kind):
     ids, segments, observed = packed()
     found = []
     for again in (False, True):

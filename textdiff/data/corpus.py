@@ -1,4 +1,4 @@
-"""A tokenised text collection on disk: made once, memory-mapped ever after."""
+"""A tokenised text collection on disk: written once, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Corpus:
 
 
 def encoded(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, at_once: int = 256) -> Iterator[list[int]]:
-    """Ids of each text between bos and eos; literal special tokens in a text stay text.
+    """Ids of each text between bos and eos; special tokens that are spelt out in a text are tokenised as text.
 
     Args:
         texts: documents.
@@ -63,10 +63,11 @@ def in_memory(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Corpu
 def load_corpus(
     sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, cache: str | Path, field: str = "text"
 ) -> Corpus:
-    """Tokenise `sources` into the folder `cache`, or map what an earlier call left there.
+    """Tokenise `sources` into the folder `cache`, or map what an earlier call has saved there.
 
-    The key of a cache entry covers the files' paths, sizes and times, the field and the tokenizer, so a change of any
-    of them makes a new entry; a Hub data set is known by its name alone. Any number of processes may call this at once.
+    The key of a cache entry covers the files' paths, sizes and times, the field and the tokenizer, so that a change of
+    any of them makes a new entry; a dataset on the Hub is identified by its name. Any number of processes may call this
+    at once.
 
     Raises:
         UserError: a source cannot be read, or there is no document in any.
@@ -88,10 +89,10 @@ def load_corpus(
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of all that decides how a tokenizer encodes text."""
+    """A hash of everything that determines how a tokenizer encodes text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
-    for state in ("padding", "truncation"):  # left behind by the last call
+    for state in ("padding", "truncation"):  # state of the last call
         rules.pop(state, None)
     content = [type(tokenizer).__name__ if backend is None else "", rules, tokenizer.bos_token, tokenizer.eos_token]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -105,6 +106,6 @@ def _key(sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, field: str)
 def _stat(source: str) -> list[str | int]:
     if source.startswith(WORLD):
         name = source.removeprefix(WORLD).split(":")[0]
-        return list(documents([f"{WORLD}{name}:16"]))  # what it writes says what it is
+        return list(documents([f"{WORLD}{name}:16"]))  # its texts identify it
     path = Path(source)
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []

@@ -1,4 +1,4 @@
-"""Packing: pieces of documents share rows of equal length with little waste, and never look at each other."""
+"""Packing: pieces of documents share rows of equal length, with little padding."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 
 def cut(offsets: NDArray[np.int64], longest: int) -> NDArray[np.int64]:
-    """Cut documents that are too long into pieces of `longest` tokens and a rest.
+    """Cut documents that are too long into pieces of `longest` tokens and a remainder.
 
-    A rest of less than a quarter of that shares its tokens evenly with the piece before it, so that no piece lacks
-    context. Full pieces fill a row alone, so what is cut wastes nothing.
+    A remainder of less than a quarter of that shares its tokens evenly with the piece before it, so that no piece lacks
+    context. A full piece fills a row by itself, so that cutting costs no padding.
 
     Args:
         offsets: `[documents + 1]` token offsets.
@@ -34,9 +34,9 @@ def cut(offsets: NDArray[np.int64], longest: int) -> NDArray[np.int64]:
 
 
 def pack(lengths: NDArray[np.int64], capacity: int) -> list[NDArray[np.int64]]:
-    """Put pieces into rows of `capacity` tokens, best fit decreasing.
+    """Distribute pieces over rows of `capacity` tokens, best fit decreasing.
 
-    Each piece, longest first, goes into the row with the least room that still holds it. Deterministic.
+    Each piece, longest first, is put into the row with the least room that still holds it. Deterministic.
 
     Args:
         lengths: `[pieces]`, each at most `capacity`.

@@ -1,4 +1,4 @@
-"""Rows of packed, corrupted text: a map-style data set whose noise depends on (seed, epoch, sample index) alone."""
+"""Rows of packed, corrupted text: a map-style dataset whose noise depends on (seed, epoch, sample index) alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Row = dict[str, Tensor]
 
 @final
 class PackedRows(Dataset[Row]):
-    """Rows of `length` tokens, each filled with pieces of documents that do not see each other.
+    """Rows of `length` tokens, each filled with pieces of documents that do not attend to each other.
 
     Item `(epoch, index)` is a dictionary of `[length]` tensors: `tokens`, `canvas` (int64), `observed`, `nullable`
     (bool), `weights` (float32), `segments` (int64: 1, 2, ... for the pieces, 0 for padding) and `positions` (int64,
@@ -34,7 +34,7 @@ class PackedRows(Dataset[Row]):
         corpus: the documents.
         vocabulary: special tokens.
         length: tokens in a row.
-        corruption: what is hidden, and the weights.
+        corruption: makes the canvases and the weights.
         seed: of the noise.
         reserve: positions of each row that packing leaves free, for null slots.
 
@@ -61,10 +61,10 @@ class PackedRows(Dataset[Row]):
 
 
 def check_room(length: int, reserve: int) -> None:
-    """See that rows of `length` tokens have room for text beside `reserve` null slots.
+    """Check that rows of `length` tokens have room for text beside `reserve` null slots.
 
     Raises:
-        UserError: they have not.
+        UserError: they have none.
     """
     if reserve < 0 or length - reserve < 8:
         raise UserError(
@@ -75,7 +75,7 @@ def check_room(length: int, reserve: int) -> None:
 def corrupt_row(
     texts: Sequence[NDArray[np.int64]], corruption: Corruption, vocabulary: Vocabulary, length: int, key: Sequence[int]
 ) -> Row:
-    """Corrupt texts with the random stream of `key` and lay them into one row, as described at `PackedRows`."""
+    """Corrupt texts with the random numbers of `key` and concatenate them to a row, as described at `PackedRows`."""
     rng = np.random.default_rng(key)
     room = length - sum(map(len, texts))
     examples = []
@@ -103,7 +103,7 @@ def corrupt_row(
 
 @final
 class KeyedSampler(Sampler[list[Key]]):
-    """An endless stream of batches of keys (epoch, index); where it starts is all there is to resume.
+    """An endless stream of batches of keys (epoch, index), which is resumed by the number of samples consumed.
 
     Sample p of the stream is item p mod size of epoch p // size, in an order drawn from (seed, epoch). Ranks take
     consecutive slices of each global batch, so the global batch depends only on `batch_size * world_size`.

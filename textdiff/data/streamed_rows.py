@@ -1,4 +1,4 @@
-"""Rows of text that does not fit: tokenised, packed and corrupted on the way, the same for any number of processes."""
+"""Rows of text that does not fit on disk: tokenised, packed and corrupted on the fly, in any number of processes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ Piece = NDArray[np.int64]
 class StreamedRows(IterableDataset[Row]):
     """An endless stream of the rows that `PackedRows` describes, made from `buffer` pieces of documents at a time.
 
-    Every process walks the same stream of rows and yields only its own: row r belongs to batch r // `batch_size`,
-    batches are dealt to the ranks in turn, and those of a rank to its workers in turn, as a `DataLoader` collects them.
-    So reading, tokenising and packing are repeated in each process, and the work of the corruption is shared.
+    The stream is the same for any number of processes. Each goes through all of it and yields only its own rows: row r
+    belongs to batch r // `batch_size`, batches are dealt to the ranks in turn, and those of a rank to its workers in
+    turn, as a `DataLoader` collects them. So loading, tokenising and packing are repeated in each process, and the work
+    of the corruption is shared.
 
     Args:
         sources: of text, see `textdiff.data.sources`.
@@ -36,11 +37,11 @@ class StreamedRows(IterableDataset[Row]):
         vocabulary: special tokens.
         length: tokens in a row.
         batch_size: rows in a batch of one rank; the `DataLoader` must use the same.
-        corruption: what is hidden, and the weights.
+        corruption: makes the canvases and the weights.
         seed: of noise and order.
         reserve: positions of each row that packing leaves free, for null slots.
         field: column that holds the text.
-        buffer: pieces that are packed and shuffled together.
+        buffer: pieces that are packed and shuffled as one.
         rank, world_size: which batches are ours.
         start: rows of the stream, of all ranks, already consumed.
 
@@ -53,6 +54,7 @@ class StreamedRows(IterableDataset[Row]):
         sources: Sequence[str],
         tokenizer: PreTrainedTokenizerBase,
         vocabulary: Vocabulary,
+        *,
         length: int,
         batch_size: int,
         corruption: Corruption,

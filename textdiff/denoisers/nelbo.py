@@ -14,6 +14,7 @@ def nelbo_exact_k(
     mask_id: int,
     generator: torch.Generator,
     samples: int = 1,
+    *,
     chunk: int = 2**14,
 ) -> Tensor:
     """Unbiased estimate of the NELBO, nats per row `[batch]`, by masking exactly k of n tokens (arXiv:2502.09992).

@@ -91,8 +91,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, causal: bool = False) -> Tensor:
     """Scaled dot-product attention `[batch, heads, length, head_dim]`.
 
-    Written out where a CPU has to learn from short rows: the backward pass of torch's own takes six times as long on 66
-    tokens in bfloat16, twice as long on 128, as long on 256 and less on 512 (`tests/benchmarks/test_attention.py`).
+    By torch's own function, but step by step where gradients are wanted of short rows on a CPU: there the backward pass
+    of torch's takes six times as long on 66 tokens in bfloat16, twice as long on 128, as long on 256 and less on 512
+    (`tests/benchmarks/test_attention.py`).
 
     Args:
         query, key, value: `[batch, heads, length, head_dim]`; there may be more keys and values than queries.

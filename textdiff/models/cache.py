@@ -65,7 +65,7 @@ def _roomier(some: Tensor, room: int) -> Tensor:
 class EvidenceCache:
     """Keys and values of observed tokens, held once for all rows whose evidence is the same.
 
-    Exact where evidence looks at evidence only (`attention="isolated"`): no gap can change them.
+    Exact where evidence attends to evidence only (`attention="isolated"`): no gap can change them.
 
     Args:
         layers: keys and values `[texts, heads, observed, head_dim]` of each layer; `texts` counts distinct evidence.

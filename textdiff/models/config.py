@@ -50,6 +50,7 @@ class TransformerConfig(PreTrainedConfig):
 
     def __init__(
         self,
+        *,
         vocab_size: int = 2048,
         hidden_size: int = 256,
         num_hidden_layers: int = 8,

@@ -242,9 +242,9 @@ class Transformer(PreTrainedModel):
         """
         if self.config.causal:
             raise ValueError("a causal network is no denoiser: score and sample with an AutoregressivePrior")
-        asked, unused = torch.ones_like(observed) if where is None else where, canvas == self.config.null_token_id
-        if (asked & unused).any():
-            log_probs, known = self.log_probs(canvas, observed, asked & ~unused, null, evidence), unused[asked]
+        wanted, unused = torch.ones_like(observed) if where is None else where, canvas == self.config.null_token_id
+        if (wanted & unused).any():
+            log_probs, known = self.log_probs(canvas, observed, wanted & ~unused, null, evidence), unused[wanted]
             answer = log_probs.new_full((len(known), log_probs.shape[1]), -torch.inf)
             answer[known, self.config.null_token_id] = 0.0
             answer[~known] = log_probs

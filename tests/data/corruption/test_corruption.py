@@ -1,4 +1,4 @@
-"""The laws of corruption: what it may touch, and that its weights estimate what they claim to."""
+"""Corruption: which tokens it may change, and that its weights estimate what they are for."""
 
 from collections import defaultdict
 from itertools import combinations, pairwise
@@ -77,7 +77,7 @@ def test_random_masks_estimate_the_nelbo() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
 def test_strided_weights_estimate_the_log_probability_of_a_gap(steps: int) -> None:
     denoiser, vocabulary = TableDenoiser(symbols=2, length=5, seed=steps), Vocabulary.toy(2)
-    law = SpanGaps(
+    corruption = SpanGaps(
         most_gaps=1,
         longest=5,
         share_masked=1.0,
@@ -88,7 +88,7 @@ def test_strided_weights_estimate_the_log_probability_of_a_gap(steps: int) -> No
         lookahead=0.0,
     )
     rng, tokens = np.random.default_rng(0), np.array([1, 0, 0, 1, 0])
-    examples = [law(tokens, vocabulary, 0, rng) for _ in range(2500)]
+    examples = [corruption(tokens, vocabulary, 0, rng) for _ in range(2500)]
     by_gap: dict[tuple[bool, ...], list[float]] = defaultdict(list)
     for example, estimate in zip(examples, estimates(examples, denoiser), strict=True):
         by_gap[tuple(example.observed.tolist())].append(estimate)
@@ -104,11 +104,11 @@ def test_strided_weights_estimate_the_log_probability_of_a_gap(steps: int) -> No
 @pytest.mark.parametrize("lookahead", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("share_random", [0.0, 1.0])
 def test_weights_count_the_tokens_of_the_gaps(vocabulary: Vocabulary, lookahead: float, share_random: float) -> None:
-    law = SpanGaps(share_null=0.0, share_random=share_random, lookahead=lookahead, steps=(4,))
+    corruption = SpanGaps(share_null=0.0, share_random=share_random, lookahead=lookahead, steps=(4,))
     rng = np.random.default_rng(0)
     excess = []
     for _ in range(800):
-        example = law(text(vocabulary, rng, 60), vocabulary, 0, rng)
+        example = corruption(text(vocabulary, rng, 60), vocabulary, 0, rng)
         excess.append(float(example.weights.sum()) - (~example.observed).sum())
     assert agrees(np.array(excess), 0.0)
 
@@ -146,14 +146,14 @@ def test_corruption_touches_only_what_it_may(kind: Corruption, vocabulary: Vocab
         ends = (bool(trial & 1), bool(trial & 2))
         tokens, room = text(vocabulary, rng, int(rng.integers(1, 50)), ends), int(rng.integers(0, 12))
         example = kind(tokens, vocabulary, room, rng)
-        null, masked, asked = example.tokens == vocabulary.null, example.canvas == vocabulary.mask, example.weights > 0
+        null, masked, scored = example.tokens == vocabulary.null, example.canvas == vocabulary.mask, example.weights > 0
         assert (example.tokens[~null] == tokens).all(), "the text is all there, and in order"
         assert null.sum() <= room
         assert (example.canvas == np.where(masked, vocabulary.mask, example.tokens)).all()
         assert not (masked & example.observed).any(), "evidence is never masked"
-        assert (asked <= masked).all(), "nothing is asked that can be seen"
+        assert (scored <= masked).all(), "nothing visible is scored"
         structural = np.isin(example.tokens, (vocabulary.bos, vocabulary.eos, vocabulary.pad))
-        assert example.observed[structural].all() and not asked[structural].any()
+        assert example.observed[structural].all() and not scored[structural].any()
         assert not null[example.observed].any()
         for gap in runs(~example.observed) if not isinstance(kind, RandomMasks) else []:
             assert (np.diff(null[gap].astype(int)) >= 0).all(), "null only at the end of a gap"
@@ -181,11 +181,11 @@ def test_heavy_weights_are_cut_down(vocabulary: Vocabulary) -> None:
 
 
 @pytest.mark.parametrize("longest", [1, 3])
-def test_gaps_keep_their_distance_and_their_length(vocabulary: Vocabulary, longest: int) -> None:
-    law, rng = SpanGaps(most_gaps=9, longest=longest, share_masked=1.0, share_null=1.0), np.random.default_rng(0)
+def test_gaps_do_not_touch_and_keep_to_their_length(vocabulary: Vocabulary, longest: int) -> None:
+    corruption, rng = SpanGaps(most_gaps=9, longest=longest, share_masked=1.0, share_null=1.0), np.random.default_rng(0)
     most = 0
     for _ in range(300):
-        example = law(text(vocabulary, rng, int(rng.integers(1, 20))), vocabulary, 30, rng)
+        example = corruption(text(vocabulary, rng, int(rng.integers(1, 20))), vocabulary, 30, rng)
         gaps = runs(~example.observed)
         assert all(gap.stop - gap.start <= longest for gap in gaps), "two gaps that touch would be longer"
         most = max(most, len(gaps))
@@ -196,24 +196,24 @@ def test_gaps_move_to_where_words_begin(vocabulary: Vocabulary) -> None:
     begins = vocabulary.starts_word.numpy()
     inside = np.flatnonzero(~begins & ~vocabulary.forbidden.numpy() & (np.arange(vocabulary.size) != vocabulary.null))
     tokens = np.array([np.flatnonzero(begins)[0], inside[0]] * 30)
-    law, rng = SpanGaps(most_gaps=1, share_null=0.0, share_words=1.0), np.random.default_rng(0)
+    corruption, rng = SpanGaps(most_gaps=1, share_null=0.0, share_words=1.0), np.random.default_rng(0)
     lengths = set()
     for _ in range(300):
-        (gap,) = runs(~law(tokens, vocabulary, 0, rng).observed)
+        (gap,) = runs(~corruption(tokens, vocabulary, 0, rng).observed)
         lengths.add(gap.stop - gap.start)
         if gap.stop - gap.start > 2:
             assert begins[tokens[gap.start]] and begins[tokens[gap.stop]]
     assert len(lengths) > 10
 
 
-def test_a_text_without_content_has_nothing_to_hide(vocabulary: Vocabulary) -> None:
+def test_a_text_without_content_is_left_as_it_is(vocabulary: Vocabulary) -> None:
     tokens, rng = np.array([vocabulary.bos, vocabulary.eos]), np.random.default_rng(0)
     for kind in (RandomMasks(), SpanGaps()):
         example = kind(tokens, vocabulary, 10, rng)
         assert (example.canvas == tokens).all() and not example.weights.any()
 
 
-def test_the_twin_is_asked_for_every_token_but_the_first(vocabulary: Vocabulary) -> None:
+def test_left_to_right_scores_every_token_but_the_first(vocabulary: Vocabulary) -> None:
     tokens = text(vocabulary, np.random.default_rng(0), 10)
     example = LeftToRight()(tokens, vocabulary, 5, np.random.default_rng(0))
     assert (example.canvas == tokens).all() and (example.tokens == tokens).all()
@@ -226,34 +226,36 @@ def test_the_twin_is_asked_for_every_token_but_the_first(vocabulary: Vocabulary)
     [{"share_null": 1.5}, {"lookahead": -0.1}, {"steps": ()}, {"steps": (4, 0)}, {"most_gaps": 0}, {"longest": 0}],
     ids=str,
 )
-def test_wrong_shares_are_told(wrong: dict[str, float]) -> None:
+def test_wrong_shares_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         SpanGaps(**wrong)
 
 
-def test_wrong_share_of_a_mixture_is_told() -> None:
+def test_wrong_share_of_a_mixture_is_refused() -> None:
     with pytest.raises(UserError, match="share of texts with gaps is 2"):
         Mixture(share=2)
 
 
 def test_whole_lines_are_gaps() -> None:
     """Of question, rationale and answer any but the question may be missing, each about as often."""
-    law = world("arithmetic")
+    arithmetic = world("arithmetic")
     text = "6 - 0 - 4 = ?\n6 - 4 = 2, 2 - 0 = 2\n2"
-    ids = np.array([law.vocabulary.bos, *encode(law.tokenizer, text), law.vocabulary.eos])
-    breaks = np.flatnonzero(law.vocabulary.breaks_line.numpy()[ids])
+    ids = np.array([arithmetic.vocabulary.bos, *encode(arithmetic.tokenizer, text), arithmetic.vocabulary.eos])
+    breaks = np.flatnonzero(arithmetic.vocabulary.breaks_line.numpy()[ids])
     rationale, answer = (int(breaks[0]) + 1, int(breaks[1])), (int(breaks[1]) + 1, len(ids) - 1)
     rng, lines = np.random.default_rng(0), LineGaps(share=1.0, gaps=SpanGaps(share_null=0.5))
-    seen = [tuple(lines.places(ids, law.vocabulary, rng)) for _ in range(600)]
+    seen = [tuple(lines.places(ids, arithmetic.vocabulary, rng)) for _ in range(600)]
     assert set(seen) == {(rationale,), (answer,), (rationale, answer)}
     assert min(seen.count(places) for places in set(seen)) > 120  # 150 to 225 are expected of each
-    example = lines(ids, law.vocabulary, 20, rng)
+    example = lines(ids, arithmetic.vocabulary, 20, rng)
     assert not (example.canvas[: breaks[0]] != ids[: breaks[0]]).any() and example.weights[: breaks[0] + 1].sum() == 0
     short = LineGaps(share=1.0, gaps=SpanGaps(longest=4))
-    assert {tuple(short.places(ids, law.vocabulary, rng)) for _ in range(50)} == {(answer,)}
-    assert {tuple(LineGaps(given=2, share=1.0).places(ids, law.vocabulary, rng)) for _ in range(50)} == {(answer,)}
+    assert {tuple(short.places(ids, arithmetic.vocabulary, rng)) for _ in range(50)} == {(answer,)}
+    assert {tuple(LineGaps(given=2, share=1.0).places(ids, arithmetic.vocabulary, rng)) for _ in range(50)} == {
+        (answer,)
+    }
     elsewhere = LineGaps(share=0.0)
-    assert any(tuple(elsewhere.places(ids, law.vocabulary, rng)) not in set(seen) for _ in range(20))
+    assert any(tuple(elsewhere.places(ids, arithmetic.vocabulary, rng)) not in set(seen) for _ in range(20))
     with pytest.raises(UserError, match="given is -1"):
         LineGaps(given=-1)
 
@@ -268,17 +270,17 @@ def test_whole_sentences_are_gaps(tokenizer: PreTrainedTokenizerBase) -> None:
     texts = [decode(tokenizer, ids[start:stop].tolist(), continues=True) for start, stop in found]
     assert "".join(texts) == SENTENCES
     assert texts[1:] == [" Look!", " She ran.", "\nTom ran 3.5 miles...", " Was he tired?", " He was not"]
-    law, rng = SentenceGaps(share=1.0, gaps=SpanGaps(share_null=0.0)), np.random.default_rng(0)
+    corruption, rng = SentenceGaps(share=1.0, gaps=SpanGaps(share_null=0.0)), np.random.default_rng(0)
     edges, runs_of = {edge for pair in found for edge in pair}, list[int]()
     for _ in range(400):
-        places = law.places(ids, vocabulary, rng)
+        places = corruption.places(ids, vocabulary, rng)
         if not {edge for place in places for edge in place} <= edges:
             continue  # no sentence was chosen: gaps like any other
         assert all(stop - start <= 40 for start, stop in places)
-        assert all(start > stop for (_, stop), (start, _) in pairwise(places)), "something parts two gaps"
+        assert all(start > stop for (_, stop), (start, _) in pairwise(places)), "there is a token between two gaps"
         runs_of += [sum(start <= begin < stop for begin, _ in found) for start, stop in places]
     assert {*runs_of} == {1, 2, 3} and len(runs_of) > 400
-    example = law(ids, vocabulary, 0, rng)
+    example = corruption(ids, vocabulary, 0, rng)
     assert (example.tokens == ids).all() and (example.weights[example.observed] == 0).all()
     short = SentenceGaps(longest=6, share=1.0)
     assert all(stop - start <= 64 for _ in range(50) for start, stop in short.places(ids, vocabulary, rng))
@@ -287,18 +289,18 @@ def test_whole_sentences_are_gaps(tokenizer: PreTrainedTokenizerBase) -> None:
         SentenceGaps(share=2)
 
 
-def test_slots_say_nothing_about_lengths(vocabulary: Vocabulary) -> None:
+def test_the_number_of_slots_is_independent_of_the_length(vocabulary: Vocabulary) -> None:
     """Of gaps with 12 slots as many are short as of gaps with 24, as far as they fit."""
-    law = SpanGaps(most_gaps=1, longest=12, shortest=1, share_null=1.0, share_words=0.0, slots=[12, 24])
+    corruption = SpanGaps(most_gaps=1, longest=12, shortest=1, share_null=1.0, share_words=0.0, slots=[12, 24])
     rng, lengths = np.random.default_rng(0), {12: list[int](), 24: list[int]()}
     for _ in range(4000):
-        example = law(text(vocabulary, rng, 40), vocabulary, 30, rng)
+        example = corruption(text(vocabulary, rng, 40), vocabulary, 30, rng)
         (gap,) = runs(~example.observed)
         lengths[gap.stop - gap.start].append(int((example.tokens[gap] != vocabulary.null).sum()))
     few, many = (np.array(lengths[slots]) for slots in (12, 24))
     assert min(len(few), len(many)) > 1800
     assert abs(few.mean() - many.mean()) < 4 * few.std() / 1800**0.5  # four standard errors
-    cramped = law(text(vocabulary, rng, 40), vocabulary, 0, rng)
+    cramped = corruption(text(vocabulary, rng, 40), vocabulary, 0, rng)
     assert not (cramped.tokens == vocabulary.null).any()
     with pytest.raises(UserError, match="slots"):
         SpanGaps(slots=[0])
@@ -307,14 +309,14 @@ def test_slots_say_nothing_about_lengths(vocabulary: Vocabulary) -> None:
 def test_positions_jump_in_a_few_places() -> None:
     """Tokens are as they were; positions rise by 1, or by up to 1 + longest at no more than `jumps` places."""
     text, rng, vocabulary = np.arange(40) % 30, np.random.default_rng(0), world("hmm").vocabulary
-    stretched, seen = PositionJumps(LeftToRight(), jumps=2, longest=6), []
+    jumping, seen = PositionJumps(LeftToRight(), jumps=2, longest=6), []
     for _ in range(200):
-        example = stretched(text, vocabulary, 0, rng)
+        example = jumping(text, vocabulary, 0, rng)
         assert example.positions is not None and (example.tokens == text).all()
         steps = np.diff(example.positions)
         assert steps.min() == 1 and (steps > 1).sum() <= 2 and (steps - 1).sum() + example.positions[0] <= 12
         seen.append(int((steps > 1).sum()))
-    assert set(seen) == {0, 1, 2} and stretched.causal and not PositionJumps(RandomMasks()).causal
+    assert set(seen) == {0, 1, 2} and jumping.causal and not PositionJumps(RandomMasks()).causal
     middle = PositionJumps(FillInMiddle(rate=1.0), jumps=1, longest=6)(text, vocabulary, 20, rng)
     assert middle.positions is not None and len(middle.positions) == len(middle.tokens)
     with pytest.raises(UserError, match="jumps is 0"):

@@ -1,4 +1,4 @@
-"""Fill-in-the-middle in training: nothing is lost in the rearrangement, and what is learned is what is used."""
+"""Fill-in-the-middle in training: the rearrangement loses nothing, and the loss is the log-probability of the prior."""
 
 from itertools import pairwise
 
@@ -24,7 +24,7 @@ def text(length: int, seed: int) -> np.ndarray:
 
 
 def restored(ids: list[int]) -> tuple[list[int], int]:
-    """The text that a rearranged one was made of, by the marks alone, and how many gaps it has."""
+    """The original of a rearranged text, by its marks alone, and how many gaps it has."""
     if ids[0] == MASK:  # suffix, prefix, middle
         begin = ids.index(BOS)
         opens = ids.index(MASK, begin)
@@ -46,7 +46,7 @@ def restored(ids: list[int]) -> tuple[list[int], int]:
     return found, len(middles)
 
 
-def test_nothing_is_lost_and_marks_are_given() -> None:
+def test_nothing_is_lost_and_marks_are_not_scored() -> None:
     rng, corruption = np.random.default_rng(0), FillInMiddle(gaps=GAPS, evidence=0.25)
     kinds = {"plain": 0, "suffix first": 0, "one": 0, "several": 0}
     for seed in range(600):
@@ -96,7 +96,7 @@ def test_every_token_keeps_its_place() -> None:
 
 
 @pytest.mark.parametrize("layout", ["psm", "spm"])
-def test_what_is_learned_is_what_is_used(layout: str) -> None:
+def test_the_loss_is_the_log_probability_of_the_prior(layout: str) -> None:
     net, rng = network(causal=True, fill_in_middle=True), np.random.default_rng(1)
     corruption = FillInMiddle(rate=1, spm=float(layout == "spm"), single=1, gaps=GAPS, evidence=0)
     for seed in range(5):
@@ -105,8 +105,8 @@ def test_what_is_learned_is_what_is_used(layout: str) -> None:
         ids = torch.from_numpy(example.tokens)[None]
         logits = net.logits(ids, positions=torch.from_numpy(example.positions)[None])[:, :-1]
         logits = logits.masked_fill(net.forbidden_mask(ids.device), -torch.inf)
-        asked = torch.from_numpy(example.weights[1:] > 0)
-        learned = F.cross_entropy(logits[0][asked], ids[0, 1:][asked], reduction="sum")
+        scored = torch.from_numpy(example.weights[1:] > 0)
+        learned = F.cross_entropy(logits[0][scored], ids[0, 1:][scored], reduction="sum")
 
         opens = len(ids[0]) - 1 - ids[0].tolist()[::-1].index(MASK)
         middle, start = ids[0, opens + 1 : -1], _place(ids[0].tolist())
@@ -126,7 +126,7 @@ def _place(ids: list[int]) -> int:
     return ids.index(MASK, begin) - begin
 
 
-def test_without_room_or_rate_a_text_is_learned_from_left_to_right() -> None:
+def test_without_room_or_rate_a_text_stays_as_it_is() -> None:
     rng, original = np.random.default_rng(0), text(12, 0)
     plain = LeftToRight()(original, VOCABULARY, 0, rng)
     for corruption, room in ((FillInMiddle(rate=1), 2), (FillInMiddle(rate=0), 99)):

@@ -51,6 +51,7 @@ class ForeignConfig(PreTrainedConfig):
 
     def __init__(
         self,
+        *,
         backbone: dict[str, Any] | None = None,
         vocab_size: int | None = None,
         shifted: bool = False,

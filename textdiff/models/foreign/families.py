@@ -44,7 +44,7 @@ def _named_mask(settings: Settings) -> Any:
 @final
 @dataclass(frozen=True)
 class Family:
-    """How to read a kind of checkpoint.
+    """How checkpoints of a kind are loaded.
 
     Args:
         backbone: settings of the checkpoint -> those of the backbone, its `model_type` among them.
