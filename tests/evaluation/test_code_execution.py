@@ -1,4 +1,4 @@
-"""Programs run to their end or fail, and leave nothing behind."""
+"""Programs run to their end or fail within their limits, and leave nothing behind."""
 
 import os
 import socket
@@ -39,19 +39,19 @@ def test_a_wrong_program_fails(kind: str) -> None:
     assert not passes(WRONG[kind], megabytes=256)
 
 
-def test_an_endless_loop_ends() -> None:
+def test_an_endless_loop_is_stopped() -> None:
     assert not passes("while True: pass", seconds=1)
 
 
-def test_a_sleeper_is_woken() -> None:
+def test_a_sleeping_program_is_stopped() -> None:
     started = time.monotonic()
     assert not passes("import time\ntime.sleep(1000)", seconds=1) and time.monotonic() - started < 500
 
 
 @pytest.mark.parametrize("unshared", [True, False])
-def test_nobody_is_called(unshared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_connection_is_made(unshared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not unshared:
-        monkeypatch.setattr(execution, "_apart", lambda: ())
+        monkeypatch.setattr(execution, "_isolation", lambda: ())
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         call = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
@@ -60,18 +60,18 @@ def test_nobody_is_called(unshared: bool, monkeypatch: pytest.MonkeyPatch) -> No
             server.accept()
 
 
-@pytest.mark.skipif(not execution._apart(), reason="this system makes no network name spaces")
-def test_a_call_past_the_interpreter_finds_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(not execution._isolation(), reason="this system has no network namespaces")
+def test_there_is_no_network_even_with_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "_PRELUDE", execution._PRELUDE.replace('("socket", "_socket")', "()"))
     assert passes("import socket")
     with socket.create_server(("127.0.0.1", 0)) as server:
         call = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 5)"
         assert not passes(call)
-        monkeypatch.setattr(execution, "_apart", lambda: ())
+        monkeypatch.setattr(execution, "_isolation", lambda: ())
         assert passes(call)
 
 
-@pytest.mark.skipif(not execution._apart(), reason="this system makes no process name spaces")
+@pytest.mark.skipif(not execution._isolation(), reason="this system has no process namespaces")
 @pytest.mark.parametrize("seconds", [1, 10])
 def test_no_process_outlives_the_program(seconds: int) -> None:
     """A child in a session of its own would hold its end of the connection; the limits alone do not bind root."""
@@ -84,10 +84,10 @@ def test_no_process_outlives_the_program(seconds: int) -> None:
             patch.setattr(execution.subprocess, "Popen", partial(subprocess.Popen, pass_fds=[theirs.fileno()]))
             passes(program, seconds=seconds)
         theirs.close()
-        assert ours.recv(1) == b"", "nobody holds the other end"
+        assert ours.recv(1) == b"", "no process holds the other end"
 
 
-def test_it_sees_neither_our_folder_nor_our_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_working_folder_and_its_modules_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text("")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -95,7 +95,7 @@ def test_it_sees_neither_our_folder_nor_our_modules(tmp_path: Path, monkeypatch:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.py"]
 
 
-def test_elsewhere_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.name == "posix" and sys.executable
     monkeypatch.setattr(os, "name", "nt")
     with pytest.raises(UserError, match="only Unix systems"):

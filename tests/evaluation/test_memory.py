@@ -1,4 +1,4 @@
-"""The most memory that a piece of work takes."""
+"""Peak memory of a piece of work."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from textdiff.evaluation.memory import peak
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resident memory is read from /proc")
-def test_the_peak_counts_what_is_freed_again():
+def test_the_peak_includes_memory_that_is_freed():
     with peak(torch.device("cpu")) as large:
         torch.ones(25_000_000).sum()
     with peak(torch.device("cpu")) as small:

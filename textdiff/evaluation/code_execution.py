@@ -1,9 +1,9 @@
-"""Running programs that a model wrote: limited in time, memory, files and network. It is no sandbox.
+"""Execution of programs that a model wrote, with limits of time, memory, files and network. It is no sandbox.
 
-The operating system limits what a program's process may do, `unshare` gives it name spaces of its own for network and
-processes where it can, and the interpreter has no sockets. That stops endless loops, greed and accidents. It does not
-stop malice: the process may read, empty and delete whatever its user may, claim to have passed and, as root or where
-there are no name spaces, start others. Run code of models that you do not trust in a container.
+The operating system limits what a program's process may do, `unshare` gives it namespaces of its own for network and
+processes if it can, and the interpreter has no sockets. That stops endless loops, excessive memory and accidents. It
+does not stop malice: the process may read, empty and delete whatever its user may, claim to have passed and, as root or
+without namespaces, start other processes. Run code of models that you do not trust in a container.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from functools import cache
 from textdiff.errors import UserError
 
 PASSED = 87
-"""Exit status of a program that came to its end; one that calls `exit` has not."""
+"""Exit status of a program that ran to its end; a program that calls `exit` has another one."""
 
-# The program comes by standard input, so that it cannot be kept waiting there. Limits first; sockets last.
+# The program arrives on standard input, so that it cannot wait for input there. Limits first; sockets last.
 _PRELUDE = """\
 import os, resource, sys
 program, (cpu, memory, passed) = sys.stdin.read(), map(int, sys.argv[1:])
@@ -36,15 +36,15 @@ os._exit(passed)
 
 
 def passes(program: str, seconds: int = 10, megabytes: int = 1024) -> bool:
-    """Whether a Python program comes to its end without an error, in a process of its own.
+    """Whether a Python program runs to its end without an error, in a process of its own.
 
     The process is an isolated interpreter (`python -I`) with an empty environment in an empty folder that is deleted
-    afterwards. It may not put anything into files or open sockets; nothing that it prints is kept. Processes that it
-    starts, which only root may, end with it where there are name spaces for them.
+    afterwards. It may not write to files or open sockets, and its output is discarded. Processes that it starts, which
+    only root may, end with it if there are namespaces for them.
 
     Args:
         program: its source.
-        seconds: of processor time, at most; three times as much may pass on the wall.
+        seconds: of processor time, at most; the limit of wall time is three times as long.
         megabytes: of memory, at most.
 
     Raises:
@@ -55,7 +55,7 @@ def passes(program: str, seconds: int = 10, megabytes: int = 1024) -> bool:
     python = [sys.executable, "-I", "-c", _PRELUDE, str(seconds), str(megabytes * 2**20), str(PASSED)]
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
-            [*_apart(), *python],
+            [*_isolation(), *python],
             cwd=folder,
             env={},
             stdin=subprocess.PIPE,
@@ -75,10 +75,10 @@ def passes(program: str, seconds: int = 10, megabytes: int = 1024) -> bool:
 
 
 @cache
-def _apart() -> tuple[str, ...]:
-    """The beginning of a command that runs with no network and no processes but its own, which all end with it.
+def _isolation() -> tuple[str, ...]:
+    """Prefix of a command that isolates it from the network and from other processes; its own end with it.
 
-    Empty where the system has no such name spaces.
+    Empty if the system has no such namespaces.
     """
     unshare = shutil.which("unshare")
     if unshare is None:

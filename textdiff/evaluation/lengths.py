@@ -121,11 +121,11 @@ def length_calibration(
         if isinstance(prior, LengthDistribution) and prior.vocabulary.null is not None:
             ways["null marginals"] = lambda canvas, _: prior.length_log_probs(canvas)[0].cpu()
         own = ByLength(window=window)
-        ways["evidence beside the gap"] = lambda canvas, dice: own.length_log_probs(prior.given(canvas), draws, dice)
+        ways["evidence beside the gap"] = lambda canvas, rng: own.length_log_probs(prior.given(canvas), draws, rng)
     if target is not None:
         joint = ByLength()
-        ways[f"evidence, {target.label}"] = lambda canvas, dice: joint.length_log_probs(
-            prior.given(canvas, target=target), draws, dice
+        ways[f"evidence, {target.label}"] = lambda canvas, rng: joint.length_log_probs(
+            prior.given(canvas, target=target), draws, rng
         )
     if truth is not None:
         ways["truth"] = lambda canvas, _: truth.length_log_probs(canvas)[0]

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes."""
+"""Peak memory of a piece of work."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass
 class Peak:
-    """Bytes at the peak beyond what was held at the start; None where the system does not tell."""
+    """Bytes at the peak beyond what was held at the start; None if the system does not report it."""
 
     bytes: int | None = None
 
 
 @contextmanager
 def peak(device: torch.device) -> Iterator[Peak]:
-    """Measure what is done inside: allocated memory of a CUDA device, else resident memory of the process (Linux).
+    """Measure the block: allocated memory of a CUDA device, otherwise resident memory of the process (Linux).
 
-    What an allocator keeps and hands out again does not count; on Linux it is told first to give all back.
+    Memory that an allocator keeps for reuse does not count; on Linux it first returns all of it to the system.
     """
     found = Peak()
     if device.type == "cuda":

@@ -1,7 +1,7 @@
-"""How much a fill shares with the author's own words, and fills with one another: n-gram scores between 0 and 1.
+"""Overlap of a fill with the author's words, and of fills with one another: n-gram scores between 0 and 1.
 
-Words are what blanks separate. One reference rewards the likeliest fill and not the posterior: read these scores beside
-a likelihood.
+Words are separated by blanks. A single reference rewards the likeliest fill and not the posterior: consider these
+scores together with a likelihood.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from itertools import combinations
 
 EPSILON = 0.1
-"""Matches that an n-gram order without any is given (smoothing method 1 of Chen and Cherry 2014)."""
+"""Matches that are assumed of an n-gram order without any (smoothing method 1 of Chen and Cherry 2014)."""
 
 
 def sentence_bleu(candidate: str, reference: str, order: int = 4) -> float:
-    """BLEU of one sentence with smoothing method 1; 0 if not a word is shared (Papineni et al. 2002)."""
+    """BLEU of one sentence with smoothing method 1; 0 if no word is shared (Papineni et al. 2002)."""
     ours, theirs = candidate.split(), reference.split()
     total = 0.0
     for n in range(1, order + 1):
@@ -49,13 +49,13 @@ def rouge_l(candidate: str, reference: str) -> float:
 
 
 def distinct(texts: Sequence[str], n: int = 2) -> float:
-    """Share of the n-grams of some texts that are different ones (arXiv:1510.03055)."""
+    """Number of distinct n-grams over the number of n-grams of some texts (arXiv:1510.03055)."""
     grams = sum((_grams(text.split(), n) for text in texts), Counter[tuple[str, ...]]())
     return len(grams) / max(1, grams.total())
 
 
 def self_bleu(texts: Sequence[str], order: int = 4) -> float:
-    """Mean BLEU of each pair of texts, both ways: 1 if all are alike (cf. arXiv:1802.01886); nan for a single text."""
+    """Mean BLEU of all ordered pairs of texts: 1 if all are the same (cf. arXiv:1802.01886); nan for a single text."""
     scores = [sentence_bleu(*pair, order) for a, b in combinations(texts, 2) for pair in ((a, b), (b, a))]
     return sum(scores) / len(scores) if scores else math.nan
 

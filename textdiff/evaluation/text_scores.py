@@ -1,4 +1,4 @@
-"""Scores of text by a model that the user names: BERTScore and MAUVE."""
+"""Scores of text by a model of the user's choice: BERTScore and MAUVE."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 class TextScore(ABC):
-    """A figure of fills beside the true texts, for `textdiff.evaluation.compare`."""
+    """A score of fills against the true texts, for `textdiff.evaluation.compare`."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """As the tables shall call it."""
+        """Its name in the tables."""
 
     @abstractmethod
     def __call__(self, fills: Sequence[str], truths: Sequence[str]) -> list[float]:
-        """One number for each fill, or a single one for all of them."""
+        """One number for each fill, or a single number for all of them."""
 
 
 @final
 @dataclass(frozen=True)
 class BertScore(TextScore):
-    """F1 of the best matches of contextual embeddings (arXiv:1904.09675), by torchmetrics; not rescaled.
+    """F1 of the best matches of contextual embeddings (arXiv:1904.09675), from torchmetrics; not rescaled.
 
     Args:
         model: folder or Hub name of an encoder.
-        layers: hidden layer that is compared; None: the last.
+        layers: number of the hidden layer that is compared; None: the last.
 
     Raises:
         UserError: when it is called: no such model.
@@ -81,10 +81,10 @@ class BertScore(TextScore):
 class Mauve(TextScore):
     """Area under the divergence frontier of fills and true texts, 0 to 1 (arXiv:2102.01454), by mauve-text.
 
-    Needs hundreds of texts to mean much. The features are the mean of the model's last hidden states.
+    It takes hundreds of texts to be meaningful. The features are the mean of the model's last hidden states.
 
     Args:
-        model: folder or Hub name of a model that reads text.
+        model: folder or Hub name of a language model or encoder.
         clusters: of the features; None: a tenth of the texts.
         seed: of the clustering.
 
@@ -102,7 +102,7 @@ class Mauve(TextScore):
         return "MAUVE"
 
     def __call__(self, fills: Sequence[str], truths: Sequence[str]) -> list[float]:
-        """A single figure for all fills."""
+        """A single number for all fills."""
         try:
             from mauve import compute_mauve
         except ImportError as error:
@@ -118,7 +118,7 @@ class Mauve(TextScore):
 
 @dataclass(frozen=True)
 class _Padding:
-    """A tokenizer as torchmetrics calls one."""
+    """A tokenizer with the signature that torchmetrics calls."""
 
     tokenizer: PreTrainedTokenizerBase
 

@@ -42,7 +42,7 @@ class Timed:
         way: its name.
         seconds: for one fill, the median of several rounds; None: left out, because it would take too long.
         passes: forward passes that a fill took part in; of the gap alone if the evidence is encoded once.
-        memory: bytes at the peak beyond what was held before; None if the system does not tell.
+        memory: bytes at the peak beyond what was held before; None if the system does not report it.
         likelihood: of held-out gaps, if they were given and it is known.
     """
 
