@@ -376,9 +376,9 @@ def test_a_missing_twin_is_told(run: Run, checkpoints: Path, tmp_path: Path, mon
     monkeypatch.undo()
     shutil.copytree(checkpoints / "stories", tmp_path / "lonely")
     _, err = run("infill", TEXT, "--checkpoint", str(tmp_path / "lonely"), "--baseline", status=2)
-    assert "there is no autoregressive twin at" in err and "--baseline FOLDER" in err
+    assert "there is no autoregressive baseline at" in err and "--baseline FOLDER" in err
     _, err = run("infill", TEXT, "--checkpoint", str(tmp_path / "lonely"), "--particles", "4", status=2)
-    assert "there is no autoregressive twin at" in err and "--target FOLDER" in err
+    assert "there is no autoregressive baseline at" in err and "--target FOLDER" in err
 
 
 @pytest.mark.parametrize("damage", ["empty", "foreign", "garbled", "truncated", "weightless", "not-a-number"])

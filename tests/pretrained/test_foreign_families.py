@@ -1,4 +1,4 @@
-"""All that the library can do runs on a model of another making: each family in turn, in a tiny instance."""
+"""Policies, methods, constraints, comparison and adapters on published models: a tiny instance of each family."""
 
 import math
 from copy import deepcopy
@@ -20,14 +20,14 @@ from textdiff.pretrained import convert, load
 from textdiff.samplers import POLICIES, LogProbKind, Strided
 
 KINDS = (*DIFFUSION, *MASKED, *CAUSAL)
-SEEN = ("dream", "bert")
-"""Of these the default tests make sure; the others differ from them by a few parts."""
+DEFAULT_KINDS = ("dream", "bert")
+"""The default tests run on these; the others, which differ from them in a few parts, are slow tests."""
 TEXT = "Lily lost [gap:3] ball."
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(kind, marks=[] if kind in SEEN else [pytest.mark.slow]) for kind in KINDS],
+    params=[pytest.param(kind, marks=[] if kind in DEFAULT_KINDS else [pytest.mark.slow]) for kind in KINDS],
 )
 def prior(request, tmp_path_factory):
     folder = checkpoint(request.param, tmp_path_factory.mktemp("foreign") / request.param)
@@ -45,7 +45,7 @@ def test_every_policy_fills_and_scores(prior):
 
 
 def brief(texts):
-    """Short fills are wanted."""
+    """A reward for short fills."""
     return [-0.1 * len(text) for text in texts]
 
 
@@ -59,7 +59,7 @@ METHODS = (
 )
 
 
-def test_every_method_heeds_a_reward(prior):
+def test_every_method_accepts_a_reward(prior):
     posterior = prior.given(td.Observed(TEXT) & td.Reward(brief, gap=0))
     for method in METHODS:
         found = posterior.sample(4, method, generator=0)
@@ -72,7 +72,7 @@ def test_constraints_are_satisfied(prior):
     assert all(some.fills[0][-1:].islower() for some in prior.infill(ends, n=6, seed=0))
 
 
-def test_a_length_is_told_by_the_evidence(prior):
+def test_the_posterior_of_a_length(prior):
     posterior = prior.given("Lily lost [gap:1-4] ball.")
     found = posterior.sample(8, ByLength(), generator=0)
     shares = [found.diagnostics[f"length {length}"] for length in range(1, 5)]
@@ -89,7 +89,7 @@ def test_a_bound_on_the_likelihood_of_a_whole_text(prior):
     assert torch.isfinite(bound).all() and (bound > 0).all()
 
 
-def test_it_competes(prior):
+def test_it_can_be_compared(prior):
     canvas = prior.given(TEXT).canvas
     items = [HeldOutGap(canvas, prior.infill(TEXT, seed=seed).tokens) for seed in range(2)]
     table = compare([td.Candidate("foreign", prior)], items, fills=2, timed=1)

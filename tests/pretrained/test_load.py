@@ -1,4 +1,4 @@
-"""From a folder to a prior: what was saved comes back, and whatever is wrong is told in one line, at once."""
+"""Loading a prior from a folder: round trips, and mistakes that take one line and no time."""
 
 import importlib
 import pickle
@@ -31,14 +31,14 @@ def saved(tmp_path_factory, network, tokenizer):
 
 @pytest.fixture
 def folder(saved, tmp_path):
-    """A copy to spoil."""
+    """A copy to damage."""
     return shutil.copytree(saved, tmp_path / "copy")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("causal", [False, True])
-def test_what_was_saved_comes_back(causal, tied, dtype, network, tokenizer, tmp_path, no_network):
+def test_saving_and_loading(causal, tied, dtype, network, tokenizer, tmp_path, no_network):
     written = network(causal=causal, tie_word_embeddings=tied).to(dtype)
     written.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -64,7 +64,7 @@ def test_weights_are_float32_in_memory_unless_asked(network, tokenizer, tmp_path
     assert Transformer.from_pretrained(saved_again).dtype is torch.float32
 
 
-def test_a_loaded_network_does_not_hang_on_its_file(folder):
+def test_a_loaded_network_does_not_depend_on_its_file(folder):
     prior = load(folder)
     before = prior.infill(TEXT, seed=0).texts
     (folder / "model.safetensors").write_bytes(b"")
@@ -72,12 +72,12 @@ def test_a_loaded_network_does_not_hang_on_its_file(folder):
 
 
 def weights(**changes):
-    def spoil(folder):
+    def damage(folder):
         path = folder / "model.safetensors"
         state = load_file(path) | changes
         save_file({name: weight.clone() for name, weight in state.items() if weight is not ...}, path)
 
-    return spoil
+    return damage
 
 
 def without_weight(folder):
@@ -99,11 +99,11 @@ def removed(name):
 
 
 def truncated(name, share):
-    def spoil(folder):
+    def damage(folder):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: int(share * len(content))])
 
-    return spoil
+    return damage
 
 
 def pickled(folder):
@@ -112,12 +112,12 @@ def pickled(folder):
 
 
 def remote_code(name):
-    def spoil(folder):
+    def damage(folder):
         (folder / "evil.py").write_text("raise SystemExit('code from a checkpoint was executed')\n")
         auto_map = {"AutoConfig": "evil.C", "AutoModel": "evil.M", "AutoTokenizer": ["evil.T", "evil.T"]}
         change_json(folder / name, auto_map=auto_map)
 
-    return spoil
+    return damage
 
 
 def other_tokenizer(folder):
@@ -179,11 +179,11 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("spoil, complaint", SPOILT.values(), ids=SPOILT)
-def test_what_is_wrong_is_told_in_one_line_and_at_once(spoil, complaint, folder, no_network, capfd):
-    spoil(folder)
+@pytest.mark.parametrize("damage, message", SPOILT.values(), ids=SPOILT)
+def test_a_mistake_takes_one_line_and_no_time(damage, message, folder, no_network, capfd):
+    damage(folder)
     start = time.perf_counter()
-    with pytest.raises(UserError, match=complaint) as error:
+    with pytest.raises(UserError, match=message) as error:
         load(folder)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400
@@ -212,7 +212,7 @@ def test_a_device_that_there_is_not(saved):
 
 @pytest.fixture
 def installed(saved, tmp_path, monkeypatch):
-    """A package folder `site/textdiff` that believes it holds the code, beside a folder `site/checkpoints`."""
+    """An empty package folder `site/textdiff` that stands for the installed one."""
     package = tmp_path / "site" / "textdiff"
     monkeypatch.setattr(SHIPPED, "__file__", str(package / "pretrained" / "shipped.py"))
     (tmp_path / "elsewhere").mkdir()
@@ -246,7 +246,7 @@ def test_the_package_comes_before_what_lies_beside_it_and_a_folder_before_both(i
 
 
 @pytest.mark.parametrize("name", ["stories", "", "..", ".", "/", "README.md"])
-def test_nothing_is_shipped(name, installed):
+def test_an_installation_without_checkpoints(name, installed):
     with pytest.raises(UserError, match="this installation has none: give the folder") as error:
         shipped(name)
     assert "\n" not in str(error.value)

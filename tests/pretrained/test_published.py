@@ -1,4 +1,4 @@
-"""Models of others: folders as they were published become priors; what is wrong is told in one line, nothing runs."""
+"""Published models are loaded as priors; a mistake takes one line, and no code of theirs runs."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def folder(made, tmp_path):
-    """A copy of LLaDA to spoil."""
+    """A copy of LLaDA to damage."""
     return shutil.copytree(made["llada"], tmp_path / "copy")
 
 
@@ -64,7 +64,7 @@ def test_logits_come_from_the_folder(made):
 
 
 @pytest.mark.parametrize("kind", (*DIFFUSION, *MASKED))
-def test_what_is_saved_comes_back_bit_for_bit(kind, made, tmp_path, no_network):
+def test_saving_and_loading_is_bit_identical(kind, made, tmp_path, no_network):
     for dtype in (torch.float32, torch.bfloat16):
         prior = load(made[kind], dtype=dtype)
         again = load(save(prior, tmp_path / str(dtype)), dtype=dtype)
@@ -84,11 +84,11 @@ def test_shards_are_one_model(kind, made, tmp_path):
     sharded = shard(shutil.copytree(made[kind], tmp_path / kind))
     states = [load(place).network.state_dict() for place in (made[kind], sharded)]
     assert states[0].keys() == states[1].keys()
-    for name, weight in states[0].items():  # those that are folded together on reading may differ in the last bit
+    for name, weight in states[0].items():  # weights that are combined when loaded may differ in the last bit
         torch.testing.assert_close(weight, states[1][name], rtol=1e-6, atol=1e-7)
 
 
-def test_weights_of_older_names_are_understood(made, tmp_path):
+def test_weights_with_older_names_are_loaded(made, tmp_path):
     def renamed(kind, change, more=()):
         place = shutil.copytree(made[kind], tmp_path / kind)
         state = load_file(place / "model.safetensors")
@@ -108,22 +108,22 @@ def test_weights_of_older_names_are_understood(made, tmp_path):
 
 
 def index(**places):
-    def spoil(folder):
+    def damage(folder):
         shard(folder)
         path = folder / "model.safetensors.index.json"
         content = json.loads(path.read_text())
         content["weight_map"] |= places
         path.write_text(json.dumps(content))
 
-    return spoil
+    return damage
 
 
 def weights(**changes):
-    def spoil(folder):
+    def damage(folder):
         state = load_file(folder / "model.safetensors") | changes
         save_file({n: w.clone() for n, w in state.items() if w is not ...}, folder / "model.safetensors")
 
-    return spoil
+    return damage
 
 
 def pickled(folder):
@@ -132,11 +132,11 @@ def pickled(folder):
 
 
 def cut(name, share):
-    def spoil(folder):
+    def damage(folder):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: int(share * len(content))])
 
-    return spoil
+    return damage
 
 
 def missing_shard(folder):
@@ -214,10 +214,10 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("spoil, complaint", DAMAGE.values(), ids=DAMAGE)
-def test_what_is_wrong_is_told_in_one_line_and_nothing_runs(spoil, complaint, folder, no_network, capfd):
-    spoil(folder)
-    with pytest.raises(UserError, match=complaint) as error:
+@pytest.mark.parametrize("damage, message", DAMAGE.values(), ids=DAMAGE)
+def test_a_mistake_takes_one_line_and_no_code_runs(damage, message, folder, no_network, capfd):
+    damage(folder)
+    with pytest.raises(UserError, match=message) as error:
         load(folder)
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
     assert capfd.readouterr() == ("", "")
@@ -231,7 +231,7 @@ def test_an_adapter_of_an_adapter_is_refused(tmp_path):
         load(tmp_path)
 
 
-def test_special_tokens_that_are_lacking(made, tmp_path):
+def test_missing_special_tokens(made, tmp_path):
     nothing = shutil.copytree(made["bert"], tmp_path / "no-mask")
     words().save_pretrained(nothing)
     with pytest.raises(UserError, match=r"neither it nor config\.json names a mask token"):
@@ -246,7 +246,7 @@ def test_special_tokens_that_are_lacking(made, tmp_path):
 
 @pytest.fixture
 def hub(made, monkeypatch):
-    """A Hub with three models and a tokenizer on it; what was asked of it is kept."""
+    """A Hub with two models; records what is requested."""
     asked = []
     there = {f"someone/{kind}": made[kind] for kind in ("llada", "mdlm")}
 
@@ -296,7 +296,7 @@ def test_mdlm_is_published_without_a_tokenizer_and_borrows_gpt2s(hub, made, tmp_
     assert not fits("model.safetensors", asked[-1][1])
 
 
-def test_a_prior_goes_to_the_hub_with_a_card(made, monkeypatch, tmp_path):
+def test_a_prior_is_uploaded_with_a_card(made, monkeypatch, tmp_path):
     kept = {}
 
     class HfApi:
@@ -326,7 +326,7 @@ def test_a_prior_goes_to_the_hub_with_a_card(made, monkeypatch, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_card_that_is_there_stays(diffusion, tmp_path):
+def test_an_existing_card_is_kept(diffusion, tmp_path):
     save(diffusion, tmp_path)
     first = (tmp_path / "README.md").read_text()
     assert f'td.load("{tmp_path.name}")' in first and "masked diffusion prior" in first and "nothing yet" in first

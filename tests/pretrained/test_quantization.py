@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     return found
 
 
-def reduced(network: ForeignDenoiser) -> dict[str, nn.Module]:
+def quantized(network: ForeignDenoiser) -> dict[str, nn.Module]:
     from optimum.quanto import QLinear
 
     return {name: module for name, module in network.named_modules() if isinstance(module, QLinear)}
@@ -41,7 +41,7 @@ def reduced(network: ForeignDenoiser) -> dict[str, nn.Module]:
 @torch.no_grad()
 def test_linear_weights_are_rounded_to_the_nearest_level_and_nothing_else_is(kind, bits, made):
     full, network = (load(made[kind], quantization=few).network for few in (None, bits))
-    layers = reduced(network)
+    layers = quantized(network)
     head = full.get_output_embeddings()
     linear = {name for name, part in full.named_modules() if isinstance(part, nn.Linear) and part is not head}
     assert layers.keys() == linear and len(linear) >= 8
@@ -65,13 +65,13 @@ def test_a_row_does_not_depend_on_its_neighbours(kind, made):
     prior = load(made[kind], quantization=4)
     canvas = torch.randint(4, 90, (4, 12), generator=torch.Generator().manual_seed(0))
     canvas[:, 4:7] = prior.vocabulary.mask
-    together = prior.network.log_probs(canvas, canvas != prior.vocabulary.mask)
+    batch = prior.network.log_probs(canvas, canvas != prior.vocabulary.mask)
     alone = prior.network.log_probs(canvas[:1], canvas[:1] != prior.vocabulary.mask)
-    torch.testing.assert_close(together[:1], alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(batch[:1], alone, atol=1e-4, rtol=1e-4)
 
 
 @quanto
-def test_more_bits_are_nearer(made):
+def test_more_bits_are_more_accurate(made):
     priors = [load(made["llama"], quantization=bits) for bits in (None, 8, 4)]
     fills = priors[0].infill(TEXT, n=16, seed=0)
     exact, eight, four = (
@@ -81,7 +81,7 @@ def test_more_bits_are_nearer(made):
 
 
 @quanto
-def test_they_live_in_any_type_and_are_not_saved(made, tmp_path):
+def test_quantized_weights_have_any_dtype_and_are_not_saved(made, tmp_path):
     for dtype in (torch.float32, torch.bfloat16):
         prior = load(made["dream"], dtype=dtype, quantization=8)
         assert prior.network.dtype is dtype
@@ -94,7 +94,7 @@ def test_they_live_in_any_type_and_are_not_saved(made, tmp_path):
 
 
 @quanto
-def test_an_adapter_sits_on_few_bits(made, tmp_path):
+def test_an_adapter_applies_to_quantized_weights(made, tmp_path):
     whole = load(made["llada"])
     LoRA(2).attach(whole.network)
     with torch.no_grad():
@@ -103,15 +103,15 @@ def test_an_adapter_sits_on_few_bits(made, tmp_path):
                 weight.normal_(generator=torch.Generator().manual_seed(0))
     save_adapter(whole.network, tmp_path, str(made["llada"]))
     adapted, plain, few = load(tmp_path), load(made["llada"], quantization=8), load(tmp_path, quantization=8)
-    law = [
+    log_probs = [
         [prior.given(TEXT).log_prob(row).log_prob for row in plain.infill(TEXT, n=8, seed=0).tokens]
         for prior in (adapted, few, plain)
     ]
-    exact, near, far = torch.tensor(law)
+    exact, near, far = torch.tensor(log_probs)
     assert (near - exact).abs().max() < 0.1 * (far - exact).abs().max()
 
 
-def test_what_cannot_be_quantized_is_told(made, monkeypatch):
+def test_what_cannot_be_quantized_is_refused(made, monkeypatch):
     with pytest.raises(UserError, match="quantization is 3, expected 8 or 4"):
         load(made["llada"], quantization=3)
     monkeypatch.setattr("transformers.quantizers.quantizer_quanto.is_optimum_quanto_available", lambda: True)
@@ -121,7 +121,7 @@ def test_what_cannot_be_quantized_is_told(made, monkeypatch):
         load(made["gpt2"], quantization=8)
 
 
-def test_a_missing_package_is_told_before_anything_is_fetched(monkeypatch):
+def test_a_missing_package_is_reported_before_any_download(monkeypatch):
     monkeypatch.setattr("transformers.quantizers.quantizer_quanto.is_optimum_quanto_available", lambda: False)
     with pytest.raises(UserError, match=r"not installed: pip install 'textdiff\[quantization\]'$"):
         load("somebody/model", quantization=4)

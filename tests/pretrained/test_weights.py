@@ -1,4 +1,4 @@
-"""Weights go where they live one by one, and no memory is taken for what is not there."""
+"""Weights are brought to their device one by one, and memory is taken for what the file holds alone."""
 
 import json
 import weakref
@@ -47,7 +47,7 @@ def test_a_weight_is_not_held_twice(kind, tmp_path):
     assert {weight.dtype for weight in made.parameters()} == {torch.bfloat16}
 
 
-def test_what_is_computed_keeps_its_precision():
+def test_computed_buffers_keep_their_precision():
     for kind in ("llama", "modernbert", "bert"):
         small, large = denoiser(kind, torch.bfloat16), denoiser(kind)
         buffers = dict(large.named_buffers())
@@ -55,7 +55,7 @@ def test_what_is_computed_keeps_its_precision():
         assert all(torch.equal(value, buffers[name]) for name, value in small.named_buffers())
 
 
-def test_memory_is_taken_for_what_a_file_holds_and_not_for_what_a_config_claims(tmp_path):
+def test_memory_is_taken_for_the_file_and_not_for_the_shape_in_the_config(tmp_path):
     written = network(dtype=torch.float32)
     config = written.config
     config.intermediate_size = 2**40  # four blocks of a terabyte: it would fail, or take the machine down

@@ -48,7 +48,7 @@ def test_two_processes_learn_what_one_learns(streaming: bool, tmp_path: Path) ->
     last = f"step={STEPS}.ckpt"
     close(tmp_path / "one" / "run" / last, tmp_path / "two" / "run" / last)
 
-    # One process goes on where two have stopped in the middle of an accumulation.
+    # One process continues a run of two that stopped in the middle of an accumulation.
     (tmp_path / "one" / "run" / last).unlink()
     middle = tmp_path / "two" / "run" / "step=1.ckpt"
     assert "gradients" in torch.load(middle, weights_only=True)

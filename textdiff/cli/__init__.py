@@ -17,19 +17,19 @@ textdiff fills in missing text by masked discrete diffusion, and says how likely
 
 Commands:
   infill      fill the gaps of a text
-  fit         train a prior, or its autoregressive twin, as a YAML file says
+  fit         train a prior, or its autoregressive baseline, as a YAML file says
   validate    measure a training run on held-out text
   test        the same, on test text
   predict     fill the gaps of any number of rows of files, as a YAML file says
-  export      turn a training run into a checkpoint that infill reads
-  convert     make the start of a prior of a causal language model
-  evaluate    compare a prior with its autoregressive twin on held-out text
+  export      write a training run as a checkpoint that infill loads
+  convert     turn a causal language model into the start of a prior
+  evaluate    compare a prior with its autoregressive baseline on held-out text
   compare     compare any samplers on the same gaps, as a YAML file says
-  calibrate   measure what masked positions tell about each other, for error budgets
+  calibrate   measure how masked positions depend on each other, for error budgets
   audit       measure how far a prior's fills are from an exact posterior
-  lengths     see what a prior believes about the lengths of gaps
+  lengths     measure which lengths of gaps a prior expects
   questions   ask questions, and count the right answers
-  bench       measure how long a fill takes, and how long it takes others
+  bench       measure the time of a fill, with textdiff and with other libraries
 
 Examples:
   textdiff infill "Lily lost her red ball. [gap] She was happy again." --n 4 --seed 0
@@ -37,7 +37,7 @@ Examples:
   textdiff infill - --json < story.txt
   textdiff fit --config configs/stories.yaml
 
-textdiff COMMAND --help tells a command's options, textdiff --version the version.
+textdiff COMMAND --help shows the options of a command, textdiff --version the version.
 """
 
 
@@ -46,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 2 after one line on standard error for a mistake of the user; 130 after Ctrl-C; 141 when
-        the reader of standard output went away.
+        standard output was closed.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:  # before torch is there: by default its threads wait for each other in a
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # loop, for so long that one busy core costs 30 times the time
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Before torch is imported: by default its threads spin while they wait for each other, for so long that one
+        # busy core costs 30 times the time.
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from textdiff.cli.checkpoints import add_placing, load, prior_folder
+from textdiff.cli.checkpoints import add_network_options, load, prior_folder
 from textdiff.cli.output import add_folder, add_json, make_folder, publish
 from textdiff.cli.parser import Parser, paced, whole
 from textdiff.cli.terminal import report_progress, write
@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
     add("--gaps", type=whole(2), default=100, metavar="N", help="number of gaps (default 100)")
     add("--gap-length", type=whole(1), default=12, metavar="N", help="tokens in a gap (default 12)")
     add("--draws", type=whole(16), default=64, metavar="N", help="fills of each gap (default 64)")
-    add_placing(parser)
+    add_network_options(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
     add_folder(parser, "audit.md, audit.json and, of a world, audit.png")
     add_json(parser)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from textdiff.cli.checkpoints import DTYPES, add_placing, baseline_folder, load, prior_folder
+from textdiff.cli.checkpoints import DTYPES, add_network_options, baseline_folder, load, prior_folder
 from textdiff.cli.output import add_folder, add_json, make_folder, publish
 from textdiff.cli.parser import Parser, number, whole
 from textdiff.cli.terminal import report_progress, write
@@ -73,7 +73,7 @@ def _parser() -> Parser:
     add("--rounds", type=whole(1), default=3, metavar="N", help="of which the median counts (default 3)")
     add("--most", type=number(0, 1e6), default=60, metavar="S", help="leave out what takes more seconds (default 60)")
     add("--threads", type=whole(1), default=1, metavar="N", help="of the processor (default 1)")
-    add_placing(parser)
+    add_network_options(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of texts and gaps (default 0)")
     add_json(parser)
     add_folder(parser, "bench.md and bench.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from textdiff.cli.checkpoints import add_placing, load
+from textdiff.cli.checkpoints import add_network_options, load
 from textdiff.cli.parser import Parser, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
     add("--checkpoint", metavar="FOLDER", help="the prior; dependence.json is written there")
     add("--gaps", type=whole(8), default=96, metavar="N", help="number of gaps (default 96)")
     add("--gap-length", type=whole(2), default=48, metavar="N", help="tokens in a gap (default 48)")
-    add_placing(parser)
+    add_network_options(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
     options = parser.read(arguments)
     if options.help:

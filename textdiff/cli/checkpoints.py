@@ -1,4 +1,4 @@
-"""The models that a command names."""
+"""The checkpoints that a command names, and the options that say how they are loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def baseline_folder(checkpoint: str, option: str = "--baseline") -> str:
-    """The autoregressive twin that belongs to a checkpoint: a folder beside it, or one that comes with textdiff."""
+    """The autoregressive baseline of a checkpoint: the folder beside it that ends in -ar, or one shipped with textdiff.
+
+    Raises:
+        UserError: there is none; `option` is the one that names its folder.
+    """
     from textdiff.pretrained import shipped
 
     folder = f"{Path(checkpoint)}-ar"
@@ -24,7 +28,9 @@ def baseline_folder(checkpoint: str, option: str = "--baseline") -> str:
     try:
         return str(shipped(folder))
     except UserError:
-        raise UserError(f"there is no autoregressive twin at {folder!r}: name its folder, {option} FOLDER") from None
+        raise UserError(
+            f"there is no autoregressive baseline at {folder!r}: name its folder, {option} FOLDER"
+        ) from None
 
 
 def prior_folder(options: argparse.Namespace) -> str:
@@ -34,21 +40,21 @@ def prior_folder(options: argparse.Namespace) -> str:
     return str(shipped("stories")) if options.checkpoint is None else str(options.checkpoint)
 
 
-def add_placing(parser: argparse.ArgumentParser) -> None:
-    """Options that say where networks live, and in which type and bits: what `load` reads."""
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which `load` loads a network: device, type and quantization."""
     add = parser.add_argument
-    add("--device", default="cpu", metavar="NAME", help="where networks live, such as cuda (default cpu)")
+    add("--device", default="cpu", metavar="NAME", help="device of the networks, such as cuda (default cpu)")
     add(
         "--dtype", default=DTYPES[0], choices=DTYPES, help="type of their weights (default float32; bfloat16 is faster)"
     )
-    add("--quantization", type=int, choices=(8, 4), help="keep weights of a model of another making in so many bits")
+    add("--quantization", type=int, choices=(8, 4), help="quantize the weights of a published model to this many bits")
 
 
 def load(checkpoint: str, options: argparse.Namespace) -> Prior:
-    """A checkpoint, read without chatter, where the options of `add_placing` say.
+    """Load a checkpoint as the options of `add_network_options` say, without messages of transformers.
 
     Raises:
-        UserError: no such checkpoint; a device that there is not; few bits for a model that they are not for.
+        UserError: no such checkpoint or device, or a model that cannot be quantized.
     """
     import torch
     from transformers.utils import logging

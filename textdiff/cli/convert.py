@@ -1,4 +1,4 @@
-"""`textdiff convert`: from a causal language model to the start of a masked diffusion model."""
+"""`textdiff convert`: turn a causal language model into the start of a masked diffusion model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from textdiff.cli.terminal import write
 def run(arguments: list[str]) -> int:
     """Write the folder; returns the exit status."""
     parser = Parser(
-        "textdiff convert", "Make a masked diffusion model, yet to be trained, of a causal language model or another."
+        "textdiff convert",
+        "Turn a published model, usually a causal one, into a masked diffusion model to be trained.",
     )
     parser.add_argument("model", metavar="MODEL", help="its folder, or OWNER/NAME on the Hugging Face Hub")
     parser.add_argument("--to", metavar="FOLDER", required=True, help="where to write config, weights and tokenizer")
@@ -24,6 +25,6 @@ def run(arguments: list[str]) -> int:
     logging.set_verbosity_error()
     save(convert(options.model), options.to)
     return write(
-        f"wrote {options.to}: textdiff fit --config configs/convert/full.yaml --model.base {options.to} "
+        f"wrote {options.to}: textdiff fit --config configs/convert/full.yaml --model.checkpoint {options.to} "
         f"--data.tokenizer {options.to}\n"
     )

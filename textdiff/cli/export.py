@@ -1,4 +1,4 @@
-"""`textdiff export`: from a training run to a checkpoint folder."""
+"""`textdiff export`: write a training run as a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from textdiff.errors import UserError
 
 def run(arguments: list[str]) -> int:
     """Write the folder; returns the exit status."""
-    parser = Parser("textdiff export", "Turn a training run into a checkpoint folder that textdiff infill reads.")
-    parser.add_argument("run", metavar="RUN.ckpt", help="a checkpoint of textdiff fit; averaged weights are taken")
+    parser = Parser("textdiff export", "Write a training run as a checkpoint folder that textdiff infill loads.")
+    parser.add_argument("run", metavar="RUN.ckpt", help="a .ckpt file of textdiff fit; its averaged weights are taken")
     parser.add_argument("--tokenizer", metavar="FOLDER", required=True, help="the tokenizer of the run, or world:NAME")
     parser.add_argument("--to", metavar="FOLDER", required=True, help="where to write config, weights and tokenizer")
     options = parser.read(arguments)

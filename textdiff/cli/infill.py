@@ -15,7 +15,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textdiff.cli.checkpoints import add_placing, baseline_folder, load
+from textdiff.cli.checkpoints import add_network_options, baseline_folder, load
 from textdiff.cli.parser import Parser, number, whole
 from textdiff.cli.terminal import progress, write
 from textdiff.errors import UserError
@@ -228,7 +228,7 @@ def _infill_parser() -> Parser:
     add("--answer", metavar="TEXT", help="the answer of --question: fill its rationale alone")
     add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the autoregressive twin's answer beside it")
     add("--show-steps", action="store_true", help="show which tokens each step revealed")
-    add_placing(parser)
+    add_network_options(parser)
     add("--json", action="store_true", help="print one JSON object and nothing else")
     return parser
 

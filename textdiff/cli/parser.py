@@ -1,4 +1,4 @@
-"""Options of a command, read with mistakes in one line."""
+"""The parser of a command's options, and types for their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textdiff.errors import UserError
 
 @final
 class Parser(argparse.ArgumentParser):
-    """Options of a command; a mistake is a `UserError`, and near misses are recognised."""
+    """A parser of options that raises `UserError`, and suggests a known option for a misspelt one."""
 
     def __init__(self, command: str, purpose: str, notes: str | None = None) -> None:
         super().__init__(
@@ -24,10 +24,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action="store_true", help="show this page")
 
     def read(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse the arguments; where they ask for help, nothing else matters.
+        """Parse the arguments; if they ask for help, that is all that is parsed.
 
         Raises:
-            UserError: an option that there is not, a value that does not fit, or too many words.
+            UserError: an unknown option, a value that does not fit, or too many words.
         """
         if {"-h", "--help"} & set(arguments):
             return argparse.Namespace(help=True)
@@ -42,36 +42,37 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"unexpected {unknown[0]!r}: put the whole text in one pair of quotes")
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse has to complain of."""
+        """Raise the error of argparse as a `UserError`."""
         raise UserError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
 
 
 def page(prog: str) -> argparse.HelpFormatter:
-    """Lines as they were written, and none too long to read."""
+    """A formatter that keeps line breaks, for at most 100 columns."""
     return argparse.RawDescriptionHelpFormatter(prog, width=min(100, shutil.get_terminal_size().columns))
 
 
 def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
+    """A suggestion of the known word nearest to a misspelt one; without one, `otherwise` and all known words."""
     names = list(known)
     close = get_close_matches(word, names, 1)
     return f"did you mean {close[0]!r}?" if close else otherwise + ", ".join(names)
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Reads a whole number, `least` or more, that fits in 63 bits."""
+    """The type of whole numbers from `least` on that fit in 63 bits."""
 
-    def read(text: str) -> int:
+    def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,19}", text) or not least <= int(text) < 2**63:
             raise argparse.ArgumentTypeError(f"expected a whole number, {least} or more, got {text!r}")
         return int(text)
 
-    return read
+    return parse
 
 
 def number(above: float, most: float, closed: bool = False) -> Callable[[str], float]:
-    """Reads a finite number above `above` (or equal to it, if `closed`), at most `most`."""
+    """The type of finite numbers above `above` (or equal to it, if `closed`) and at most `most`."""
 
-    def read(text: str) -> float:
+    def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
@@ -82,11 +83,15 @@ def number(above: float, most: float, closed: bool = False) -> Callable[[str], f
             raise argparse.ArgumentTypeError(f"expected a number {least} {above:g}{limit}, got {text!r}")
         return value
 
-    return read
+    return parse
 
 
 def paced(word: str) -> tuple[str, int | None]:
-    """A policy and its steps, written `strided:8` or `threshold`."""
+    """Parse the name of a policy and its steps, such as `strided:8` or `threshold`.
+
+    Raises:
+        UserError: there is no such policy, or it takes no such number of steps.
+    """
     from textdiff.samplers import by_name
 
     name, _, steps = word.strip().partition(":")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from textdiff.cli.checkpoints import add_placing, load
+from textdiff.cli.checkpoints import add_network_options, load
 from textdiff.cli.output import add_json, publish
 from textdiff.cli.parser import Parser, whole
 from textdiff.cli.terminal import report_progress, write
@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     add("--votes", type=whole(1), default=16, metavar="N", help="posterior samples of each question (default 16)")
     add("--most", type=whole(1), metavar="N", help="ask so many questions at most")
     add("--direct", action="store_true", help="fill in only the answer, without a rationale")
-    add_placing(parser)
+    add_network_options(parser)
     add("--seed", type=whole(0), default=0, metavar="N", help="of the samples (default 0)")
     add_json(parser)
     options = parser.read(arguments)

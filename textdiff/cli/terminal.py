@@ -1,4 +1,4 @@
-"""What a command prints, and where."""
+"""Printing to the terminal: results to standard output, progress to standard error."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def write(text: str) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError:
-        # What is left in the buffer must not be tried again at exit.
+        # Or Python would try to write the rest of the buffer at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise
     return 0
 
 
 def report_progress(stage: str) -> None:
-    """Tell what is done next, if somebody is watching."""
+    """Print what is done next, if standard error is a terminal."""
     if sys.stderr.isatty():
         print(f"textdiff: {stage}", file=sys.stderr)
 
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int], Watch]]:
-    """A bar on standard error, if that is a terminal; it is gone when the answer comes.
+    """A transient progress bar on standard error, if that is a terminal.
 
     Yields:
-        Begins a stage of so many slots; what it returns is called with the slots that each step fills.
+        A function that begins a stage of so many slots, and returns the callback for the slots that each step fills.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
