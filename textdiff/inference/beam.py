@@ -1,4 +1,4 @@
-"""Searches instead of draws: the likeliest fills of an autoregressive sampler, and the best of several draws."""
+"""Search in place of sampling: beam search over an autoregressive sampler, and the best of several draws."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from textdiff.samplers import LogProbKind, Streams
 @final
 @dataclass(frozen=True)
 class Beam(PosteriorSampler):
-    """The fills that an autoregressive sampler finds likeliest, the likeliest first, by beam search.
+    """The likeliest fills of an autoregressive sampler, likeliest first, by beam search.
 
     Args:
-        width: fills that are kept at each token; 1 is greedy.
+        width: partial fills that are kept after each token; 1 is greedy.
     """
 
     exactness: ClassVar[str] = "none: a search for the mode of the sampler's law, no posterior samples"
     width: int = 8
 
     def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
-        """The `n` likeliest of the `width` fills that are left at the end; nothing is drawn.
+        """The `n` likeliest of the `width` fills at the end; nothing is drawn at random.
 
         Raises:
             UserError: `n` is above `width`, the prior does not go from left to right, or it draws lengths beforehand.
@@ -77,13 +77,13 @@ class Beam(PosteriorSampler):
 @final
 @dataclass(frozen=True)
 class BestOf(PosteriorSampler):
-    """The best of several draws, `n` times: the one with the largest weight, target over proposal.
+    """The draw with the largest weight, target over proposal, out of several: `n` times.
 
-    For a prefix-only sampler with its own joint as the target that is the draw after which the rest of the text is
-    likeliest.
+    For an autoregressive prior with its own joint as the target, the weight is the probability of the text after the
+    gap.
 
     Args:
-        draws: to choose each fill from.
+        draws: number that each fill is chosen from.
     """
 
     exactness: ClassVar[str] = (

@@ -128,9 +128,9 @@ class ByLength(PosteriorSampler):
         if whole.targets_own_sampler:
             if whole.prior.kind is not LogProbKind.EXACT or self.method is not None:
                 raise UserError(
-                    f"the evidence of a length under the law of {whole.prior.label} itself needs an order that is a "
-                    "function of the canvas, such as 'strided', and no other method: or give target=, whose joint "
-                    "weighs"
+                    f"the evidence of a length under the distribution of {whole.prior.label} itself needs an order "
+                    "that is a function of the canvas, such as 'strided', and no other method: or give target=, "
+                    "whose joint weighs"
                 )
             return posterior.sample(n, _BesideGap(evidence, self.window), generator=generator)
         drawn = posterior.sample(n, self.method or Importance(), generator=generator)

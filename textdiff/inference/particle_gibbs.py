@@ -12,8 +12,8 @@ import torch
 from torch import Generator
 
 from textdiff.errors import UserError
+from textdiff.inference.particles import Particles
 from textdiff.inference.resampling import multinomial
-from textdiff.inference.smc import Particles
 from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.samplers import LogProbKind, categorical
 

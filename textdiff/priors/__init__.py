@@ -1,4 +1,4 @@
-"""Priors over texts with a network: masked diffusion, autoregressive, and fill-in-the-middle."""
+"""Priors over texts with a neural network: masked diffusion, autoregressive, and fill-in-the-middle."""
 
 from textdiff.priors.autoregressive import AutoregressivePrior
 from textdiff.priors.diffusion import DiffusionPrior

@@ -1,4 +1,4 @@
-"""The autoregressive twin: fills gaps from left to right, knowing the text before a gap and not the text after it."""
+"""The autoregressive prior: a causal network fills gaps from left to right, without the text after them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from textdiff.text import Canvas, Vocabulary, encode
 @final
 @dataclass(frozen=True, eq=False)
 class AutoregressivePrior(Prior):
-    """Prefix-only infilling: each token of a gap is drawn given all text before it, the text after the gap is not seen.
+    """Prefix-only infilling: each token of a gap is drawn given all text before it; the text after it is not seen.
 
-    The length of a gap of unknown length is drawn uniformly from its range, for a prefix says nothing about it; a text
-    never ends inside a gap. `log_q` is exact. Null slots and padding are not read and take no position.
+    The length of a gap of open length is drawn uniformly from its range, since the prefix does not determine it; a text
+    never ends inside a gap. `log_q` is exact. The network skips null slots and padding, which take no position.
 
     Args:
         network: a causal transformer.
@@ -61,9 +61,9 @@ class AutoregressivePrior(Prior):
         tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,
     ) -> Trajectory:
-        """Fill each row of a canvas once, all rows side by side, with a cache of keys and values.
+        """Fill each row of a canvas once, all rows in one batch, with a cache of keys and values.
 
-        `nfe` counts one forward pass for each token of a row: a pass reads what is known up to its next slot.
+        `nfe` counts one forward pass for each token of a row: a pass takes in what is known up to the next slot.
 
         Raises:
             ValueError: a row begins with a gap.
@@ -92,12 +92,12 @@ class AutoregressivePrior(Prior):
     def causal_decoding(
         self, canvas: Canvas, streams: Streams, given_tokens: GivenTokens | None = None
     ) -> CausalDecoding:
-        """The decoding of a canvas before its first token; the lengths of the gaps are drawn.
+        """The state of a decoding before its first token; the lengths of open gaps are drawn.
 
         Args:
-            canvas: all rows have gaps.
-            streams: random numbers; number 0 of each slot is used.
-            given_tokens: texts whose lengths some rows take.
+            canvas: has gaps in every row.
+            streams: random numbers; call number 0 is used for the lengths.
+            given_tokens: texts that some rows follow, lengths included.
         """
         slots, rows = canvas.slots, torch.arange(len(canvas), device=canvas.tokens.device)
         noise = streams.uniforms(rows, torch.zeros_like(rows))[0]
@@ -132,8 +132,8 @@ class AutoregressivePrior(Prior):
         states = self.network.hidden(tokens, *causal_inputs(real))
         asked, before = slots & real, last_before(real)
         row = asked.nonzero()[:, 0]
-        law = tempering(self._law(states[row, before[asked]], canvas.word_start[asked]))
-        scores = law.gather(1, tokens[asked][:, None])[:, 0]
+        log_probs = tempering(self._log_probs(states[row, before[asked]], canvas.word_start[asked]))
+        scores = log_probs.gather(1, tokens[asked][:, None])[:, 0]
         log_q = _length_log_prob(canvas, lengths).index_add(0, row, scores)
         nfe = torch.ones_like(tokens[:, 0])
         return Trajectory(tokens, log_q, LogProbKind.EXACT, nfe, nfe)
@@ -156,15 +156,15 @@ class AutoregressivePrior(Prior):
         beginning: str = "",
         tempering: Tempering = NEUTRAL,
     ) -> Tensor:
-        """Texts drawn from the law, bos and eos around each, padded: ids `[n, at most longest]`; side by side.
+        """Whole texts drawn in one batch, with bos and eos around each, padded: ids `[n, at most longest]`.
 
-        A text longer than `longest`, by default what the network reads, is cut, and has no eos.
+        A text longer than `longest`, by default the context of the network, is cut and has no eos.
 
         Args:
             n: number of texts.
             generator: the source of randomness, or a seed.
-            longest: tokens of a text, at most.
-            beginning: what all texts begin with.
+            longest: most tokens of a text.
+            beginning: text that all of them continue.
             tempering: sharpens each draw.
 
         Raises:
@@ -183,8 +183,9 @@ class AutoregressivePrior(Prior):
         tokens[:, : len(begin)] = last = begin.expand(n, -1)
         noise, cache = seeded(generator), KeyValueCache()
         for column in range(len(begin), longest):
-            law = tempering(subs(self.network.logits(last.view(len(alive), -1), cache=cache)[:, -1], never))
-            last = categorical(law, torch.rand(len(last), generator=noise, dtype=torch.float64).to(self.device))
+            log_probs = tempering(subs(self.network.logits(last.view(len(alive), -1), cache=cache)[:, -1], never))
+            uniform = torch.rand(len(last), generator=noise, dtype=torch.float64).to(self.device)
+            last = categorical(log_probs, uniform)
             tokens[alive, column] = last
             if bool((ended := last == vocabulary.eos).any()):
                 alive, last, cache = alive[~ended], last[~ended], cache.select((~ended).nonzero()[:, 0])
@@ -193,25 +194,25 @@ class AutoregressivePrior(Prior):
         return tokens
 
     def log_density(self, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, int]:
-        """The joint of the whole text: the target is the true posterior given text on both sides of a gap."""
+        """The joint of the whole text, so that posteriors account for the text on both sides of a gap."""
         return self.log_prob(tokens), 1
 
     @torch.no_grad()
     def log_partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The text before the first masked slot."""
+        """Exact for the text before the first masked slot."""
         known = ~(masked.cumsum(dim=1) > 0)
         scores, real = self._token_log_probs(tokens, ~known)
         return scores.sum(dim=1), real
 
     def _token_log_probs(self, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-prob of each token given those before it, 0 where `hidden`, null or padding; and where it is not."""
+        """Log-prob of each token given those before it, 0 where `hidden`, null or padding; and a mask of the others."""
         real = ~hidden & (tokens != self._null) & (tokens != torch.tensor(self.vocabulary.pad, device=tokens.device))
         states, before = self.network.hidden(tokens, *causal_inputs(real)), last_before(real)
         asked = real & (before >= 0)
         row = asked.nonzero()[:, 0]
         logits = self.network.head(states[row, before[asked]])
-        law = subs(logits, self.network.forbidden_mask(logits.device)).double()
-        scores = law.gather(1, tokens[asked][:, None])[:, 0]
+        log_probs = subs(logits, self.network.forbidden_mask(logits.device)).double()
+        scores = log_probs.gather(1, tokens[asked][:, None])[:, 0]
         return scores.new_zeros(tokens.shape).masked_scatter(asked, scores), real
 
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> AutoregressivePrior:
@@ -227,7 +228,7 @@ class AutoregressivePrior(Prior):
 
     @property
     def context(self) -> int | None:
-        """The longest text that the network reads."""
+        """The context of the network."""
         return self.network.context
 
     @property
@@ -256,22 +257,22 @@ class AutoregressivePrior(Prior):
         return self.vocabulary.null
 
     def _real(self, canvas: Canvas, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions that hold text, and slots that do not, if the gaps have `lengths [batch, gaps]`."""
+        """Positions that hold text, and unused slots, if the gaps have `lengths [batch, gaps]`."""
         if canvas.slots[:, 0].any():
             raise ValueError("a row begins with a gap: an autoregressive prior needs a first token, such as bos")
         unused = canvas.slots & (rank_and_size(canvas.gap)[0] >= lengths.gather(1, canvas.gap.clamp(min=0)))
         padding = (canvas.tokens == torch.tensor(self.vocabulary.pad, device=lengths.device)) & canvas.observed
         return ~(unused | padding), unused
 
-    def _law(self, states: Tensor, word_start: Tensor) -> Tensor:
-        """Law of a gap's token `[slots, vocab]`: content only, and a new word where the template asks for one."""
+    def _log_probs(self, states: Tensor, word_start: Tensor) -> Tensor:
+        """Log-probs of the next token of a gap `[slots, vocab]`: content, and a new word where the template has one."""
         vocabulary = self.vocabulary.to(states.device)
         never = vocabulary.forbidden.index_fill(0, torch.tensor(self._null, device=states.device), True)
         return subs(self.network.head(states), never | (word_start[:, None] & ~vocabulary.starts_word))
 
 
 class _PrefixDecoding(CausalDecoding):
-    """Fills of gaps whose lengths are drawn, read up to the next slot."""
+    """Decoding of gaps whose lengths are drawn beforehand, slot by slot."""
 
     def __init__(
         self, prior: AutoregressivePrior, canvas: Canvas, real: Tensor, unused: Tensor, length_log_q: Tensor
@@ -288,7 +289,9 @@ class _PrefixDecoding(CausalDecoding):
             return None
         column = int(waiting[0])
         rows = masked[:, column].nonzero()[:, 0]
-        log_probs = self.prior._law(self.prefix_cache.state_before(column)[rows], self.canvas.word_start[rows, column])
+        log_probs = self.prior._log_probs(
+            self.prefix_cache.state_before(column)[rows], self.canvas.word_start[rows, column]
+        )
         return NextDraw(rows, torch.full_like(rows, column), log_probs)
 
     def given_values(self, draw: NextDraw, texts: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The masked diffusion prior: a denoiser together with the policy that turns it into a law over texts."""
+"""The masked diffusion prior: a denoiser and an unmasking policy, whose sampler defines a distribution over texts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DEFAULT_POLICY = Strided(16)
 
 
 class Network(Denoiser, Protocol):
-    """A denoiser that lives on a device and may have a longest text: a `Transformer`, or a world that is exact."""
+    """A denoiser with a device and a context: a `Transformer`, or an exact world."""
 
     @property
     def device(self) -> torch.device: ...
@@ -58,14 +58,14 @@ class Network(Denoiser, Protocol):
 @final
 @dataclass(frozen=True, eq=False)
 class DiffusionPrior(Prior):
-    """Fills gaps by parallel iterative denoising; a diffusion prior *is* the law of its sampler.
+    """Fills gaps by parallel iterative denoising; the prior is the distribution that its sampler draws from.
 
     Args:
-        network: a denoiser; an exact world is one, too, and makes a perfect network.
+        network: a denoiser; an exact world is one, too: a perfect network.
         tokenizer: text <-> ids.
         vocabulary: special ids and properties of tokens.
         policy: which tokens to reveal in each step.
-        dependence: what masked positions tell about each other, calibrated; None: not measured.
+        dependence: calibrated dependence between masked positions, for error budgets; None: not measured.
     """
 
     network: Network
@@ -126,11 +126,11 @@ class DiffusionPrior(Prior):
         return scored.log_q, int(scored.nfe.max())
 
     def log_partial(self, tokens: Tensor, masked: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Nothing: the law of a sampler is that of whole trajectories."""
+        """None: the sampler gives probabilities to whole trajectories only."""
         return None
 
     def length_log_probs(self, canvas: Canvas, gap: int = 0) -> Tensor:
-        """The law of a gap's length as `sample` draws it, from `null` marginals: float64 `[batch, slots + 1]`, nats."""
+        """Log-probs of a gap's length as `sample` draws it, by `null` marginals: float64 `[batch, slots + 1]`."""
         return null_length_log_probs(self.network, canvas, self.vocabulary)[:, gap]
 
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> DiffusionPrior:
@@ -158,7 +158,7 @@ class DiffusionPrior(Prior):
         return replace(self, policy=ErrorBudget(nats, self.dependence))
 
     def with_guidance(self, weight: float) -> DiffusionPrior:
-        """The same policy over a denoiser that heeds the evidence more than the posterior does: see `Guided`.
+        """The same policy with a guided denoiser, which exaggerates the evidence: see `Guided`.
 
         Raises:
             UserError: a weight below 0.
@@ -194,7 +194,7 @@ class DiffusionPrior(Prior):
 
     @property
     def context(self) -> int | None:
-        """The longest text that the network reads."""
+        """The context of the network."""
         return self.network.context
 
     @property
@@ -211,15 +211,15 @@ class DiffusionPrior(Prior):
     def label(self) -> str:
         """The policy in words, such as "strided, 16 steps"."""
         guidance = [f"guidance {self.network.weight} (heuristic)"] if isinstance(self.network, Guided) else []
-        joined = []
+        product = []
         if isinstance(self.network, ProductOfExperts):
             tilted = [f"tilt {self.network.tilt}"] * (self.network.tilt != 1)
-            joined = [f"joined with a causal network, share {self.network.share}", *tilted]
-        return ", ".join([_name(self.policy), *_settings(self.policy), *guidance, *joined])
+            product = [f"joined with a causal network, share {self.network.share}", *tilted]
+        return ", ".join([_name(self.policy), *_settings(self.policy), *guidance, *product])
 
 
 def _settings(policy: UnmaskingPolicy | Chance | Loop) -> Iterator[str]:
-    """What a policy was told, in words, and what the policy within it was told."""
+    """The settings of a policy, and of the policies and rules within it, in words."""
     for name, value in vars(policy).items():
         if isinstance(value, UnmaskingPolicy):
             yield from (_name(value), *_settings(value))
