@@ -14,11 +14,11 @@ _SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings",
 )  # fmt: skip
-_SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
-_LOADING = (
-    "attn_implementation",
-    "experts_implementation",
-)  # settings that transformers passes to every config that it loads
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
+"""Names of the settings that hold special ids, see `Vocabulary.special_ids`."""
+
+_LOADING = ("attn_implementation", "experts_implementation")
+"""Settings that transformers passes to every config that it loads."""
 
 
 class TransformerConfig(PreTrainedConfig):
@@ -110,7 +110,7 @@ class TransformerConfig(PreTrainedConfig):
             raise UserError(f"dropout is {self.dropout}, expected in [0, 1)")
         if not self.rope_theta > 0:
             raise UserError(f"rope_theta is {self.rope_theta}, expected above 0")
-        for name in _SPECIAL:
+        for name in SPECIAL_IDS:
             if (token := getattr(self, name)) is not None and not 0 <= token < self.vocab_size:
                 raise UserError(f"{name} is {token}, outside a vocabulary of {self.vocab_size} tokens")
 

@@ -157,63 +157,6 @@ class Transformer(PreTrainedModel):
                 x = block(x, rotary, bias, cache, None, causal)
         return self.norm(x)
 
-    def encode_evidence(self, canvas: Tensor, observed: Tensor) -> EvidenceCache | None:
-        """Compute what depends on the evidence alone, once for all rows that have the same and for all steps.
-
-        Args:
-            canvas, observed: see `log_probs`.
-
-        Returns:
-            For `log_probs`; None where evidence attends to gaps, too, or there is none.
-        """
-        canvas, observed, _ = self._without_null(canvas, observed)
-        shown = observed & self._real(canvas)
-        if self.config.causal or self.config.attention != "isolated" or not shown.any():
-            return None
-        return self._encoder().encode(canvas, shown)
-
-    def _encoder(self) -> EvidenceEncoder:
-        assert self.config.mask_token_id is not None
-        return EvidenceEncoder(
-            self.embedding, self.blocks, self.norm, self.rotary, self.following, self.config.mask_token_id
-        )
-
-    def _without_null(
-        self, canvas: Tensor, observed: Tensor, where: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The same canvases without null, which is no text: later tokens move up, and padding follows."""
-        null = self.config.null_token_id
-        if null is None or not (unused := canvas == null).any():
-            return canvas, observed, where
-        assert self.config.pad_token_id is not None, "rows of different lengths take padding"
-        at, inside = compact(~unused)
-        where = None if where is None else where.gather(1, at) & inside
-        return (
-            canvas.gather(1, at).masked_fill(~inside, self.config.pad_token_id),
-            observed.gather(1, at) | ~inside,
-            where,
-        )
-
-    def _real(self, tokens: Tensor) -> Tensor:
-        """Which tokens are no padding."""
-        pad = self.config.pad_token_id
-        return torch.ones_like(tokens, dtype=torch.bool) if pad is None else tokens != pad
-
-    def checkpoint_activations(self) -> None:
-        """Keep only what enters each block for the backward pass, which computes the rest again (arXiv:1604.06174).
-
-        Less memory for more time; gradients stay the same, dropout included.
-        """
-        self._recomputes = True
-
-    def compile_blocks(self) -> None:
-        """Run each block through `torch.compile`: one compilation serves all; embedding and head stay as they are.
-
-        Dropout draws from torch's generator, eagerly: compiled random numbers take three times as long on a CPU.
-        """
-        for block in self.blocks:
-            block.compile(options={"fallback_random": True})
-
     def log_probs(
         self,
         canvas: Tensor,
@@ -258,12 +201,69 @@ class Transformer(PreTrainedModel):
             logits = self.logits(canvas, visible, where=where)
         return subs(logits, self.forbidden_mask(logits.device, null))
 
+    def encode_evidence(self, canvas: Tensor, observed: Tensor) -> EvidenceCache | None:
+        """Compute what depends on the evidence alone, once for all rows that have the same and for all steps.
+
+        Args:
+            canvas, observed: see `log_probs`.
+
+        Returns:
+            For `log_probs`; None where evidence attends to gaps, too, or there is none.
+        """
+        canvas, observed, _ = self._without_null(canvas, observed)
+        shown = observed & self._real(canvas)
+        if self.config.causal or self.config.attention != "isolated" or not shown.any():
+            return None
+        return self._encoder().encode(canvas, shown)
+
     def forbidden_mask(self, device: torch.device, null: bool = True) -> Tensor:
         """Bool `[vocab]`: tokens that are never predicted; `null` is among them if it is not allowed."""
         never = [*self.config.forbidden, *([] if null else [self.config.null_token_id])]
         mask = torch.zeros(self.config.vocab_size, dtype=torch.bool, device=device)
         mask[[token for token in never if token is not None]] = True
         return mask
+
+    def checkpoint_activations(self) -> None:
+        """Keep only what enters each block for the backward pass, which computes the rest again (arXiv:1604.06174).
+
+        Less memory for more time; gradients stay the same, dropout included.
+        """
+        self._recomputes = True
+
+    def compile_blocks(self) -> None:
+        """Run each block through `torch.compile`: one compilation serves all; embedding and head stay as they are.
+
+        Dropout draws from torch's generator, eagerly: compiled random numbers take three times as long on a CPU.
+        """
+        for block in self.blocks:
+            block.compile(options={"fallback_random": True})
+
+    def _encoder(self) -> EvidenceEncoder:
+        assert self.config.mask_token_id is not None
+        return EvidenceEncoder(
+            self.embedding, self.blocks, self.norm, self.rotary, self.following, self.config.mask_token_id
+        )
+
+    def _without_null(
+        self, canvas: Tensor, observed: Tensor, where: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The same canvases without null, which is no text: later tokens move up, and padding follows."""
+        null = self.config.null_token_id
+        if null is None or not (unused := canvas == null).any():
+            return canvas, observed, where
+        assert self.config.pad_token_id is not None, "rows of different lengths take padding"
+        at, inside = compact(~unused)
+        where = None if where is None else where.gather(1, at) & inside
+        return (
+            canvas.gather(1, at).masked_fill(~inside, self.config.pad_token_id),
+            observed.gather(1, at) | ~inside,
+            where,
+        )
+
+    def _real(self, tokens: Tensor) -> Tensor:
+        """Which tokens are no padding."""
+        pad = self.config.pad_token_id
+        return torch.ones_like(tokens, dtype=torch.bool) if pad is None else tokens != pad
 
 
 def _later_rows(length: int, before: int, device: torch.device) -> Tensor:

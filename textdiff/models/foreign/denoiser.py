@@ -21,14 +21,12 @@ from transformers.pytorch_utils import Conv1D
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models.attention import denoising_visibility
-from textdiff.models.config import Attention
+from textdiff.models.config import SPECIAL_IDS, Attention
 from textdiff.models.foreign.dit import DiT, DiTConfig
 from textdiff.models.foreign.families import MASKED, backbone_config
 
 HEADS = {"bert": ("cls",), "modernbert": ("head", "decoder")}
 """Modules of a backbone that turn hidden states into logits, one after the other; of any other one ("lm_head",)."""
-
-_SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
 
 
 class ForeignConfig(PreTrainedConfig):
@@ -77,7 +75,7 @@ class ForeignConfig(PreTrainedConfig):
         self.eos_token_id = eos_token_id
         self.mask_token_id = self.rows - 1 if mask_token_id is None else mask_token_id
         self.null_token_id = null_token_id
-        for name in _SPECIAL:
+        for name in SPECIAL_IDS:
             most = self.rows if name in ("mask_token_id", "null_token_id") else self.vocab_size
             if (token := getattr(self, name)) is not None and not (isinstance(token, int) and 0 <= token < most):
                 raise UserError(f"{name} is {token!r}, expected a token below {most}")
