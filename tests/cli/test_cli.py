@@ -24,7 +24,7 @@ from tests.helpers.tiny import save, tiny
 from textdiff import cli
 from textdiff.inference import Importance, Resampled
 from textdiff.pretrained import load
-from textdiff.samplers import POLICIES, LogProbKind
+from textdiff.samplers import POLICIES, LogProbKind, by_name
 from textdiff.text import Template
 
 TEXT = "Lily lost her red ball. [gap:2-6] She was happy again."
@@ -124,7 +124,7 @@ def test_options_reach_the_sampler(answer: Callable[..., dict[str, Any]], checkp
 def test_every_policy_says_what_its_log_q_is(name: str, answer: Callable[..., dict[str, Any]], run: Run) -> None:
     got = answer("Lily [gap:5] ball.", "--seed", "0", "--policy", name)
     out, _ = run("infill", "Lily [gap:5] ball.", "--seed", "0", "--policy", name)
-    kind = POLICIES[name].kind
+    kind = by_name(name).kind
     assert got["policy"] == name
     assert got["kind"] == kind
     assert (got["log_q"] is None) == (kind is LogProbKind.NONE)

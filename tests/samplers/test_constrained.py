@@ -89,7 +89,7 @@ def test_the_law_is_that_of_the_sampler_given_the_constraint(law, template, cons
     assert torch.allclose(again.log_q, drawn.log_q) and torch.allclose(again.log_excess, drawn.log_weights)
 
 
-OTHERS = [n for n, p in POLICIES.items() if p.kind is not LogProbKind.NONE and n != "strided"]
+OTHERS = [n for n in POLICIES if by_name(n).kind is not LogProbKind.NONE and n != "strided"]
 
 
 @pytest.mark.parametrize("policy", ["strided", *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)])
@@ -139,7 +139,7 @@ def test_another_target_is_reached_through_weights(law):
         assert float(posterior.sample(4000, method, generator=0).log_evidence) == pytest.approx(float(log_z), abs=0.1)
 
 
-@pytest.mark.parametrize("policy", [n for n, p in POLICIES.items() if p.kind is LogProbKind.NONE])
+@pytest.mark.parametrize("policy", [n for n in POLICIES if by_name(n).kind is LogProbKind.NONE])
 def test_policies_without_a_density_are_refused(law, policy):
     posterior = prior(law, policy).given(Observed("x[gap:3]y") & Regex(".*c.*"))
     with pytest.raises(UserError, match="do not heed constraints"):

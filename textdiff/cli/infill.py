@@ -167,9 +167,9 @@ def _constraint(options: argparse.Namespace) -> Evidence | None:
 
 def _policies() -> str:
     """What the help says of policies; their modules take too long to import for anybody else."""
-    from textdiff.samplers import POLICIES
+    from textdiff.samplers import POLICIES, by_name
 
-    return "\npolicies (and what their log q is):\n" + "".join(f"  {n:<19} {p.kind}\n" for n, p in POLICIES.items())
+    return "\npolicies (and what their log q is):\n" + "".join(f"  {n:<19} {by_name(n).kind}\n" for n in POLICIES)
 
 
 def _infill_parser() -> Parser:

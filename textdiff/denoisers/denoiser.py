@@ -1,4 +1,4 @@
-"""What the diffusion asks of a network, and the one way in which its bounds ask it."""
+"""The contract of denoisers, and how samplers and bounds call one: with the evidence encoded once."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Denoiser(Protocol):
-    """A map from a partly masked canvas to the laws of its clean tokens, one factor per position."""
+    """A map from a partly masked canvas to the distribution of the clean token at each position."""
 
     def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None, null: bool = False) -> Tensor:
         """Normalised log-probs of the clean token, in nats, with no mass on the mask.
 
         Args:
-            canvas: Token ids `[batch, length]`, the mask id at unknown positions, null in slots known to be unused: the
-                answer is that for the text without them.
+            canvas: Token ids `[batch, length]`, the mask id at unknown positions, null in slots known to be unused,
+                which the answer treats as absent.
             observed: Bool `[batch, length]`, true on evidence and on padding.
             where: Bool `[batch, length]`, the positions asked for; every position if None.
-            null: Whether an unknown position may turn out unused. Only the slots of a gap whose length is still open
-                may; anywhere else `null` is no possible token and carries no mass.
+            null: Whether unknown positions may turn out to be unused, as the slots of a gap of unknown length may.
+                If not, `null` carries no mass.
 
         Returns:
             `[batch, length, vocab]`, or with `where` only the rows asked for, row-major, `[where.sum(), vocab]`.
@@ -30,9 +30,23 @@ class Denoiser(Protocol):
         ...
 
 
+class DenoisingNetwork(Denoiser, Protocol):
+    """A denoiser on a device, which may have a longest text: a `Transformer`, an exact world, or a wrapper of one."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors live."""
+        ...
+
+    @property
+    def context(self) -> int | None:
+        """The longest text that it takes, in tokens; None: any."""
+        ...
+
+
 @runtime_checkable
 class CachesEvidence(Protocol):
-    """A denoiser that can read evidence ahead of the gaps, because what it makes of it does not depend on them."""
+    """A denoiser that can encode the evidence before the gaps are filled, because the code does not depend on them."""
 
     def encode_evidence(self, canvas: Tensor, observed: Tensor) -> Any:
         """What `log_probs` takes as `evidence`, with a method `select(rows)`; None if there is nothing to gain."""
@@ -41,24 +55,24 @@ class CachesEvidence(Protocol):
 
 @runtime_checkable
 class Composed(Protocol):
-    """A denoiser whose answer takes several forward passes."""
+    """A denoiser that takes several forward passes for one answer."""
 
     def passes(self, null: bool) -> int:
-        """How many `log_probs` takes for a row, called with that `null`."""
+        """Forward passes that `log_probs` takes for a row when called with this `null`."""
         ...
 
 
 def passes(denoiser: Denoiser, null: bool = False) -> int:
-    """Forward passes of a network that one answer takes: 1, unless the denoiser is `Composed`."""
+    """Forward passes that one answer of a denoiser takes: 1, unless it is `Composed`."""
     return denoiser.passes(null) if isinstance(denoiser, Composed) else 1
 
 
 @final
 class CachedDenoiser:
-    """A denoiser before a batch of canvases whose evidence stands still: it is read once for all steps and rows.
+    """A denoiser for a batch of canvases whose evidence does not change: it is encoded once for all steps.
 
     Args:
-        denoiser: asked; an `CachesEvidence` saves its passes over the evidence, the answers are the same to rounding.
+        denoiser: one that `CachesEvidence` is spared further passes over it; answers are the same up to rounding.
         canvas: ids `[batch, length]`; only the evidence matters, and which slots hold null.
         observed: bool `[batch, length]`.
     """
@@ -68,34 +82,37 @@ class CachedDenoiser:
         self._evidence = denoiser.encode_evidence(canvas, observed) if isinstance(denoiser, CachesEvidence) else None
 
     def select(self, rows: Tensor) -> CachedDenoiser:
-        """The same of some of the rows, in that order."""
+        """The same for some of the rows, in that order."""
         chosen = copy(self)
         chosen._observed = self._observed[rows]
         chosen._evidence = None if self._evidence is None else self._evidence.select(rows)
         return chosen
 
     def passes(self, null: bool = False) -> int:
-        """Forward passes that an answer takes for a row."""
+        """Forward passes that one answer takes for a row."""
         return passes(self._denoiser, null)
 
     def log_probs(self, rows: Tensor, canvas: Tensor, where: Tensor, null: bool = False, alike: bool = False) -> Tensor:
-        """See `Denoiser.log_probs`, of canvases `[len(rows), length]` whose evidence is that of these rows.
+        """See `Denoiser.log_probs`.
 
-        `alike`: many of them may be the same, as before anything is drawn; each is then asked about once.
+        Args:
+            rows: `[rows]`, whose evidence the canvases have.
+            canvas, where, null: as there, of these rows.
+            alike: many canvases may be equal, as before anything is drawn; each is then evaluated once.
         """
         if alike and len(rows) > 1:
-            questions, which = (2 * canvas + where).unique(dim=0, return_inverse=True)
-            first = torch.full_like(questions[:, 0], len(rows)).scatter_reduce(
+            queries, which = (2 * canvas + where).unique(dim=0, return_inverse=True)
+            first = torch.full_like(queries[:, 0], len(rows)).scatter_reduce(
                 0, which, torch.arange(len(rows), device=rows.device), "amin"
             )
             asked = where[first]
             answer = (asked.flatten().cumsum(0) - 1).view_as(asked)
             return self.log_probs(rows[first], canvas[first], asked, null)[answer[which][where]]
-        known = {} if self._evidence is None else {"evidence": self._evidence.select(rows)}
-        ask = self._denoiser.log_probs
-        if torch.is_grad_enabled():  # keeps what goes in and what comes out; the rest is computed again, step by step
-            return checkpoint(ask, canvas, self._observed[rows], where, null, use_reentrant=False, **known)
-        return ask(canvas, self._observed[rows], where, null, **known)
+        cached = {} if self._evidence is None else {"evidence": self._evidence.select(rows)}
+        log_probs = self._denoiser.log_probs
+        if torch.is_grad_enabled():  # only inputs and outputs are kept; the backward pass recomputes one step at a time
+            return checkpoint(log_probs, canvas, self._observed[rows], where, null, use_reentrant=False, **cached)
+        return log_probs(canvas, self._observed[rows], where, null, **cached)
 
 
 def token_log_probs(
@@ -108,7 +125,7 @@ def token_log_probs(
     where: Tensor,
     chunk: int = 2**14,
 ) -> Tensor:
-    """Log-probs of true tokens on many canvases, each a row of the batch with some positions masked.
+    """Log-probs of the true tokens on many canvases, each of them a row of the batch with some positions masked.
 
     Args:
         denoiser: The network.
@@ -116,19 +133,19 @@ def token_log_probs(
         observed: Bool `[batch, length]`.
         mask_id: The mask token.
         row: `[canvases]`, the row of the batch that each canvas is made from.
-        masked: Bool `[canvases, length]`, the positions that the canvas hides.
-        where: Bool `[canvases, length]`, the hidden positions whose tokens are scored.
+        masked: Bool `[canvases, length]`, the positions to mask.
+        where: Bool `[canvases, length]`, the masked positions whose tokens are scored.
         chunk: Most canvas tokens per forward pass.
 
     Returns:
         Float64 `[where.sum()]` in nats, row-major.
     """
     size = max(1, chunk // tokens.shape[1])
-    reading = CachedDenoiser(denoiser, tokens, observed)
+    cached = CachedDenoiser(denoiser, tokens, observed)
     parts = [torch.zeros(0, dtype=torch.float64, device=tokens.device)]
     for start in range(0, len(row), size):
         r, hidden, asked = (x[start : start + size] for x in (row, masked, where))
         truth = tokens[r]
-        log_probs = reading.log_probs(r, truth.masked_fill(hidden, mask_id), asked)
+        log_probs = cached.log_probs(r, truth.masked_fill(hidden, mask_id), asked)
         parts.append(log_probs.gather(-1, truth[asked][:, None])[:, 0].double())
     return torch.cat(parts)

@@ -12,7 +12,7 @@ from textdiff.display.viewer import Denoising, Recorder
 from textdiff.evidence import Evidence, Observed
 from textdiff.inference import Importance, Resampled
 from textdiff.posterior import Denoises, Prior, WeightedSamples
-from textdiff.samplers import NEUTRAL, POLICIES, LogProbKind, Tempering, Watch
+from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Watch, registered_name
 from textdiff.text import Template
 
 _MEANING = {
@@ -85,7 +85,7 @@ class Answer:
             fills = prior.given(evidence, target=target).sample(n, method, generator=seed)
         policy = "left-to-right"
         if isinstance(prior, Denoises):
-            policy = next((name for name, kind in POLICIES.items() if kind is type(prior.policy)), prior.label)
+            policy = registered_name(prior.policy) or prior.label
         return cls(
             template=Template.parse(text),
             fills=fills,

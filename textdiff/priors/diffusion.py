@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, final
+from typing import final
 
 import torch
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.denoisers import Denoiser, Guided
-from textdiff.denoisers.product import ProductOfExperts
+from textdiff.denoisers import DenoisingNetwork, Guided, ProductOfExperts
 from textdiff.errors import UserError
 from textdiff.posterior.capabilities import CausalJoint
 from textdiff.posterior.prior import Prior
 from textdiff.samplers import (
     NEUTRAL,
-    POLICIES,
-    Chance,
     Dependence,
     ErrorBudget,
     GivenTokens,
     LeftToRight,
     LogProbKind,
-    Loop,
     Randomness,
     Steer,
     Strided,
@@ -36,6 +30,8 @@ from textdiff.samplers import (
     by_name,
     null_length_log_probs,
     path_log_prob,
+    policy_label,
+    policy_name,
     sample,
     steered,
 )
@@ -43,16 +39,6 @@ from textdiff.text import Canvas, Vocabulary
 
 DEFAULT_POLICY = Strided(16)
 """On held-out text within 1 % of one token per step."""
-
-
-class Network(Denoiser, Protocol):
-    """A denoiser with a device and a context: a `Transformer`, or an exact world."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def context(self) -> int | None: ...
 
 
 @final
@@ -68,7 +54,7 @@ class DiffusionPrior(Prior):
         dependence: calibrated dependence between masked positions, for error budgets; None: not measured.
     """
 
-    network: Network
+    network: DenoisingNetwork
     tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
     policy: UnmaskingPolicy = DEFAULT_POLICY
@@ -118,8 +104,8 @@ class DiffusionPrior(Prior):
         """The exact log-probability that `sample` fills `canvas` with `tokens`."""
         if self.kind is not LogProbKind.EXACT:
             raise UserError(
-                f"policy {_name(self.policy)!r} gives its draws no density ({self.kind}): as a target take one whose "
-                "order is a function of the canvas, such as 'strided'"
+                f"policy {policy_name(self.policy)!r} gives its draws no density ({self.kind}): as a target take one "
+                "whose order is a function of the canvas, such as 'strided'"
             )
         scored = self.score(canvas, tokens)
         assert scored.log_q is not None
@@ -135,7 +121,7 @@ class DiffusionPrior(Prior):
 
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> DiffusionPrior:
         """The same denoiser under another policy, or under its own with another number of steps."""
-        own = _name(self.policy)
+        own = policy_name(self.policy)
         if isinstance(policy, UnmaskingPolicy):
             if steps is not None:
                 raise UserError(f"{policy} brings its own number of steps: leave out steps, or give the policy by name")
@@ -215,25 +201,4 @@ class DiffusionPrior(Prior):
         if isinstance(self.network, ProductOfExperts):
             tilted = [f"tilt {self.network.tilt}"] * (self.network.tilt != 1)
             product = [f"joined with a causal network, share {self.network.share}", *tilted]
-        return ", ".join([_name(self.policy), *_settings(self.policy), *guidance, *product])
-
-
-def _settings(policy: UnmaskingPolicy | Chance | Loop) -> Iterator[str]:
-    """The settings of a policy, and of the policies and rules within it, in words."""
-    for name, value in vars(policy).items():
-        if isinstance(value, UnmaskingPolicy):
-            yield from (_name(value), *_settings(value))
-        elif isinstance(value, Chance | Loop):
-            kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(value).__name__).lower()
-            yield from (kind, *_settings(value))
-        elif name == "steps" and value is not None:
-            yield f"{value} step{'s' * (value != 1)}"
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{name} {value}"
-
-
-def _name(policy: UnmaskingPolicy) -> str:
-    """The policy's name in `POLICIES`; that of its class, if it is of the user's making."""
-    if isinstance(policy, ErrorBudget):
-        return "error-budget"
-    return next((name for name, kind in POLICIES.items() if kind is type(policy)), type(policy).__name__)
+        return ", ".join([policy_label(self.policy), *guidance, *product])

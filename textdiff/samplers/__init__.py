@@ -13,7 +13,7 @@ from textdiff.samplers.policies.error_budget import ErrorBudget
 from textdiff.samplers.policies.ordered import Dilated, LeftToRight, RandomOrder, Strided
 from textdiff.samplers.policies.path_planning import PathPlanning
 from textdiff.samplers.policies.policy import LogProbKind, Paced, State, UnmaskingPolicy
-from textdiff.samplers.policies.registry import POLICIES, by_name
+from textdiff.samplers.policies.registry import POLICIES, by_name, policy_label, policy_name, registered_name
 from textdiff.samplers.policies.remasking import ByConfidence, Cap, Chance, Loop, Remasking, Rescale
 from textdiff.samplers.random_streams import Randomness, Streams, row_seeds
 from textdiff.samplers.tempering import NEUTRAL, Tempering
@@ -60,6 +60,9 @@ __all__ = [
     "length_log_probs",
     "null_length_log_probs",
     "path_log_prob",
+    "policy_label",
+    "policy_name",
+    "registered_name",
     "row_seeds",
     "sample",
     "satisfiable",

@@ -207,8 +207,11 @@ class Spy(UnmaskingPolicy):
     """Notes which slots a policy reveals on each canvas that it meets."""
 
     def __init__(self, policy):
-        self.policy, self.kind = policy, policy.kind
-        self.met = {}
+        self.policy, self.met = policy, {}
+
+    @property
+    def kind(self):
+        return self.policy.kind
 
     def reveal(self, state):
         revealed = self.policy.reveal(state)

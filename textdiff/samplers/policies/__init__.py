@@ -1,4 +1,4 @@
-"""Unmasking policies: which masked slots are filled next. One family a file."""
+"""Unmasking policies, which decide the slots to fill next: one family a file."""
 
 from textdiff.samplers.policies.adaptive import EntropyBounded, Threshold
 from textdiff.samplers.policies.blocks import Blocks
@@ -7,7 +7,7 @@ from textdiff.samplers.policies.error_budget import ErrorBudget
 from textdiff.samplers.policies.ordered import Dilated, LeftToRight, RandomOrder, Strided
 from textdiff.samplers.policies.path_planning import PathPlanning
 from textdiff.samplers.policies.policy import LogProbKind, Paced, State, UnmaskingPolicy
-from textdiff.samplers.policies.registry import POLICIES, by_name
+from textdiff.samplers.policies.registry import POLICIES, by_name, policy_label, policy_name, registered_name
 from textdiff.samplers.policies.remasking import ByConfidence, Cap, Chance, Loop, Remasking, Rescale
 
 __all__ = [
@@ -36,4 +36,7 @@ __all__ = [
     "TopProbability",
     "UnmaskingPolicy",
     "by_name",
+    "policy_label",
+    "policy_name",
+    "registered_name",
 ]

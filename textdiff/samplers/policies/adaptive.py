@@ -1,9 +1,9 @@
-"""Policies that choose for themselves how many tokens to fill in a step."""
+"""Policies whose number of tokens per step depends on the denoiser's confidence."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
@@ -15,14 +15,14 @@ from textdiff.samplers.policies.policy import LogProbKind, State, UnmaskingPolic
 @final
 @dataclass(frozen=True)
 class EntropyBounded(UnmaskingPolicy):
-    """The surest slots U, as many as keep the sum of their entropies less the largest within `gamma` nats.
+    """The slots of least entropy, as many as keep the sum of their entropies less the largest within `gamma` nats.
 
-    That difference bounds the error KL(joint || product) which a step makes (EB-Sampler, arXiv:2505.24857). With
-    gamma = 0 one token per step, and beside it only tokens that are certain.
+    That difference bounds the error KL(joint || product) of a step (EB-Sampler, arXiv:2505.24857). With gamma = 0 each
+    step reveals one token, together with those that are certain.
     """
 
     gamma: float = 0.1
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    kind = LogProbKind.EXACT
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:
@@ -37,15 +37,15 @@ class EntropyBounded(UnmaskingPolicy):
 @final
 @dataclass(frozen=True)
 class Threshold(UnmaskingPolicy):
-    """Every slot with a token likelier than `tau`, and in any case the surest one (Fast-dLLM, arXiv:2505.22618)."""
+    """Every slot with a token likelier than `tau`, and always the most confident (Fast-dLLM, arXiv:2505.22618)."""
 
     tau: float = 0.9
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    kind = LogProbKind.EXACT
 
     def __post_init__(self) -> None:
         if not 0 < self.tau <= 1:
             raise UserError(f"tau is {self.tau}, expected a probability in (0, 1]")
 
     def reveal(self, state: State) -> Tensor:
-        doubt = state.spread(-state.log_probs.amax(dim=-1).exp())
-        return state.first(doubt, (doubt < -self.tau).sum(dim=1).clamp(min=1))
+        key = state.spread(-state.log_probs.amax(dim=-1).exp())
+        return state.first(key, (key < -self.tau).sum(dim=1).clamp(min=1))

@@ -1,9 +1,9 @@
-"""Long gaps in blocks from left to right: within a block any other policy chooses."""
+"""Blocks: a long gap is filled block by block from left to right, each block by another policy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
@@ -12,23 +12,23 @@ from textdiff.samplers.policies.ordered import Strided
 from textdiff.samplers.policies.policy import LogProbKind, State, UnmaskingPolicy
 
 WITHIN = Strided(16)
-"""Fills a block, if nothing else is said."""
+"""The default policy within a block."""
 
 
 @final
 @dataclass(frozen=True)
 class Blocks(UnmaskingPolicy):
-    """Every gap is cut into blocks of so many tokens, which are filled one after the other by a policy.
+    """Cuts every gap into blocks of `length` tokens, which another policy fills one after the other.
 
-    The lengths of gaps have been drawn before: a block is a run of `length` tokens from the beginning of its gap, the
-    last one may be shorter, and unused slots belong to none. All gaps of a row go at the same time, block by block. To
-    the policy the current blocks are the gaps, and nothing else is; so gaps of up to `length` tokens are filled as
-    without blocks. Which block is current is read off the canvas: what the policy says of its log q stays true.
+    Lengths are drawn first: blocks are counted from the beginning of their gap, the last one may be shorter, and unused
+    slots belong to none. All gaps of a row are filled at the same time, block by block. The inner policy sees the
+    current blocks as the only gaps, so gaps of up to `length` tokens are filled as without blocks. The current block is
+    a function of the canvas, so the inner policy's claim about log q holds.
 
-    The network reads all of the gap, as it was trained to: later blocks are mask tokens to it.
+    The network sees the whole gap, as in training: later blocks are mask tokens to it.
 
     Args:
-        policy: fills a block; its steps are those of each block.
+        policy: fills a block; its steps are per block.
         length: tokens in a block.
 
     Raises:
@@ -37,15 +37,22 @@ class Blocks(UnmaskingPolicy):
 
     policy: UnmaskingPolicy = WITHIN
     length: int = 32
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
 
     def __post_init__(self) -> None:
         if self.length < 1:
             raise UserError(f"a block has {self.length} tokens, expected at least 1")
         if isinstance(self.policy, Blocks):
             raise UserError("blocks are cut into blocks: give the policy within a block, such as Strided(16)")
-        object.__setattr__(self, "kind", self.policy.kind)
-        object.__setattr__(self, "blind", self.policy.blind)
+
+    @property
+    def kind(self) -> LogProbKind:
+        """That of the policy within."""
+        return self.policy.kind
+
+    @property
+    def blind(self) -> bool:
+        """Whether the policy within is."""
+        return self.policy.blind
 
     def reveal(self, state: State) -> Tensor:
         return self.policy.reveal(self.current(state))
@@ -54,7 +61,7 @@ class Blocks(UnmaskingPolicy):
         return self.policy.hide(self.current(state))
 
     def current(self, state: State) -> State:
-        """The same step as the policy sees it: the leftmost block with a masked slot is all that there is of a gap."""
+        """The same step as the inner policy sees it: of each gap, only the leftmost block with a masked slot."""
         block = state.rank // self.length
         now = block.masked_fill(~state.masked, int(block.max()) + 1).amin(dim=1, keepdim=True)
         inside = (state.gap >= 0) & (block == now)

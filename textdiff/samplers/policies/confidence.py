@@ -1,9 +1,9 @@
-"""Policies that fill the slots which the denoiser is surest of, a fixed number of tokens per step."""
+"""Policies that fill the slots of which the denoiser is most confident, a fixed number per step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from textdiff.samplers.policies.policy import LogProbKind, Paced, State
 @final
 @dataclass(frozen=True)
 class Entropy(Paced):
-    """The slots with the lowest entropy of their marginal; one per step, or all of them evenly over `steps`."""
+    """The slots whose marginals have the lowest entropy: one per step, or spread evenly over `steps`."""
 
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    kind = LogProbKind.EXACT
 
     def reveal(self, state: State) -> Tensor:
         return state.first(state.spread(entropy(state.log_probs)), state.quota(self.steps))
@@ -25,9 +25,9 @@ class Entropy(Paced):
 @final
 @dataclass(frozen=True)
 class Margin(Paced):
-    """The slots whose two likeliest tokens are furthest apart in probability (arXiv:2502.06768)."""
+    """The slots with the largest difference in probability between their two likeliest tokens (arXiv:2502.06768)."""
 
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    kind = LogProbKind.EXACT
 
     def reveal(self, state: State) -> Tensor:
         best, second = state.log_probs.topk(2, dim=-1).values.exp().unbind(dim=-1)
@@ -37,9 +37,9 @@ class Margin(Paced):
 @final
 @dataclass(frozen=True)
 class TopProbability(Paced):
-    """The slots whose likeliest token is the likeliest."""
+    """The slots whose likeliest token has the highest probability."""
 
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    kind = LogProbKind.EXACT
 
     def reveal(self, state: State) -> Tensor:
         return state.first(state.spread(-state.log_probs.amax(dim=-1)), state.quota(self.steps))
@@ -48,13 +48,13 @@ class TopProbability(Paced):
 @final
 @dataclass(frozen=True)
 class SampledConfidence(Paced):
-    """The slots whose *drawn* token is the likeliest: "low-confidence remasking" (LLaDA, arXiv:2502.09992).
+    """The slots whose *drawn* token has the highest probability: "low-confidence remasking" (LLaDA, arXiv:2502.09992).
 
-    Likely draws are kept and unlikely ones thrown back, so the result is not a sample of the posterior, even with a
-    perfect denoiser and one token per step, and its law has no known density: kind `NONE`.
+    Likely draws are kept and unlikely ones discarded, so the result is not a posterior sample, even with a perfect
+    denoiser and one token per step, and its density is unknown: kind `NONE`.
     """
 
-    kind: ClassVar[LogProbKind] = LogProbKind.NONE
+    kind = LogProbKind.NONE
 
     def reveal(self, state: State) -> Tensor:
         assert state.drawn is not None

@@ -1,9 +1,9 @@
-"""A policy that is told how much error is acceptable, and takes as few steps as that allows."""
+"""A policy that takes as few steps as a given budget of factorisation error allows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -19,13 +19,13 @@ from textdiff.samplers.policies.policy import LogProbKind, State, UnmaskingPolic
 class ErrorBudget(UnmaskingPolicy):
     """Strided order with the smallest stride whose predicted factorisation error fits the budget.
 
-    What shares a step is drawn independently; the loss against drawing it one by one is predicted from the marginals'
-    entropies and the `dependence` of positions by distance, as a sum over pairs. The stride is chosen for each row when
-    its gaps are still whole, and read off the canvas from then on. Where not even one slot of each gap fits the budget,
-    the leftmost slot of the row is filled alone.
+    Tokens of one step are drawn independently; the loss against drawing them one by one is predicted as a sum over
+    pairs, from the entropies of their marginals and the `dependence` of positions by distance. The stride is chosen for
+    each row while nothing in it is filled, and inferred from the canvas in later steps. Where not even one slot of each
+    gap fits the budget, the leftmost slot of the row is filled alone.
 
     Args:
-        nats: acceptable error of a gap: KL(one by one || together) of the same order, nats.
+        nats: acceptable error of a gap in nats: KL(one by one || in parallel), both in the same order.
         dependence: of the denoiser, see `calibrate`.
 
     Raises:
@@ -34,7 +34,7 @@ class ErrorBudget(UnmaskingPolicy):
 
     nats: float
     dependence: Dependence
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
+    kind = LogProbKind.EXACT
 
     def __post_init__(self) -> None:
         if not 0 <= self.nats < float("inf"):
@@ -44,14 +44,14 @@ class ErrorBudget(UnmaskingPolicy):
         stride = self._begun(state)
         if (stride == 0).any():
             stride = torch.where(stride == 0, self.plan(state)[0], stride)
-        together = state.lowest(state.rank % stride.clamp(min=1)[:, None])
-        alone = state.masked & (state.masked.cumsum(dim=1) == 1)
-        return torch.where((stride > 0)[:, None], together, alone)
+        parallel = state.lowest(state.rank % stride.clamp(min=1)[:, None])
+        leftmost = state.masked & (state.masked.cumsum(dim=1) == 1)
+        return torch.where((stride > 0)[:, None], parallel, leftmost)
 
     def plan(self, state: State) -> tuple[Tensor, Tensor]:
-        """For whole gaps: the stride of each row, 0 for its leftmost slot alone, and the error of all of its steps.
+        """The stride of each row while nothing in it is filled, 0 for its leftmost slot alone; and its predicted error.
 
-        Both `[batch]`, the error in nats for the row.
+        Both `[batch]`; the error is that of all steps of the row, in nats.
         """
         strides = _strides(state)
         error = torch.stack([self._error(state, stride) for stride in strides], dim=1)
@@ -62,7 +62,7 @@ class ErrorBudget(UnmaskingPolicy):
 
     @staticmethod
     def _begun(state: State) -> Tensor:
-        """The smallest stride `[batch]` whose order leads to the canvas; 0 where nothing is filled, or in no order."""
+        """The smallest stride `[batch]` whose order leads to the canvas; 0 if nothing is filled, or none does."""
         done, strides = state.filled, torch.tensor(_strides(state), device=state.rank.device)
         step = state.rank[..., None] % strides
         last = step.masked_fill(~done[..., None], -1).amax(dim=1)
@@ -85,6 +85,6 @@ class ErrorBudget(UnmaskingPolicy):
 
 
 def _strides(state: State) -> list[int]:
-    """Strides to choose from: all up to 64, and of those above only the smallest for each number of slots in a step."""
+    """Strides to choose from: all up to 64, above that only the smallest for each number of slots in a step."""
     longest = int(state.size.max())
     return sorted({*range(1, min(longest, 64) + 1), *(-(-longest // several) for several in range(1, longest + 1))})

@@ -1,9 +1,9 @@
-"""Policies that fix the order of the slots in advance, whatever the denoiser says."""
+"""Policies whose order of the slots does not depend on what the denoiser says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ from textdiff.samplers.policies.policy import LogProbKind, Paced, State, Unmaski
 class LeftToRight(UnmaskingPolicy):
     """The leftmost masked slot of each row, one token per step."""
 
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
-    blind: ClassVar[bool] = True
+    kind = LogProbKind.EXACT
+    blind = True
 
     def reveal(self, state: State) -> Tensor:
         return state.masked & (state.masked.cumsum(dim=1) == 1)
@@ -26,14 +26,14 @@ class LeftToRight(UnmaskingPolicy):
 @final
 @dataclass(frozen=True)
 class Strided(Paced):
-    """Step s fills the slots s, s + T, s + 2T, ... of every gap, so that what shares a step is T apart.
+    """Step s of T fills the slots s, s + T, s + 2T, ... of every gap, so that tokens drawn in parallel are T apart.
 
-    A gap shorter than T is filled from left to right, one token per step; all gaps of a row go at the same time.
+    A gap shorter than T is filled from left to right, one token per step. All gaps of a row are filled in parallel.
     """
 
     steps: int = 8
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
-    blind: ClassVar[bool] = True
+    kind = LogProbKind.EXACT
+    blind = True
 
     def reveal(self, state: State) -> Tensor:
         return state.lowest(state.rank % self.steps)
@@ -42,15 +42,14 @@ class Strided(Paced):
 @final
 @dataclass(frozen=True)
 class Dilated(Paced):
-    """The middle of every run of masked slots, then the middles of what is left: 1 + 2 + 4 + 5 for a gap of 12.
+    """The middle slot of every run of masked slots, by repeated bisection: 1 + 2 + 4 + 5 tokens for a gap of 12.
 
-    A gap of n slots takes ceil(log2(n + 1)) steps. With `steps` given, the slots come in the same order, middles first
-    and neighbours in that order far apart, spread evenly over so many steps. Kin: dilated scheduling
-    (Luxembourg et al. 2025).
+    A gap of n slots takes ceil(log2(n + 1)) steps. With `steps`, the same order is spread evenly over that many steps,
+    and slots of one level are visited far apart. Similar to dilated scheduling (Luxembourg et al. 2025).
     """
 
-    kind: ClassVar[LogProbKind] = LogProbKind.EXACT
-    blind: ClassVar[bool] = True
+    kind = LogProbKind.EXACT
+    blind = True
 
     def reveal(self, state: State) -> Tensor:
         level, turns = bisection(state.rank, state.size)
@@ -62,24 +61,24 @@ class Dilated(Paced):
 @final
 @dataclass(frozen=True)
 class RandomOrder(Paced):
-    """Slots drawn uniformly at random: the ancestral sampler of masked diffusion, without its empty steps.
+    """Slots chosen uniformly at random: the ancestral sampler of masked diffusion without its empty steps.
 
     One token per step is the first-hitting sampler (arXiv:2409.02908).
     """
 
-    kind: ClassVar[LogProbKind] = LogProbKind.GIVEN_ORDER
-    blind: ClassVar[bool] = True
+    kind = LogProbKind.GIVEN_ORDER
+    blind = True
 
     def reveal(self, state: State) -> Tensor:
         return state.first(state.noise, state.quota(self.steps))
 
 
 def bisection(rank: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Where slot `rank` of `size` stands in the tree of repeated halving.
+    """Position of slot `rank` of `size` in the tree of repeated bisection.
 
     Returns:
-        Its level (0 is the middle slot), and the turns that lead to it as a number whose lowest bit is the first turn:
-        counting up visits a level's slots far apart, as in van der Corput's sequence.
+        Its level (0 is the middle slot), and the left and right turns on the way to it, as a number whose lowest bit is
+        the first turn: counting up visits a level's slots far apart from each other, as van der Corput's sequence does.
     """
     low, high = torch.zeros_like(rank), size.clone()
     level, turns = torch.zeros_like(rank), torch.zeros_like(rank)

@@ -1,9 +1,9 @@
-"""Path planning: which tokens are kept is decided anew in each step, by confidence (P2, arXiv:2502.03540)."""
+"""Path planning: each step decides anew which tokens to keep, by confidence (P2, arXiv:2502.03540)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
@@ -14,12 +14,12 @@ from textdiff.samplers.policies.policy import LogProbKind, Paced, State
 @final
 @dataclass(frozen=True)
 class PathPlanning(Paced):
-    """After each step the likeliest tokens stand, those just drawn and those drawn before; the others are masked.
+    """After each step keeps the likeliest tokens, newly drawn ones and earlier ones alike, and masks the others.
 
-    The denoiser plans for itself: a token counts by the log-probability with which it was drawn, for filled slots times
-    `eta`. What a denoiser says of a slot that it sees is not asked: a masked diffusion is trained on masked slots
-    alone. With `eta` = 0 what stands once stands, which is `SampledConfidence`; above 1 more is taken back. As there,
-    likely draws are kept and the result is no sample of the posterior: kind `NONE`.
+    Self-planning: a token's confidence is the log-probability with which it was drawn, times `eta` for earlier ones.
+    The denoiser is not asked about filled slots, for a masked diffusion model is trained on masked slots only. With
+    `eta` = 0 nothing is masked again, which is `SampledConfidence`; above 1 more is. As there, likely draws are kept,
+    so the result is no posterior sample: kind `NONE`.
 
     Args:
         steps: they spread the tokens evenly; None: one more per step.
@@ -30,7 +30,7 @@ class PathPlanning(Paced):
     """
 
     eta: float = 1.0
-    kind: ClassVar[LogProbKind] = LogProbKind.NONE
+    kind = LogProbKind.NONE
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,8 +44,8 @@ class PathPlanning(Paced):
         return state.filled & ~self._kept(state)
 
     def _kept(self, state: State) -> Tensor:
-        """The slots that hold a token after this step, one row each: bool `[batch, length]`."""
+        """The slots that hold a token after this step: bool `[batch, length]`."""
         assert state.drawn is not None and state.confidence is not None
         drawn = state.log_probs.gather(1, state.drawn[state.masked][:, None])[:, 0].double()
-        doubt = (-self.eta * state.confidence).masked_scatter(state.masked, -drawn)
-        return state.first_of_all(doubt, state.filled.sum(dim=1) + state.quota(self.steps))
+        key = (-self.eta * state.confidence).masked_scatter(state.masked, -drawn)
+        return state.first_of_all(key, state.filled.sum(dim=1) + state.quota(self.steps))

@@ -1,11 +1,10 @@
-"""What an unmasking policy sees, what it answers, and what it claims about its log-probabilities."""
+"""The contract of unmasking policies: what they see, what they decide, and what they claim of their log-probs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,15 +22,15 @@ class LogProbKind(StrEnum):
     """The order is drawn at random, independently of the tokens: the sum is the log-probability given the order."""
 
     NONE = "none"
-    """The order looks at the drawn tokens, or tokens are drawn anew: the sum is the log-probability of nothing."""
+    """The order depends on the drawn tokens, or tokens are drawn anew: the sum is no log-probability."""
 
 
 @dataclass(frozen=True)
 class State:
-    """One step of a batch: everything that a policy may look at.
+    """What a policy sees of a batch in one step.
 
-    Shapes: all are `[batch, length]`, but `log_probs` is `[masked.sum(), vocab]`, the rows of the masked slots in
-    row-major order.
+    All tensors are `[batch, length]`, except `log_probs`, which is `[masked.sum(), vocab]`: masked slots in row-major
+    order.
 
     Attributes:
         canvas: token ids, mask where still unknown.
@@ -39,10 +38,10 @@ class State:
         gap: number of the gap of each slot, -1 outside gaps and on `null` slots.
         rank: number of the slot within its gap, from 0.
         size: number of tokens of the slot's gap.
-        log_probs: log-marginals of the masked slots, normalised over the allowed tokens, not tempered; without rows for
-            a policy that is `blind`.
+        log_probs: the denoiser's log-probs of the masked slots, normalised over the allowed tokens, not tempered; empty
+            for a policy that is `blind`.
         noise: float64 uniforms, fresh in each step, for policies that draw their order.
-        when: number of the step that filled each slot, from 0; -1 where none did. In every step some slot is filled.
+        when: number of the step that filled each slot, from 0; -1 where none did. Every step fills some slot.
         drawn: candidate tokens at the masked slots, for policies of kind `NONE` that are not blind; else None.
         confidence: float64 log-probability that each filled slot's token had when it was drawn, not tempered, 0
             elsewhere; for policies of kind `NONE`, else None.
@@ -66,7 +65,7 @@ class State:
 
     @property
     def step(self) -> Tensor:
-        """How many steps each row has taken, `[batch]`."""
+        """Number of steps that each row has taken, `[batch]`."""
         return self.when.amax(dim=1) + 1
 
     def spread(self, scores: Tensor) -> Tensor:
@@ -79,7 +78,7 @@ class State:
         return self.masked & (key == key.amin(dim=1, keepdim=True))
 
     def first(self, key: Tensor, count: Tensor) -> Tensor:
-        """The `count [batch]` masked slots of each row with the lowest `key [batch, length]`; ties go to the left."""
+        """The `count [batch]` masked slots of each row with the lowest `key [batch, length]`; of ties, the leftmost."""
         return _first(self.masked, key, count)
 
     def first_filled(self, key: Tensor, count: Tensor) -> Tensor:
@@ -91,10 +90,10 @@ class State:
         return _first(self.gap >= 0, key, count)
 
     def quota(self, steps: int | None) -> Tensor:
-        """How many tokens each row reveals now, `[batch]`, if it spreads all of its tokens evenly over `steps`.
+        """Number of tokens for each row to reveal now, `[batch]`, so that all are spread evenly over `steps`.
 
-        Read off the canvas: with k of T steps to go, ceil(n k / T) of the n tokens are masked. The first step, which
-        knows least, is a smallest one. None: one token per step.
+        A function of the canvas: with k of T steps left, ceil(n k / T) of the n tokens are masked. The first step,
+        which knows least, is never larger than another. None: one token per step.
         """
         masked = self.masked.sum(dim=1)
         if steps is None:
@@ -106,14 +105,17 @@ class State:
 
 
 class UnmaskingPolicy(ABC):
-    """Decides which masked slots are filled next, and which filled ones are masked again.
+    """Decides which masked slots are filled next, and which filled ones are masked again."""
 
-    A policy that is `blind` does not look at `log_probs` and `drawn`: the denoiser is then asked about the slots that
-    it reveals, and no others.
-    """
+    @property
+    @abstractmethod
+    def kind(self) -> LogProbKind:
+        """In what sense the log-probabilities of its fills are known. Most policies: a class attribute."""
 
-    kind: ClassVar[LogProbKind]
-    blind: ClassVar[bool] = False
+    @property
+    def blind(self) -> bool:
+        """Whether it ignores `log_probs` and `drawn`: the denoiser is then asked about the revealed slots only."""
+        return False
 
     @abstractmethod
     def reveal(self, state: State) -> Tensor:
@@ -126,7 +128,7 @@ class UnmaskingPolicy(ABC):
 
 @dataclass(frozen=True)
 class Paced(UnmaskingPolicy):
-    """A policy that takes so many steps, fewer where there are fewer tokens; None: its own pace."""
+    """A policy with a number of steps, fewer where there are fewer tokens; None: the pace is the policy's own."""
 
     steps: int | None = None
 
@@ -136,11 +138,11 @@ class Paced(UnmaskingPolicy):
 
 
 def _first(where: Tensor, key: Tensor, count: Tensor) -> Tensor:
-    """The `count [batch]` slots of each row within `where` that have the lowest `key`; ties go to the left."""
+    """The `count [batch]` slots of each row within `where` that have the lowest `key`; of ties, the leftmost."""
     order = key.masked_fill(~where, _last(key.dtype)).argsort(dim=1, stable=True)
     return (order.argsort(dim=1) < count[:, None]) & where
 
 
 def _last(dtype: torch.dtype) -> float | int:
-    """The value that sorts behind all others of a type."""
+    """The value that sorts after all others of a type."""
     return torch.inf if dtype.is_floating_point else torch.iinfo(dtype).max

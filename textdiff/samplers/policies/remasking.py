@@ -1,10 +1,10 @@
-"""Remasking diffusion: filled slots are masked again with some chance and drawn anew (ReMDM, arXiv:2503.00307)."""
+"""Remasking diffusion: filled slots are masked again at random and drawn anew (ReMDM, arXiv:2503.00307)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from textdiff.samplers.policies.policy import LogProbKind, Paced, State
 
 
 class Chance(ABC):
-    """With which probability sigma a filled slot is masked again in a step."""
+    """The probability sigma with which a filled slot is masked again in a step."""
 
     @abstractmethod
     def sigma(self, state: State, most: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ class Chance(ABC):
 
         Args:
             state: of the batch.
-            most: `[batch, 1]`, the largest sigma that leaves the share of masked slots to its schedule,
+            most: `[batch, 1]`, the largest sigma for which the share of masked slots follows its schedule,
                 min(1, (1 - alpha_s) / alpha_t) from time t to s.
         """
 
@@ -60,25 +60,25 @@ class Rescale(Chance):
 @final
 @dataclass(frozen=True)
 class ByConfidence(Chance):
-    """The most, shared out among the filled slots by a softmax of -p, p the probability with which each was drawn.
+    """The largest sigma, distributed over the filled slots by a softmax of -p, where p is the probability of each draw.
 
-    It looks at what was drawn: unlike the other chances, it is no posterior sampling in any number of steps.
+    It depends on the drawn tokens: unlike with the others, draws are no posterior samples in any number of steps.
     """
 
     def sigma(self, state: State, most: Tensor) -> Tensor:
         assert state.confidence is not None
-        doubt = (-state.confidence.exp()).masked_fill(~state.filled, -torch.inf)
-        return most * doubt.softmax(dim=1).nan_to_num(nan=0.0)
+        scores = (-state.confidence.exp()).masked_fill(~state.filled, -torch.inf)
+        return most * scores.softmax(dim=1).nan_to_num(nan=0.0)
 
 
 @final
 @dataclass(frozen=True)
 class Loop:
-    """Fill a share of the slots, then draw anew for a while with that share filled, then fill the rest.
+    """A schedule in three phases: fill a share of the slots, redraw with that share filled, fill the rest.
 
     Args:
-        level: share of the slots that is filled meanwhile.
-        begin, end: of that while, as shares of the steps. Nothing is masked again before and after.
+        level: share of the slots that is filled during the second phase.
+        begin, end: of the second phase, as shares of the steps. Slots are masked again in that phase only.
 
     Raises:
         UserError: a number out of range.
@@ -101,27 +101,28 @@ class Loop:
 @final
 @dataclass(frozen=True)
 class Remasking(Paced):
-    """Random slots, on a linear schedule; filled slots are masked again by chance, and made up for.
+    """Random slots on a linear schedule; filled slots are masked again at random, and as many more are revealed.
 
-    A step masks each filled slot with chance sigma and reveals as many more: ReMDM with the numbers of tokens at their
-    means instead of binomial. More steps than tokens correct what was drawn: a step that would reveal nothing masks
+    A step masks each filled slot with probability sigma: ReMDM with the numbers of tokens at their means instead of
+    binomial. With more steps than tokens, the extra steps correct earlier draws: a step that would reveal nothing masks
     one slot again. A row of two tokens or more takes exactly `steps`.
 
-    What is masked again does not depend on the tokens (but `ByConfidence`). So with a perfect denoiser a step that
-    reveals one token leaves the posterior as it is, in however many steps; one that reveals more draws from a product
-    law, and the error shrinks with sigma and 1 / `steps`. Its draws have no known density: kind `NONE`.
+    Which slots are masked again does not depend on the tokens (except for `ByConfidence`). So with a perfect denoiser a
+    step that reveals one token leaves the posterior invariant, in any number of steps; one that reveals more draws from
+    a product of marginals, and the error shrinks with sigma and 1 / `steps`. The density of its draws is unknown: kind
+    `NONE`.
 
     Args:
-        steps: how many.
-        chance: of a filled slot to be masked again.
-        loop: when; None: in every step.
+        steps: their number.
+        chance: probability of a filled slot to be masked again.
+        loop: in which steps that happens; None: in all.
     """
 
     steps: int = 32
     chance: Chance = Rescale()
     loop: Loop | None = None
-    kind: ClassVar[LogProbKind] = LogProbKind.NONE
-    blind: ClassVar[bool] = True
+    kind = LogProbKind.NONE
+    blind = True
 
     def reveal(self, state: State) -> Tensor:
         more = self._wanted(state, state.step + 1) - state.filled.sum(dim=1)
@@ -135,13 +136,13 @@ class Remasking(Paced):
         if self.loop is not None:
             done = state.step.double() / self.steps
             sigma = sigma * ((done >= self.loop.begin) & (done < self.loop.end))[:, None]
-        luck = state.noise / sigma.clamp(min=1e-300)
-        count = (state.filled & (luck < 1)).sum(dim=1)
+        key = state.noise / sigma.clamp(min=1e-300)  # below 1 with probability sigma
+        count = (state.filled & (key < 1)).sum(dim=1)
         count = torch.minimum(count.clamp(min=1).where(wanted == filled, count), total - wanted)
-        return state.first_filled(luck, count)
+        return state.first_filled(key, count)
 
     def _wanted(self, state: State, step: Tensor) -> Tensor:
-        """How many tokens each row has after so many steps, `[batch]`; all of them not before the last."""
+        """Number of tokens that each row holds after `step` steps, `[batch]`; all of them only after the last."""
         total = (state.gap >= 0).sum(dim=1)
         done = step.double() / self.steps
         share = done if self.loop is None else self.loop.filled(done)
