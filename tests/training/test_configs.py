@@ -1,7 +1,7 @@
 """Every YAML of `configs/` for Lightning is parsed by the command line, and those for one process train for two steps.
 
 Those of `configs/compare` are tested in tests/evaluation/test_compare.py, those that learn a posterior in
-tests/amortization/test_configs.py, and those that convert a model in test_convert.py.
+tests/amortization/test_configs.py, and those that convert a model in test_fine_tuning.py.
 """
 
 from pathlib import Path

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 NOTES = """\
 examples:
-  textdiff calibrate valid.txt --checkpoint runs/own/best
-  textdiff infill "Once upon a time [gap:32] The end." --checkpoint runs/own/best --error-budget 0.5
+  textdiff calibrate valid.txt --checkpoint runs/custom-text/best
+  textdiff infill "Once upon a time [gap:32] The end." --checkpoint runs/custom-text/best --error-budget 0.5
 """
 
 

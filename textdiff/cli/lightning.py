@@ -106,7 +106,7 @@ class TextCLI(LightningCLI):
             _check_weights(self._command, model)
 
     def before_instantiate_classes(self) -> None:
-        """Prediction takes the tokenizer of its checkpoint, unless the data name one."""
+        """Prediction takes the tokenizer of its checkpoint; for a `.ckpt` file, which has none, the data name it."""
         options = self.config[self._command]
         if self._command == "predict" and options["data"]["class_path"] == DATA:
             data, checkpoint = options["data"]["init_args"], options["model"]["init_args"]["checkpoint"]

@@ -78,7 +78,7 @@ def load(
 
 
 def _check_tokenizer(path: Path, tokenizer: PreTrainedTokenizerBase, config: TransformerConfig | ForeignConfig) -> None:
-    """See that a tokenizer has the size and the special tokens of a network."""
+    """Check that a tokenizer has the size and the special tokens of a network."""
     if (size := Vocabulary.of(tokenizer).size) != config.vocab_size:
         raise UserError(
             f"the tokenizer in {str(path)!r} has {size} tokens, {CONFIG} says {config.vocab_size}: "

@@ -1,4 +1,4 @@
-"""Fine-tuning: a checkpoint of whatever architecture is trained on, all of it or a low-rank adapter alone."""
+"""Fine-tuning: a checkpoint of any architecture is trained further, as a whole or by a low-rank adapter."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from textdiff.training.optimizers import AdamW, OptimizerFactory
 
 @final
 class FineTuningModule(TrainingModule):
-    """Trains a checkpoint on, such as one that `textdiff convert` made of a causal language model.
+    """Trains a checkpoint further, for example one that `textdiff convert` made of a causal language model.
 
     Args:
         tokenizer: that of the checkpoint.
         checkpoint: what `textdiff.load` reads: a folder, a shipped name, or `owner/name` on the Hub.
         optimizer, warmup_steps, final_lr, opening_steps: see `TrainingModule`.
-        adapter: a low-rank adapter, which then is all that learns; None: the whole network learns.
+        adapter: a low-rank adapter, the only part that is trained then; None: the whole network is trained.
         to: the folder that the adapter is written to at the end.
         compile: run the blocks through `torch.compile`.
         seed: of the initial adapter and dropout.
 
     Raises:
-        UserError: the checkpoint cannot be trained on, or `adapter` comes without `to`.
+        UserError: the checkpoint cannot be trained further, or `adapter` comes without `to`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class FineTuningModule(TrainingModule):
         self.checkpoint, self.adapter, self.to_folder = checkpoint, adapter, to
 
     def check_data(self, data: TextDataModule) -> None:
-        """See that corruption and length suit the checkpoint.
+        """Check that corruption and length suit the checkpoint.
 
         Raises:
             UserError: they do not.
@@ -86,14 +86,14 @@ class FineTuningModule(TrainingModule):
             )
 
     def on_train_end(self) -> None:
-        """Write the adapter, if that is what has learnt."""
+        """Write the adapter, if there is one."""
         if self.adapter is not None and self.trainer.is_global_zero:
             assert self.to_folder is not None
             save_adapter(self.network, self.to_folder, self.checkpoint)
 
 
 def _trainable(checkpoint: str, tokenizer: PreTrainedTokenizerBase) -> Transformer | ForeignDenoiser:
-    """The network of a checkpoint, if it can be trained on."""
+    """The network of a checkpoint, if it can be trained further."""
     prior = load(checkpoint)
     network = prior.network
     assert isinstance(network, Transformer | ForeignDenoiser)

@@ -70,7 +70,7 @@ class TrainingModule(lightning.LightningModule, ABC):
 
     @abstractmethod
     def check_data(self, data: TextDataModule) -> None:
-        """See that the data suit the network.
+        """Check that the data suit the network.
 
         Raises:
             UserError: they do not; the message names the options that do not fit.

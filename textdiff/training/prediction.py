@@ -50,10 +50,10 @@ class PredictionModule(lightning.LightningModule):
         self.prior: Prior = fill.configured(prior)
 
     def setup(self, stage: str) -> None:
-        """See that each process has a whole network.
+        """Check that each process has the whole network.
 
         Raises:
-            UserError: it has a part of one.
+            UserError: the network is shared out among processes.
         """
         if isinstance(self.trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             raise UserError("predict fills rows of its own on each device: set trainer.strategy to auto or ddp")

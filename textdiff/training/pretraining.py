@@ -68,7 +68,7 @@ class PretrainingModule(TrainingModule):
         )
 
     def check_data(self, data: TextDataModule) -> None:
-        """See that corruption and length suit the network.
+        """Check that corruption and length suit the network.
 
         Raises:
             UserError: they do not.
