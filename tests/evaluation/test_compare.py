@@ -312,7 +312,7 @@ def test_every_config_runs(path, tmp_path, capsys):
             kind = Path(entry["checkpoint"]).parent.name.rpartition("-")[2]
             made = tiny(world(found["world"]).tokenizer, causal=kind != found["world"], fill_in_middle=kind == "fim")
             entry["checkpoint"] = str(save(made, tmp_path / kind))
-    elif any(file.startswith("humaneval:") for file in found.get("files", ())):
+    elif path.name == "code.yaml":
         (tmp_path / "code.jsonl").write_text("".join(f"{json.dumps(problem)}\n" for problem in PROBLEMS))
         found["files"] = [f"humaneval:{tmp_path / 'code.jsonl'}"]
     else:

@@ -29,7 +29,7 @@ Commands:
   audit       measure how far a prior's fills are from an exact posterior
   lengths     measure which lengths of gaps a prior expects
   questions   ask questions, and count the right answers
-  bench       measure the time of a fill, with textdiff and with other libraries
+  bench       measure the time of a fill, here and in reference loops
 
 Examples:
   textdiff infill "Lily lost her red ball. [gap] She was happy again." --n 4 --seed 0

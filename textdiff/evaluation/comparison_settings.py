@@ -138,7 +138,10 @@ class ComparisonSettings:
     def _check(self) -> None:
         """Raise a `UserError` unless the settings fit together."""
         if (self.world is None) == (not self.files):
-            raise UserError("name what to compare on: either files of held-out text, or a world")
+            raise UserError(
+                "name what to compare on: either files of held-out text, or a world, as in "
+                """--files '["valid.txt"]' or --world hmm"""
+            )
         if self.sentence is not None and (self.world is not None or not 1 < self.sentence <= self.of):
             raise UserError(f"sentence is {self.sentence} of {self.of}: expected 2 to {self.of}, and files, no world")
         if self.gaps < 1 or self.gap_length < 1 or self.fills < 2 or self.timed < 1:
