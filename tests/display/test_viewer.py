@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from textdiff.display import Denoising, denoising_html, fills_html
-from textdiff.display.viewer import CONTEXT, readable, segments, visible
+from textdiff.display.text import readable, segments, visible
+from textdiff.display.viewer import CONTEXT
 from textdiff.posterior import Prior
 from textdiff.samplers import POLICIES, Cap, LogProbKind, PathPlanning, Remasking, UnmaskingPolicy
 from textdiff.text import Filled, Gap, Template
@@ -107,7 +108,7 @@ def test_a_drawn_length_is_a_forward_pass_but_no_step(diffusion: Prior) -> None:
     assert denoising.steps == denoising.tokens == denoising.nfe - 1
 
 
-def test_the_twin_is_shown_from_left_to_right(autoregressive: Prior) -> None:
+def test_the_baseline_is_shown_from_left_to_right(autoregressive: Prior) -> None:
     denoising = Denoising.of(autoregressive, "Lily lost her [gap:2-5]. She [gap:3].", seed=0)
     steps = [token.step for gap in denoising.gaps for token in gap]
     assert steps == list(range(1, denoising.tokens + 1))

@@ -10,20 +10,23 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textdiff.cli.checkpoints import add_network_options, baseline_folder, load
+from textdiff.cli.checkpoints import add_network_options, baseline_folder, load, prior_folder
 from textdiff.cli.parser import Parser, number, whole
 from textdiff.cli.terminal import progress, write
 from textdiff.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from textdiff.display import Answer
     from textdiff.evidence import Evidence
-    from textdiff.posterior import Prior
+    from textdiff.inference import InfillOptions
+    from textdiff.posterior import CausalJoint, Prior
+    from textdiff.samplers import Watch
 
 NOTES = """\
 gaps:
@@ -72,79 +75,68 @@ def run(arguments: list[str]) -> int:
 
 
 def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
-    """The answer of the checkpoint, and of the baseline if one is wanted."""
-    from textdiff.display import Answer
-    from textdiff.posterior import CausalJoint, SupportsExpert, SupportsGuidance
-    from textdiff.pretrained import shipped
-    from textdiff.samplers import NEUTRAL, Tempering, by_name
-    from textdiff.text import Template
+    """The answer of the checkpoint, and of the AR baseline if one is wanted."""
+    from textdiff.display import Answer, Recorder
+    from textdiff.inference import infill
 
+    asked = _options(text, seed, options)
     # Mistakes in the options come to light before a model is read.
-    slots = options.n * (options.particles or 1) * sum(gap.maximum for gap in Template.parse(text).gaps)
-    if options.policy is not None:
-        by_name(options.policy, options.steps)
-    if options.error_budget is not None and (options.policy is not None or options.steps is not None):
-        raise UserError("--error-budget chooses order and steps by itself: leave out --policy and --steps")
-    other_way = (options.policy, options.steps, options.error_budget, options.guidance)
-    if options.join is not None and any(option is not None for option in other_way):
-        raise UserError("--join fills from left to right: leave out --policy, --steps, --error-budget and --guidance")
-    if options.error_budget is not None and options.guidance is not None:
-        raise UserError("--error-budget is calibrated for fills without --guidance: leave out one of them")
-    tempering = Tempering(options.temperature, options.top_p, options.top_k)
-    if options.particles is None and options.target is not None:
-        raise UserError("--target weighs the draws of --particles: give both")
-    if options.particles is not None and (tempering.temperature == 0 or replace(tempering, temperature=1.0) != NEUTRAL):
-        raise UserError(
-            "--particles weighs draws, and weights cannot make up for tokens never drawn: leave out --top-p, --top-k "
-            "and --temperature 0"
-        )
-    checkpoints = [str(shipped("stories")) if options.checkpoint is None else options.checkpoint]
+    asked.check(expert=options.join is not None, target=options.target is not None, spell=_spell)
+    checkpoints = [prior_folder(options)]
     if options.baseline is not None:
         checkpoints.append(baseline_folder(checkpoints[0]) if options.baseline is True else options.baseline)
 
     with progress() as stage:
         priors = [load(checkpoint, options) for checkpoint in checkpoints]
-        if options.policy is not None or options.steps is not None:
-            priors[0] = priors[0].with_policy(options.policy, options.steps)
-        if options.join is not None:
-            if not isinstance(priors[0], SupportsExpert):
-                raise UserError(f"{checkpoints[0]!r} is autoregressive: --join is for a diffusion prior")
-            other = load(baseline_folder(checkpoints[0], "--join") if options.join is True else options.join, options)
-            if not isinstance(other, CausalJoint):
-                raise UserError(f"{options.join!r} is no autoregressive prior: --join takes one, such as stories-ar")
-            priors[0] = priors[0].with_expert(other)
-        if options.guidance is not None:
-            if not isinstance(priors[0], SupportsGuidance):
-                raise UserError(f"{checkpoints[0]!r} is autoregressive: --guidance is for a diffusion prior")
-            priors[0] = priors[0].with_guidance(options.guidance)
-        if options.error_budget is not None:
-            priors[0] = priors[0].with_error_budget(options.error_budget)
-        constraint = _constraint(options)
+        expert = _expert(checkpoints[0], priors[0], options)
         target, folder = _target(checkpoints[0], priors[0], options)
         answers = []
-        for prior, checkpoint in zip(priors, checkpoints, strict=True):
-            watch = stage(f"filling with {Path(checkpoint).name}", slots)
+        for number, (prior, checkpoint) in enumerate(zip(priors, checkpoints, strict=True)):
+            recorder, watch = Recorder(), stage(f"filling with {Path(checkpoint).name}", asked.slots)
+
+            def both(tokens: Tensor, revealed: Tensor, recorder: Watch = recorder, watch: Watch = watch) -> None:
+                recorder(tokens, revealed)
+                watch(tokens, revealed)
+
             with _on_error(checkpoint, options.n):
-                answers.append(
-                    Answer.of(
-                        prior,
-                        text,
-                        options.n,
-                        constraint=constraint,
-                        checkpoint=checkpoint,
-                        seed=seed,
-                        tempering=tempering,
-                        particles=options.particles,
-                        target=target,
-                        target_checkpoint=folder,
-                        watch=watch,
-                    )
-                )
+                wanted, alone = (asked.for_baseline(), None) if number else (asked, expert)
+                found = infill(prior, wanted, expert=alone, target=target, watch=both)
+            answers.append(Answer(found, recorder.denoisings(prior, text, found.samples), checkpoint, folder))
     return answers
 
 
+def _options(text: str, seed: int, options: argparse.Namespace) -> InfillOptions:
+    """The options of the command as the library takes them."""
+    from textdiff.inference import InfillOptions
+
+    same = ("n", "policy", "steps", "error_budget", "guidance", "temperature", "top_p", "top_k", "particles")
+    constraint = _constraint(options)
+    return InfillOptions(text, seed=seed, constraint=constraint, **{name: getattr(options, name) for name in same})
+
+
+def _spell(name: str) -> str:
+    """How the shell writes an option of `InfillOptions`."""
+    return "--join" if name == "expert" else f"--{name.replace('_', '-')}"
+
+
+def _expert(checkpoint: str, prior: Prior, options: argparse.Namespace) -> CausalJoint | None:
+    """The autoregressive prior of `--join`, if the prior can form a product of experts with it."""
+    from textdiff.posterior import CausalJoint, SupportsExpert, SupportsGuidance
+
+    if options.guidance is not None and not isinstance(prior, SupportsGuidance):
+        raise UserError(f"{checkpoint!r} is autoregressive: --guidance is for a diffusion prior")
+    if options.join is None:
+        return None
+    if not isinstance(prior, SupportsExpert):
+        raise UserError(f"{checkpoint!r} is autoregressive: --join is for a diffusion prior")
+    expert = load(baseline_folder(checkpoint, "--join") if options.join is True else options.join, options)
+    if not isinstance(expert, CausalJoint):
+        raise UserError(f"{options.join!r} is no autoregressive prior: --join takes one, such as stories-ar")
+    return expert
+
+
 def _target(checkpoint: str, prior: Prior, options: argparse.Namespace) -> tuple[Prior | None, str | None]:
-    """What weighs draws, and its folder: the model named, the prior itself where it has a joint, or its twin."""
+    """What weighs draws, and its folder: the model named, the prior itself where it has a joint, or its AR baseline."""
     from textdiff.posterior import ExactJoint
 
     if options.particles is None:
@@ -212,21 +204,21 @@ def _infill_parser() -> Parser:
         nargs="?",
         const=True,
         metavar="FOLDER",
-        help="fill token by token, together with the autoregressive twin: likelier fills, more passes",
+        help="fill token by token, multiplied with the AR baseline: likelier fills, more passes",
     )
     add(
         "--particles",
         type=whole(1),
         metavar="N",
-        help="each fill is one of N draws, by weight towards the twin, which judges the whole text: better fills",
+        help="each fill is one of N draws by weight towards the AR baseline, which reads the whole text: better fills",
     )
-    add("--target", metavar="FOLDER", help="what weighs the draws of --particles in place of the twin")
+    add("--target", metavar="FOLDER", help="what weighs the draws of --particles in place of the AR baseline")
     add("--contains", action="append", default=[], metavar="WORD", help="the first fill contains this word; repeat it")
     add("--excludes", action="append", default=[], metavar="WORD", help="the first fill does not contain this word")
     add("--regex", metavar="PATTERN", help="the first fill matches this regular expression from beginning to end")
     add("--question", metavar="TEXT", help="fill the rationale and the answer of a question, in place of a text")
     add("--answer", metavar="TEXT", help="the answer of --question: fill its rationale alone")
-    add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the autoregressive twin's answer beside it")
+    add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the AR baseline's answer beside it")
     add("--show-steps", action="store_true", help="show which tokens each step revealed")
     add_network_options(parser)
     add("--json", action="store_true", help="print one JSON object and nothing else")

@@ -1,4 +1,4 @@
-"""An answer of the command line: the fills, what it takes to repeat them, and what their numbers mean."""
+"""The answer of `textdiff infill`: the fills, what it takes to repeat them, and what their numbers mean."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from textdiff.display.viewer import Denoising, Recorder
-from textdiff.evidence import Evidence, Observed
-from textdiff.inference import Importance, Resampled
-from textdiff.posterior import Denoises, Prior, WeightedSamples
-from textdiff.samplers import NEUTRAL, LogProbKind, Tempering, Watch, registered_name
+from textdiff.display.viewer import Denoising
+from textdiff.inference import Infilled
+from textdiff.posterior import WeightedSamples
+from textdiff.samplers import LogProbKind
 from textdiff.text import Template
 
 _MEANING = {
@@ -24,80 +21,39 @@ _MEANING = {
 
 @dataclass(frozen=True)
 class Answer:
-    """Fills of a text by one checkpoint.
+    """Fills of a text by one checkpoint, ready to be shown.
 
     Attributes:
-        template: the known text and its gaps.
-        fills: what was drawn.
+        found: the fills, the options that they answer and the prior that drew them.
         denoisings: how each fill came about.
         checkpoint: folder of the model.
-        policy: name of the unmasking policy.
-        prefix_only: the model does not see the text after a gap.
-        seed: of the random numbers.
-        tempering: of the draws.
-        particles: draws that each fill was chosen from, by weight towards `target`; None: it is the draw.
-        target: folder of the model whose posterior weighs draws.
+        target: folder of the model whose posterior weighs the draws of `particles`; None without particles.
     """
 
-    template: Template
-    fills: WeightedSamples
+    found: Infilled
     denoisings: tuple[Denoising, ...]
     checkpoint: str
-    policy: str
-    prefix_only: bool
-    seed: int
-    tempering: Tempering
-    particles: int | None = None
     target: str | None = None
 
-    @classmethod
-    def of(
-        cls,
-        prior: Prior,
-        text: str,
-        n: int,
-        *,
-        constraint: Evidence | None = None,
-        checkpoint: str,
-        seed: int,
-        tempering: Tempering = NEUTRAL,
-        particles: int | None = None,
-        target: Prior | None = None,
-        target_checkpoint: str | None = None,
-        watch: Watch,
-    ) -> Answer:
-        """Fill the gaps of a text `n` times, see `Prior.infill`; `watch` is called after each step.
+    @property
+    def template(self) -> Template:
+        """The known text and its gaps."""
+        return self.found.options.template
 
-        A `constraint` is satisfied by every fill. With `particles`, each fill is one of so many draws, by weight
-        towards `target`, which lies in `target_checkpoint`, see `Resampled`.
-        """
-        recorder = Recorder()
+    @property
+    def fills(self) -> WeightedSamples:
+        """What was drawn."""
+        return self.found.samples
 
-        def both(tokens: Tensor, revealed: Tensor) -> None:
-            recorder(tokens, revealed)
-            watch(tokens, revealed)
+    @property
+    def prefix_only(self) -> bool:
+        """Whether the text after a gap had no say."""
+        return not self.found.sees_suffix
 
-        evidence = text if constraint is None else Observed(text) & constraint
-        if particles is None:
-            fills = prior.infill(evidence, n, seed=seed, **asdict(tempering), watch=both)
-        else:
-            method = Resampled(Importance(tempering.temperature, both), particles)
-            fills = prior.given(evidence, target=target).sample(n, method, generator=seed)
-        policy = "left-to-right"
-        if isinstance(prior, Denoises):
-            policy = registered_name(prior.policy) or prior.label
-        return cls(
-            template=Template.parse(text),
-            fills=fills,
-            denoisings=recorder.denoisings(prior, text, fills),
-            checkpoint=checkpoint,
-            policy=policy,
-            prefix_only=not prior.sees_suffix and particles is None,
-            seed=seed,
-            tempering=tempering,
-            particles=particles,
-            target=target_checkpoint,
-        )
+    @property
+    def seed(self) -> int | None:
+        """Of the random numbers."""
+        return self.found.options.seed
 
     @property
     def sight(self) -> str:
@@ -107,8 +63,8 @@ class Answer:
     @property
     def meaning(self) -> str:
         """What `log q` is."""
-        if self.particles is not None:
-            return f"log q estimates log p(fill | text) under {self._judge}, from {self.particles} draws"
+        if self.found.options.particles is not None:
+            return f"log q estimates log p(fill | text) under {self._judge}, from {self.found.options.particles} draws"
         return _MEANING[self.fills.kind]
 
     @property
@@ -126,18 +82,18 @@ class Answer:
                 "all fills satisfy the constraints; weighted as shown they are draws of the sampler's law given that, "
                 f"worth {self.fills.ess:.1f} of {len(self.fills)} unweighted ones"
             )
-        if self.particles is not None:
+        if self.found.options.particles is not None:
             caveats.append(
-                f"each fill is one of {self.particles} draws, by weight; a set was worth "
+                f"each fill is one of {self.found.options.particles} draws, by weight; a set was worth "
                 f"{self.fills.diagnostics['set_ess']:.1f}: posterior samples of {self._judge} only as sets grow"
             )
-        elif not self.tempering.neutral:
-            caveats.append(f"not posterior samples: {self.tempering}")
+        elif not self.found.options.tempering.neutral:
+            caveats.append(f"not posterior samples: {self.found.options.tempering}")
         return tuple(caveats)
 
     @property
     def weights(self) -> list[float] | None:
-        """Share of each fill in the law given the constraints; None where all weigh the same."""
+        """Share of each fill in the distribution given the constraints; None where all weigh the same."""
         if not self.fills.has_evidence or not self.fills.alive:
             return None
         return list(self.fills.log_weights.softmax(dim=0).tolist())
@@ -149,10 +105,10 @@ class Answer:
             "checkpoint": self.checkpoint,
             "label": fills.label,
             "sees": "prefix" if self.prefix_only else "prefix and suffix",
-            "policy": self.policy,
+            "policy": self.found.policy,
             "seed": self.seed,
-            **asdict(self.tempering),
-            "particles": self.particles,
+            **asdict(self.found.options.tempering),
+            "particles": self.found.options.particles,
             "target": self.target,
             "caveats": list(self.caveats),
             "texts": fills.texts,

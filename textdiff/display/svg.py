@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from textdiff.display.viewer import Denoising, visible
+from textdiff.display.text import visible
+from textdiff.display.viewer import Denoising
 from textdiff.text import Gap
 
 CHARACTER, LINE, SIDE, MARGIN = 8.4, 24.0, 92.0, 18.0

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from textdiff.display.answer import Answer
-from textdiff.display.viewer import Denoising, segments, visible
+from textdiff.display.text import segments, visible
+from textdiff.display.viewer import Denoising
 
 SIDE_BY_SIDE = 72
 """Columns that two answers need to stand side by side."""

@@ -19,7 +19,7 @@ from textdiff.posterior import (
     SupportsGuidance,
     WeightedSamples,
 )
-from textdiff.samplers import NEUTRAL, POLICIES, Tempering, UnmaskingPolicy, Watch, by_name
+from textdiff.samplers import NEUTRAL, Tempering, UnmaskingPolicy, Watch, by_name, registered_name
 from textdiff.text import Template
 
 
@@ -167,8 +167,7 @@ class Infilled:
         """Name of the unmasking policy; for one that has no name, the label of the prior."""
         if not isinstance(self.prior, Denoises):
             return "left-to-right"
-        own = type(self.prior.policy)
-        return next((name for name, policy in POLICIES.items() if policy is own), self.prior.label)
+        return registered_name(self.prior.policy) or self.prior.label
 
     @property
     def sees_suffix(self) -> bool:
