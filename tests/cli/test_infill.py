@@ -104,9 +104,7 @@ def test_fills_chosen_by_weight(
     assert 1 <= expected.diagnostics["set_ess"] <= 5
 
 
-def test_a_product_with_the_baseline(
-    answer: Callable[..., dict[str, Any]], run: Run, checkpoints: Path
-) -> None:
+def test_a_product_with_the_baseline(answer: Callable[..., dict[str, Any]], run: Run, checkpoints: Path) -> None:
     got = answer(TEXT, "--n", "2", "--seed", "4", "--join")
     expected = load(checkpoints / "stories").with_expert(load(checkpoints / "stories-ar")).infill(TEXT, n=2, seed=4)
     assert expected.log_q is not None
