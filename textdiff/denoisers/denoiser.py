@@ -122,7 +122,7 @@ def token_log_probs(
     mask_id: int,
     row: Tensor,
     masked: Tensor,
-    where: Tensor,
+    *,
     chunk: int = 2**14,
 ) -> Tensor:
     """Log-probs of the true tokens on many canvases, each of them a row of the batch with some positions masked.
@@ -133,19 +133,18 @@ def token_log_probs(
         observed: Bool `[batch, length]`.
         mask_id: The mask token.
         row: `[canvases]`, the row of the batch that each canvas is made from.
-        masked: Bool `[canvases, length]`, the positions to mask.
-        where: Bool `[canvases, length]`, the masked positions whose tokens are scored.
+        masked: Bool `[canvases, length]`, the positions to mask, whose tokens are scored.
         chunk: Most canvas tokens per forward pass.
 
     Returns:
-        Float64 `[where.sum()]` in nats, row-major.
+        Float64 `[masked.sum()]` in nats, row-major.
     """
     size = max(1, chunk // tokens.shape[1])
     cached = CachedDenoiser(denoiser, tokens, observed)
     parts = [torch.zeros(0, dtype=torch.float64, device=tokens.device)]
     for start in range(0, len(row), size):
-        r, hidden, asked = (x[start : start + size] for x in (row, masked, where))
+        r, hidden = row[start : start + size], masked[start : start + size]
         truth = tokens[r]
-        log_probs = cached.log_probs(r, truth.masked_fill(hidden, mask_id), asked)
-        parts.append(log_probs.gather(-1, truth[asked][:, None])[:, 0].double())
+        log_probs = cached.log_probs(r, truth.masked_fill(hidden, mask_id), hidden)
+        parts.append(log_probs.gather(-1, truth[hidden][:, None])[:, 0].double())
     return torch.cat(parts)

@@ -34,7 +34,7 @@ def nelbo_exact_k(
     """
     masked, weight = mask_stratified_subsets(~observed, samples, generator)
     row = torch.arange(len(tokens), device=tokens.device).repeat(samples)
-    log_probs = token_log_probs(denoiser, tokens, observed, mask_id, row, masked, masked, chunk)
+    log_probs = token_log_probs(denoiser, tokens, observed, mask_id, row, masked, chunk=chunk)
     weights = weight[:, None].expand(masked.shape)[masked]
     loss = torch.zeros(masked.shape, dtype=torch.float64, device=tokens.device)
     return loss.masked_scatter(masked, -weights * log_probs).sum(-1).view(-1, len(tokens)).mean(0)
