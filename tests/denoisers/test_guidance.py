@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from tests.helpers.laws import canvas_of, seeded
-from tests.helpers.oracle import TableOracle
 from textdiff.denoisers import Guided
 from textdiff.errors import UserError
 from textdiff.samplers import Strided, path_log_prob, sample
+from textdiff.testing.tables import TableOracle
 from textdiff.text import Vocabulary
 
 V = Vocabulary.toy(3)

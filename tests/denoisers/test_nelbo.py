@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.helpers.oracle import TableDenoiser, TableOracle, order_log_probs
 from textdiff.denoisers import nelbo_exact_k
+from textdiff.testing.tables import TableDenoiser, TableOracle, order_log_probs
 
 TABLE = TableDenoiser(symbols=3, length=5, seed=1)
 TOKENS = torch.tensor([2, 0, 1, 1, 0])

@@ -8,7 +8,6 @@ import torch
 from tests.helpers.laws import canvas_of as toy_canvas
 from tests.helpers.laws import fills, frequencies, iid_noise, seeded, total_variation
 from tests.helpers.networks import BOS, MASK, NULL, PAD, network, vocabulary
-from tests.helpers.oracle import TableOracle
 from tests.helpers.tiny import CORPUS, tiny
 from textdiff.denoisers.product import ProductOfExperts
 from textdiff.diffusion import subs
@@ -16,6 +15,7 @@ from textdiff.errors import UserError
 from textdiff.inference import Importance
 from textdiff.priors import AutoregressivePrior, DiffusionPrior
 from textdiff.samplers import LeftToRight, path_log_prob, sample
+from textdiff.testing.tables import TableOracle
 from textdiff.text import Canvas, Vocabulary, train_tokenizer
 
 VOCABULARY = vocabulary()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.helpers.any_order import any_order_log_prob
-from tests.helpers.oracle import TableDenoiser, TableOracle, order_log_probs
+from textdiff.testing.tables import TableDenoiser, TableOracle, order_log_probs
 
 
 @pytest.fixture(params=[False, True], ids=["content", "null"])

@@ -5,9 +5,9 @@ import torch
 
 from tests.helpers.laws import canvas_of, frequencies, iid_noise, seeded, total_variation
 from tests.helpers.networks import MASK, network, tokens, vocabulary
-from tests.helpers.oracle import TableOracle
 from textdiff.evaluation.reference_loops import UncachedDenoiser, common_loop, logits_of, reuse_loop
 from textdiff.samplers import Entropy, Strided, sample
+from textdiff.testing.tables import TableOracle
 from textdiff.text import Canvas, Vocabulary
 
 DRAWS = 3000

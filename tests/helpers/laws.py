@@ -24,6 +24,8 @@ from textdiff.samplers import (
     Threshold,
     TopProbability,
 )
+from textdiff.testing import enumerate_fills as fills  # noqa: F401
+from textdiff.testing import frequencies, iid_noise, total_variation  # noqa: F401
 from textdiff.text import Canvas
 
 DEPENDENCE = Dependence(((0.2, 0.05, 0.01),) * 4)
@@ -90,40 +92,3 @@ def canvas_of(vocabulary, row, minimum=None, word_start=()):
     start[:, list(word_start)] = True
     least = canvas.minimum if minimum is None else torch.tensor([minimum])
     return Canvas(canvas.tokens, canvas.observed, canvas.gap, least, start)
-
-
-def fills(canvas, vocabulary):
-    """Every way to put content or null into the slots of a one-row canvas: tokens `[fills, length]`."""
-    ids = (~vocabulary.forbidden).nonzero()[:, 0]
-    slots = canvas.slots[0]
-    choices = torch.cartesian_prod(*[ids] * int(slots.sum())).view(-1, int(slots.sum()))
-    tokens = canvas.tokens.repeat(len(choices), 1)
-    tokens[:, slots] = choices
-    return tokens
-
-
-def frequencies(drawn, outcomes):
-    """Share of each of `outcomes [outcomes, length]` among the rows `drawn [draws, length]`, float64."""
-    base = int(outcomes.max()) + 1
-    power = base ** torch.arange(outcomes.shape[1])
-    keys, index = (outcomes @ power).sort()
-    place = torch.searchsorted(keys, drawn @ power)
-    assert (keys[place] == drawn @ power).all()
-    return torch.zeros(len(outcomes), dtype=torch.float64).index_add(
-        0, index[place], torch.full((len(drawn),), 1 / len(drawn), dtype=torch.float64)
-    )
-
-
-def total_variation(p, q):
-    return float((p - q).abs().sum() / 2)
-
-
-def iid_noise(law, draws, repeats=50):
-    """Mean total variation between `law [outcomes]` and the frequencies of iid draws from it."""
-    counts = torch.stack(
-        [
-            torch.multinomial(law, draws, replacement=True, generator=seeded(r)).bincount(minlength=len(law))
-            for r in range(repeats)
-        ]
-    )
-    return float((counts / draws - law).abs().sum(dim=1).mean() / 2)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tests.helpers.oracle import TableDenoiser
 from textdiff.data import (
     Corruption,
     Example,
@@ -25,6 +24,7 @@ from textdiff.data.corruption.sentence_gaps import sentences
 from textdiff.denoisers import nelbo_exact_k
 from textdiff.errors import UserError
 from textdiff.samplers import Strided, path_log_prob
+from textdiff.testing.tables import TableDenoiser
 from textdiff.text import Canvas, Vocabulary, decode, encode
 from textdiff.worlds import world
 

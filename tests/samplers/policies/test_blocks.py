@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from tests.helpers.laws import DEPENDENCE, EXACT, WITHOUT_DENSITY, canvas_of, seeded
-from tests.helpers.oracle import TableDenoiser
-from tests.samplers.policies.test_policies import RAGGED, one_gap, rounds, state_of, walk
+from tests.helpers.policies import RAGGED, one_gap, rounds, state_of, walk
 from textdiff.errors import UserError
 from textdiff.samplers import (
     Blocks,
@@ -24,6 +23,7 @@ from textdiff.samplers import (
     by_name,
     sample,
 )
+from textdiff.testing.tables import TableDenoiser
 from textdiff.text import Vocabulary
 
 INNER = [policy for policy in (*EXACT, RandomOrder(3), *WITHOUT_DENSITY) if not isinstance(policy, Blocks)]

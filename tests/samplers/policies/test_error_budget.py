@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.helpers.laws import seeded
-from tests.helpers.oracle import TableOracle
-from tests.samplers.policies.test_policies import one_gap, rounds, state_of
+from tests.helpers.policies import one_gap, rounds, state_of
 from textdiff.errors import UserError
 from textdiff.samplers import Dependence, ErrorBudget, Strided, calibrate
+from textdiff.testing.tables import TableOracle
 from textdiff.text import Canvas, Vocabulary
 
 NEAR = Dependence(((0.5, 0.1, 0.02, 0.004), (0.5, 0.05, 0.01, 0.002), (0.5, 0.05, 0.01, 0.001), (0.5, 0.05, 0.0, 0.0)))

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.helpers.laws import canvas_of, seeded
-from tests.helpers.oracle import TableDenoiser
-from tests.samplers.policies.test_policies import RAGGED, one_gap, state_of, walk
-from tests.samplers.test_denoise import WHOLE, distance_to_posterior, noise_of_iid_draws
+from tests.helpers.policies import RAGGED, one_gap, state_of, walk
+from tests.helpers.sampling import WHOLE, distance_to_posterior, noise_of_iid_draws
 from textdiff.errors import UserError
 from textdiff.samplers import PathPlanning, SampledConfidence, Tempering, sample
+from textdiff.testing.tables import TableDenoiser
 from textdiff.text import Vocabulary
 
 PLAIN = Vocabulary.toy(3)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.helpers.laws import DEPENDENCE, EXACT, ONE_BY_ONE, SEVERAL_AT_ONCE, canvas_of, seeded
-from tests.helpers.oracle import TableDenoiser
+from tests.helpers.policies import RAGGED, one_gap, rounds, state_of
 from textdiff import samplers
 from textdiff.errors import UserError
 from textdiff.samplers import (
@@ -30,35 +30,8 @@ from textdiff.samplers import (
     sample,
 )
 from textdiff.samplers.lengths import rank_and_size
+from textdiff.testing.tables import TableDenoiser
 from textdiff.text import Vocabulary
-
-
-def walk(policy, gap, seed=0):
-    """The slots that a policy reveals and hides, step by step, of gaps `[batch, length]` with random marginals."""
-    generator = seeded(seed)
-    rank, size = rank_and_size(gap)
-    masked, when, step = gap >= 0, torch.full_like(gap, -1), 0
-    canvas, confidence = torch.zeros_like(gap), torch.zeros(gap.shape, dtype=torch.float64)
-    while (rows := masked.any(dim=1)).any():
-        where = masked[rows]
-        law = torch.randn(int(where.sum()), 5, dtype=torch.float64, generator=generator).log_softmax(-1)
-        noise = torch.rand(where.shape, dtype=torch.float64, generator=generator)
-        seen = canvas[rows], where, gap[rows], rank[rows], size[rows], law, noise, when[rows], canvas[rows]
-        state = State(*seen, confidence[rows])
-        chosen, again = policy.reveal(state), policy.hide(state)
-        assert not (chosen & ~where).any() and not (again & ~state.filled).any()
-        assert chosen.any(dim=1).all()
-        revealed, hidden = torch.zeros_like(masked), torch.zeros_like(masked)
-        revealed[rows], hidden[rows] = chosen, again
-        confidence[rows] = confidence[rows].masked_scatter(chosen, law[chosen[where], 0]).masked_fill(again, 0.0)
-        masked, when = masked & ~revealed | hidden, when.masked_fill(revealed, step).masked_fill(hidden, -1)
-        yield revealed, hidden
-        step += 1
-
-
-def rounds(policy, gap, seed=0):
-    """The slots that a policy reveals, step by step, bool `[steps, batch, length]`."""
-    return torch.stack([revealed for revealed, _ in walk(policy, gap, seed)])
 
 
 @pytest.mark.parametrize("policy", (*ONE_BY_ONE, *SEVERAL_AT_ONCE), ids=str)
@@ -77,19 +50,6 @@ def test_a_blind_policy_does_not_look(policy):
     else:
         extreme = Entropy(1), ErrorBudget(0.0, DEPENDENCE), ErrorBudget(9.0, DEPENDENCE)
         assert len({str(policy.reveal(state).tolist()) for state in states[:-1]}) > 1 or policy in extreme
-
-
-def state_of(law, gap):
-    rank, size = rank_and_size(gap)
-    noise = torch.zeros(gap.shape, dtype=torch.float64)
-    return State(torch.zeros_like(gap), gap >= 0, gap, rank, size, law, noise, torch.full_like(gap, -1))
-
-
-def one_gap(n):
-    return torch.zeros(1, n, dtype=torch.long)
-
-
-RAGGED = torch.tensor([[-1, 0, 0, 0, 0, 0, -1, 1, 1, 1], [0, -1, 1, 1, -1, 2, -1, -1, -1, -1], [0] * 10])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 20])

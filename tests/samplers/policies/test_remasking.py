@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from tests.samplers.policies.test_policies import RAGGED, one_gap, state_of, walk
-from tests.samplers.test_denoise import GIVEN, WHOLE, distance_to_posterior, noise_of_iid_draws
+from tests.helpers.policies import RAGGED, one_gap, state_of, walk
+from tests.helpers.sampling import GIVEN, WHOLE, distance_to_posterior, noise_of_iid_draws
 from textdiff.errors import UserError
 from textdiff.samplers import ByConfidence, Cap, Chance, Loop, Remasking, Rescale
 
