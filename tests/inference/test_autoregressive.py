@@ -1,12 +1,12 @@
-"""Inference with autoregressive proposals: the posterior under the twin's own joint, by enumeration of the fills."""
+"""Inference with autoregressive proposals: the posterior under a causal joint, by enumeration of the fills."""
 
 import pytest
 import torch
 
+from tests.helpers.causal_canvases import CANVASES, canvas_of
 from tests.helpers.laws import fills
 from tests.helpers.networks import CONTENT, network, vocabulary
-from tests.inference.test_laws import agrees
-from tests.priors.test_autoregressive import CANVASES, canvas_of
+from tests.helpers.worlds import agrees
 from textdiff.errors import UserError
 from textdiff.inference import SMC, Beam, BestOf, Importance, MetropolisHastings, ParticleGibbs
 from textdiff.priors import AutoregressivePrior, FillInMiddlePrior
@@ -16,14 +16,14 @@ VOCABULARY = vocabulary()
 
 
 def gentle(**changes):
-    """A network whose laws are not too far from one another, so that chains mix."""
+    """A network whose distributions are not too far from one another, so that chains mix."""
     net = network(causal=True, **changes)
     with torch.no_grad():
         net.norm.weight.mul_(0.2)
     return net
 
 
-TWIN = AutoregressivePrior(gentle(), None, VOCABULARY)
+AUTOREGRESSIVE = AutoregressivePrior(gentle(), None, VOCABULARY)
 FIM = FillInMiddlePrior(gentle(fill_in_middle=True), None, VOCABULARY)
 DRAWS = 500
 
@@ -38,11 +38,11 @@ class NoTokenizer:
 
 @pytest.fixture(autouse=True)
 def tokenizers():
-    for prior in (TWIN, FIM):
+    for prior in (AUTOREGRESSIVE, FIM):
         object.__setattr__(prior, "tokenizer", NoTokenizer())
 
 
-@pytest.mark.parametrize("proposal", [TWIN, FIM], ids=["prefix", "fim"])
+@pytest.mark.parametrize("proposal", [AUTOREGRESSIVE, FIM], ids=["prefix", "fim"])
 @pytest.mark.parametrize("name", ["known length", "unknown length"])
 @pytest.mark.parametrize(
     "method",
@@ -59,8 +59,8 @@ def test_methods_find_the_posterior_under_the_joint(proposal, name, method):
     canvas = CANVASES[name]
     rows = fills(canvas, VOCABULARY)
     rows = rows[proposal.score(canvas.repeat(len(rows)), rows).log_q > -torch.inf]
-    mass = TWIN.log_prob(rows).detach()
-    found = proposal.given(canvas, target=TWIN).sample(DRAWS, method, generator=1)
+    mass = AUTOREGRESSIVE.log_prob(rows).detach()
+    found = proposal.given(canvas, target=AUTOREGRESSIVE).sample(DRAWS, method, generator=1)
     agrees(found, rows, mass.softmax(0))
     if found.log_evidence is not None:
         assert found.log_evidence == pytest.approx(float(mass.logsumexp(0)), abs=4 * found.log_evidence_error)
@@ -69,7 +69,7 @@ def test_methods_find_the_posterior_under_the_joint(proposal, name, method):
 def test_particles_that_are_replaced_go_on_from_the_others_state():
     """After a resampling that keeps one ancestor alone, all particles are continuations of it."""
     canvas = CANVASES["known length"].repeat(64)
-    for prior in (TWIN, FIM):
+    for prior in (AUTOREGRESSIVE, FIM):
         calls = []
 
         def steer(progress, calls=calls):
@@ -86,7 +86,9 @@ def test_a_bridge_needs_a_joint():
         FIM.given(CANVASES["known length"]).sample(4, SMC(bridge=True))
 
 
-@pytest.mark.parametrize("prior, name", [(TWIN, "known length"), (FIM, "known length"), (FIM, "unknown length")])
+@pytest.mark.parametrize(
+    "prior, name", [(AUTOREGRESSIVE, "known length"), (FIM, "known length"), (FIM, "unknown length")]
+)
 def test_a_beam_that_is_wide_enough_finds_the_likeliest_fills(prior, name):
     canvas = CANVASES[name]
     rows = fills(canvas, VOCABULARY)
@@ -97,7 +99,7 @@ def test_a_beam_that_is_wide_enough_finds_the_likeliest_fills(prior, name):
     assert len(found.tokens.unique(dim=0)) == 20 and "no posterior samples" in found.exactness
 
 
-@pytest.mark.parametrize("prior", [TWIN, FIM], ids=["prefix", "fim"])
+@pytest.mark.parametrize("prior", [AUTOREGRESSIVE, FIM], ids=["prefix", "fim"])
 def test_a_beam_of_one_is_greedy(prior):
     canvas = CANVASES["known length"]
     greedy = prior.sample(canvas, torch.Generator().manual_seed(0), tempering=Tempering(0))
@@ -106,7 +108,7 @@ def test_a_beam_of_one_is_greedy(prior):
 
 def test_fewer_fills_than_the_beam_is_wide_have_no_weight():
     canvas = canvas_of(0, None, 1)
-    found = TWIN.given(canvas).sample(30, Beam(30))
+    found = AUTOREGRESSIVE.given(canvas).sample(30, Beam(30))
     assert (found.weights > 0).sum() == CONTENT
 
 
@@ -114,20 +116,20 @@ def test_the_best_of_many_draws_is_the_best_of_all():
     canvas = CANVASES["known length"]
     rows = fills(canvas, VOCABULARY)
     rows = rows[(rows[:, 3:5] < CONTENT).all(dim=1)]
-    weights = (TWIN.log_prob(rows) - TWIN.score(canvas.repeat(len(rows)), rows).log_q).detach()
-    found = TWIN.given(canvas).sample(3, BestOf(3000), generator=0)
+    weights = (AUTOREGRESSIVE.log_prob(rows) - AUTOREGRESSIVE.score(canvas.repeat(len(rows)), rows).log_q).detach()
+    found = AUTOREGRESSIVE.given(canvas).sample(3, BestOf(3000), generator=0)
     matches = (found.tokens[:, None] == rows).all(dim=2).long().argmax(dim=1)
     assert (weights[matches] >= weights.topk(5).values[-1]).all()
     assert found.nfe.tolist() == [3 * 3000] * 3
 
 
 def test_searches_that_make_no_sense_are_refused():
-    posterior = TWIN.given(CANVASES["unknown length"])
+    posterior = AUTOREGRESSIVE.given(CANVASES["unknown length"])
     with pytest.raises(UserError, match="give exact lengths"):
         posterior.sample(1, Beam())
     with pytest.raises(UserError, match="n is 9 and the beam 8 wide"):
         posterior.sample(9, Beam())
     with pytest.raises(UserError, match="follows the sampler's own law"):
-        FIM.given(CANVASES["known length"], target=TWIN).sample(1, Beam())
+        FIM.given(CANVASES["known length"], target=AUTOREGRESSIVE).sample(1, Beam())
     with pytest.raises(UserError, match="best of 0 draws"):
         posterior.sample(1, BestOf(0))

@@ -18,7 +18,7 @@ WORDS = {"ab.": 4.0, "abab.": 2.0, "acab.": 1.0, "aab.": 3.0, "acccab.": 2.0, "b
 
 
 @pytest.fixture(scope="module")
-def law():
+def world():
     return table(WORDS)
 
 
@@ -31,23 +31,23 @@ def template(before, gap, after):
     return Observed(Template((before, gap, after)))
 
 
-def one_by_one(law):
-    return DiffusionPrior(law, law.tokenizer, law.vocabulary, Strided(64))
+def one_by_one(world):
+    return DiffusionPrior(world, world.tokenizer, world.vocabulary, Strided(64))
 
 
-def truth(law, evidence):
-    return law.length_log_probs(law.given(evidence).canvas)[0].exp()
+def truth(world, evidence):
+    return world.length_log_probs(world.given(evidence).canvas)[0].exp()
 
 
-def test_exact_evidence_gives_the_exact_law(law, chain):
-    for prior, evidence in ((law, template("a", Gap(0, 5), "b.")), (chain, template("ab", Gap(1, 6), "cab"))):
+def test_exact_evidence_gives_the_exact_length_distribution(world, chain):
+    for prior, evidence in ((world, template("a", Gap(0, 5), "b.")), (chain, template("ab", Gap(1, 6), "cab"))):
         found = ByLength(method=Exact()).length_log_probs(prior.given(evidence), 6, torch.Generator().manual_seed(0))
         torch.testing.assert_close(found.exp(), truth(prior, evidence))
 
 
 @pytest.mark.parametrize("method", [None, SMC()], ids=["default", "smc"])
 def test_estimated_evidence_comes_near(chain, method):
-    # 400 proposals of each length from a perfect denoiser towards the world's joint: within 0.02 of the exact law.
+    # 400 proposals of each length from a perfect denoiser towards the world's joint: within 0.02 of the truth.
     evidence = template("ab", Gap(0, 4), "cab")
     posterior = one_by_one(chain).given(evidence, target=chain)
     found = ByLength(method=method).length_log_probs(posterior, 2000, torch.Generator().manual_seed(0))
@@ -57,7 +57,7 @@ def test_estimated_evidence_comes_near(chain, method):
 @pytest.mark.parametrize("before", ["a", "ab"])
 def test_a_denoiser_weighs_lengths_by_what_stands_beside_the_gap(chain, before):
     # A perfect denoiser, one token per step: p(window, fill | rest) / p(fill | all) is p(window | rest, n), whatever
-    # the fill; with a window over all the text it is p(y | n), and the law of lengths is exact.
+    # the fill; with a window over all the text it is p(y | n), and the distribution of lengths is exact.
     evidence = template(before, Gap(0, 5), "cab")
     found = ByLength(window=8).length_log_probs(one_by_one(chain).given(evidence), 6, torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.exp(), truth(chain, evidence))
@@ -76,9 +76,9 @@ def test_a_gap_may_stand_at_the_end_of_a_canvas(chain):
         assert float(found.exp().sum()) == pytest.approx(1)
 
 
-def test_samples_are_of_the_posterior(law):
+def test_samples_are_of_the_posterior(world):
     # Weighted fills against the table: total variation below 0.03 with 6,000 samples.
-    posterior = one_by_one(law).given(template("a", Gap(0, 5), "b."), target=law)
+    posterior = one_by_one(world).given(template("a", Gap(0, 5), "b."), target=world)
     drawn = posterior.sample(6000, ByLength(), generator=0)
     mass = {}
     for text, weight in zip(drawn.texts, drawn.weights.tolist(), strict=True):
@@ -87,13 +87,13 @@ def test_samples_are_of_the_posterior(law):
     total = sum(wanted.values())
     assert sum(abs(mass.get(text, 0.0) - wanted.get(text, 0.0) / total) for text in {*mass, *wanted}) / 2 < 0.03
     assert sum(value for name, value in drawn.diagnostics.items() if name.startswith("length")) == pytest.approx(1)
-    # the mean weight estimates the evidence under a uniform law of six lengths
+    # the mean weight estimates the evidence under a uniform prior on six lengths
     log_z = math.log(sum(wanted.values()) / sum(WORDS.values()))
     assert drawn.log_evidence == pytest.approx(log_z, abs=0.1)
 
 
-def test_a_prior_of_lengths_counts(law):
-    posterior = law.given(template("a", Gap(0, 5), "b."))
+def test_a_prior_of_lengths_counts(world):
+    posterior = world.given(template("a", Gap(0, 5), "b."))
     even, tilted = (
         ByLength(method=Exact(), log_prior=prior).length_log_probs(posterior, 6, torch.Generator())
         for prior in (None, lambda n: -2.0 * n)
@@ -103,9 +103,9 @@ def test_a_prior_of_lengths_counts(law):
     torch.testing.assert_close(tilted.exp(), wanted.exp())
 
 
-def test_constraints_and_rewards_compose(law):
-    posterior = one_by_one(law).given(
-        template("a", Gap(0, 5), "b.") & Reward(lambda texts: [float(len(text)) for text in texts], gap=0), target=law
+def test_constraints_and_rewards_compose(world):
+    posterior = one_by_one(world).given(
+        template("a", Gap(0, 5), "b.") & Reward(lambda texts: [float(len(text)) for text in texts], gap=0), target=world
     )
     drawn = posterior.sample(3000, ByLength(), generator=0)
     wanted = {t: w * math.exp(len(t) - 3) for t, w in WORDS.items() if t.startswith("a") and t.endswith("b.")}
@@ -113,7 +113,7 @@ def test_constraints_and_rewards_compose(law):
     for n in range(6):
         share = sum(weight for text, weight in wanted.items() if len(text) == n + 3) / total
         assert drawn.diagnostics.get(f"length {n}", 0.0) == pytest.approx(share, abs=0.03)
-    only = one_by_one(law).given(template("a", Gap(1, 5), "b.") & Contains("abab.", gap=None), target=law)
+    only = one_by_one(world).given(template("a", Gap(1, 5), "b.") & Contains("abab.", gap=None), target=world)
     assert set(only.sample(20, ByLength(lengths=[2]), generator=0).texts) == {"abab."}
     assert set(only.sample(20, ByLength(), generator=0).resample(generator=0).texts) == {
         "abab."
@@ -140,10 +140,16 @@ def test_the_grid_is_even_and_bounded(chain):
     ],
     ids=str,
 )
-def test_mistakes(law, change, words):
-    options = {"n": 6, "how": ByLength(), "text": template("a", Gap(0, 5), "b."), "target": law, "policy": Strided(64)}
+def test_mistakes(world, change, words):
+    options = {
+        "n": 6,
+        "how": ByLength(),
+        "text": template("a", Gap(0, 5), "b."),
+        "target": world,
+        "policy": Strided(64),
+    }
     options |= change
-    prior = DiffusionPrior(law, law.tokenizer, law.vocabulary, options["policy"])
+    prior = DiffusionPrior(world, world.tokenizer, world.vocabulary, options["policy"])
     posterior = prior.given(options["text"], target=options["target"])
     with pytest.raises(UserError, match=words):
         posterior.sample(options["n"], options["how"], generator=0)

@@ -1,4 +1,4 @@
-"""Fills that are drawn side by side are those that each text would get alone."""
+"""Fills of several texts in one batch are those that each text would get alone."""
 
 import pytest
 import torch
@@ -20,14 +20,14 @@ PRIORS = {
     "remasking": tiny().with_policy("remasking", 5),
     "path planning": tiny().with_policy("path-planning", 3),
     "blocks": tiny().with_policy(Blocks(Entropy(2), 3)),
-    "twin": tiny(causal=True),
+    "autoregressive": tiny(causal=True),
     "fill in the middle": tiny(causal=True, fill_in_middle=True),
 }
 
 
 @pytest.mark.parametrize("kind", PRIORS)
 @pytest.mark.parametrize("n", [1, 3])
-def test_together_as_alone(kind: str, n: int) -> None:
+def test_a_batch_gives_the_fills_of_each_text_alone(kind: str, n: int) -> None:
     prior, tempering = PRIORS[kind], Tempering(temperature=0.8)
     posteriors = [prior.given(text) for text in TEXTS]
     found = infill_batch(posteriors, n, [5, 2**40, 5], tempering)
@@ -40,7 +40,7 @@ def test_together_as_alone(kind: str, n: int) -> None:
             assert fills.log_q.tolist() == pytest.approx(alone.log_q.tolist(), rel=1e-4)
 
 
-def test_few_at_a_time_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_batches_give_the_same_fills(monkeypatch: pytest.MonkeyPatch) -> None:
     posteriors = [PRIORS["denoiser"].given(text) for text in TEXTS]
     whole = infill_batch(posteriors, 3, [0, 1, 2])
     monkeypatch.setattr("textdiff.posterior.posterior.CHUNK", 100)
@@ -49,6 +49,6 @@ def test_few_at_a_time_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert infill_batch([], 3, []) == []
 
 
-def test_a_seed_out_of_range_is_told() -> None:
+def test_a_seed_out_of_range_is_an_error() -> None:
     with pytest.raises(UserError, match="seed"):
         infill_batch([PRIORS["denoiser"].given(TEXTS[0])], 1, [2**65])

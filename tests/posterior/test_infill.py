@@ -1,25 +1,19 @@
-"""What every prior does: it fills gaps, knows how likely each fill was, and says what is wrong with a request."""
+"""`Prior.infill`: texts and figures, seeds, policies by name, and mistakes in one clear line."""
 
 import importlib
-import itertools
-import threading
 from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.helpers.gapped_texts import TEXTS, encoded
 from textdiff.errors import UserError
-from textdiff.evidence import Likelihood, Observed
 from textdiff.priors import AutoregressivePrior, DiffusionPrior
 from textdiff.samplers import (
     Blocks,
     ByConfidence,
-    Cap,
     Dependence,
-    Dilated,
     Entropy,
-    EntropyBounded,
-    LeftToRight,
     LogProbKind,
     Loop,
     PathPlanning,
@@ -27,133 +21,9 @@ from textdiff.samplers import (
     Remasking,
     SampledConfidence,
     Strided,
-    Tempering,
     Threshold,
 )
-from textdiff.text import Canvas, Template, Vocabulary
-
-TEXTS = [
-    "Lily lost her ball. [gap:6] She was happy.",
-    "Lily [gap:2-5] her [gap:3]. She [gap:0-4] happy again.",
-    "Tom had [gap:2-4] [gap:0-3] dog.",  # nothing but a blank between the gaps
-    "un[gap:1-3]ing",
-    "[gap:3]",
-    "[gap:0-2] end",
-]
-EXACT = [Strided(1), Strided(4), Dilated(), Entropy(3), EntropyBounded(1.0), Threshold(0.2), LeftToRight()]
-EXACT += [Blocks(Strided(2), 3), Blocks(Entropy(2), 4)]
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def encoded(prior, text, n=1):
-    return Template.parse(text).encode(prior.tokenizer).repeat(n)
-
-
-def ragged(prior, n=3):
-    """All texts in one batch, some of them several times."""
-    return Canvas.stack([encoded(prior, text, n) for text in TEXTS], prior.vocabulary.pad)
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_sample_knows_its_own_probability(prior, text):
-    canvas = encoded(prior, text, 20)
-    drawn = prior.sample(canvas, seeded())
-    scored = prior.score(canvas, drawn.tokens)
-    assert drawn.kind is scored.kind is LogProbKind.EXACT
-    assert drawn.log_q.dtype is torch.float64
-    torch.testing.assert_close(drawn.log_q, scored.log_q, rtol=1e-5, atol=1e-5)
-    assert (drawn.log_q < 0).all()
-
-
-@pytest.mark.parametrize("policy", EXACT, ids=str)
-def test_a_ragged_batch_knows_its_probabilities_under_every_policy(diffusion, policy):
-    prior, canvas = diffusion.with_policy(policy), ragged(diffusion)
-    drawn = prior.sample(canvas, seeded(1))
-    torch.testing.assert_close(drawn.log_q, prior.score(canvas, drawn.tokens).log_q, rtol=1e-5, atol=1e-5)
-
-
-def test_a_tempered_sample_knows_its_own_probability(prior):
-    canvas, options = ragged(prior), {"tempering": Tempering(0.7, 0.8)}
-    drawn = prior.sample(canvas, seeded(), **options)
-    scored = prior.score(canvas, drawn.tokens, **options)
-    torch.testing.assert_close(drawn.log_q, scored.log_q, rtol=1e-5, atol=1e-5)
-    assert (drawn.log_q > prior.score(canvas, drawn.tokens).log_q).any()
-
-
-def test_rows_do_not_feel_batch_mates_or_padding(prior):
-    canvas = ragged(prior)
-    together, generator = prior.sample(canvas, seeded(7)), seeded(7)
-    for start, text in zip(range(0, len(canvas), 3), TEXTS, strict=True):
-        alone = prior.sample(encoded(prior, text, 3), generator)
-        length = alone.tokens.shape[1]
-        assert torch.equal(together.tokens[start : start + 3, :length], alone.tokens)
-        assert (together.tokens[start : start + 3, length:] == prior.vocabulary.pad).all()
-        torch.testing.assert_close(together.log_q[start : start + 3], alone.log_q, rtol=1e-5, atol=1e-5)
-        assert torch.equal(together.nfe[start : start + 3], alone.nfe)
-
-
-def test_fills_are_lawful(prior):
-    canvas, vocabulary = ragged(prior, n=20), prior.vocabulary
-    tokens = prior.sample(canvas, seeded()).tokens
-    assert torch.equal(tokens[~canvas.slots], canvas.tokens[~canvas.slots])
-    assert not vocabulary.forbidden[tokens[canvas.slots]].any()
-    starts = tokens[canvas.word_start]
-    assert (vocabulary.starts_word[starts] | (starts == vocabulary.null)).all()
-    for row in range(len(canvas)):
-        for gap, least in enumerate(canvas.minimum[row].tolist()):
-            held = (tokens[row, canvas.gap[row] == gap] != vocabulary.null).tolist()
-            assert held == sorted(held, reverse=True) and sum(held) >= least
-
-
-def test_a_fill_that_cannot_be_drawn_has_no_probability(prior):
-    vocabulary, canvas = prior.vocabulary, encoded(prior, "Tom had [gap:1-3] dog.")
-    good = prior.sample(canvas, seeded()).tokens
-    slots = canvas.slots[0].nonzero()[:, 0]
-    word, inside = vocabulary.starts_word.nonzero()[0, 0], prior.tokenizer.encode("o")[0]
-    for fill, possible in (
-        ([word, inside, inside], True),
-        ([word, vocabulary.null, vocabulary.null], True),
-        ([inside, inside, inside], False),  # must begin with a blank
-        ([word, vocabulary.null, inside], False),
-        ([vocabulary.null] * 3, False),
-        ([word, vocabulary.eos, inside], False),
-        ([word, vocabulary.pad, inside], False),
-        ([word, vocabulary.mask, inside], False),
-    ):
-        tokens = good.index_put((torch.tensor(0), slots), torch.tensor(fill))
-        assert prior.score(canvas, tokens).log_q.isfinite().item() == possible
-    exact = encoded(prior, "Tom had [gap:3] dog.")
-    unused = exact.tokens.index_put((torch.tensor(0), slots), torch.tensor([word, inside, vocabulary.null]))
-    assert prior.score(exact, unused).log_q == -torch.inf
-
-
-def test_tokens_to_score_must_agree_with_the_evidence(prior):
-    canvas = encoded(prior, "Tom had [gap:3] dog.")
-    tokens = prior.sample(canvas, seeded()).tokens
-    for wrong in (tokens[:, :-1], tokens.index_fill(1, torch.tensor(1), int(tokens[0, 2]))):
-        with pytest.raises(ValueError, match="differ from the canvas"):
-            prior.score(canvas, wrong)
-
-
-def test_nothing_to_fill(prior):
-    tokens = torch.tensor([[prior.vocabulary.bos, 5, 6, prior.vocabulary.eos]])
-    canvas = Canvas.of(tokens, prior.vocabulary.mask)
-    for result in (prior.sample(canvas, seeded()), prior.score(canvas, tokens)):
-        assert torch.equal(result.tokens, tokens)
-        assert result.log_q.tolist() == [0.0]
-        assert result.nfe.tolist() == result.steps.tolist() == [0]
-
-
-def test_scores_can_be_differentiated_and_samples_are_not(prior):
-    canvas = encoded(prior, TEXTS[1], 2)
-    tokens = prior.sample(canvas, seeded()).tokens
-    prior.score(canvas, tokens).log_q.sum().backward()
-    assert all(weight.grad.isfinite().all() for weight in prior.network.parameters())
-    prior.network.zero_grad()
-    assert not prior.sample(canvas, seeded()).log_q.requires_grad
+from textdiff.text import Vocabulary
 
 
 def test_infill_gives_text_and_figures(prior):
@@ -231,7 +101,7 @@ def test_watching(prior, monkeypatch):
     ],
     ids=str,
 )
-def test_a_request_that_cannot_be_met_is_told_in_one_line(prior, request_, complaint):
+def test_a_request_that_cannot_be_met_gets_one_clear_line(prior, request_, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         prior.infill(**{"text": "Lily lost [gap:2]."} | request_)
     assert "\n" not in str(error.value)
@@ -286,14 +156,14 @@ def test_a_prior_keeps_its_own_policy(diffusion):
     ],
     ids=str,
 )
-def test_a_bad_policy_is_told_in_one_line(diffusion, options, complaint):
+def test_a_bad_policy_gets_one_clear_line(diffusion, options, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         diffusion.infill("Lily [gap:3].", **options)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("options", [{"policy": "strided"}, {"steps": 4}, {"policy": Strided(2)}], ids=str)
-def test_the_twin_has_no_policy(autoregressive, options):
+def test_an_autoregressive_prior_has_no_policy(autoregressive, options):
     with pytest.raises(UserError, match="goes from left to right"):
         autoregressive.infill("Lily [gap:3].", **options)
     assert autoregressive.infill("Lily [gap:3].").label == "autoregressive, prefix only"
@@ -341,35 +211,6 @@ def test_the_two_kinds(diffusion, autoregressive, tokenizer):
     assert diffusion.device == torch.device("cpu")
 
 
-def test_a_stream_sharpens_into_the_same_samples(prior):
-    text = "Lily lost her [gap:3-6] ball. She was [gap:2]."
-    *drafts, samples = prior.infill(text, 3, seed=4, stream=True)
-    again = prior.infill(text, 3, seed=4)
-    assert torch.equal(samples.tokens, again.tokens)
-    torch.testing.assert_close(samples.log_q, again.log_q)
-    counts = [int(draft.open.sum()) for draft in drafts]
-    assert counts == sorted(counts, reverse=True) and counts[-1] == 0
-    for draft in drafts:
-        assert [text.count("░") for text in draft.texts] == draft.open.sum(dim=1).tolist()
-        assert (draft.tokens[draft.open] == prior.vocabulary.mask).all()
-        settled = ~draft.open
-        assert torch.equal(draft.tokens[settled], samples.tokens[settled])
-    assert torch.equal(torch.stack([draft.revealed for draft in drafts]).sum(dim=0) > 0, samples_slots(prior, text, 3))
-    assert drafts[-1].texts == samples.texts
-
-
-@pytest.mark.parametrize("policy", [Remasking(9, Cap(0.4)), PathPlanning(6, 3.0)], ids=str)
-def test_a_stream_shows_what_is_masked_again(diffusion, policy):
-    text, mask = "Lily lost her [gap:8-12] ball. She was [gap:3].", diffusion.vocabulary.mask
-    *drafts, samples = diffusion.infill(text, 3, seed=4, policy=policy, stream=True)
-    assert torch.equal(samples.tokens, diffusion.infill(text, 3, seed=4, policy=policy).tokens)
-    for draft in drafts:
-        assert torch.equal(draft.open, draft.tokens == mask)
-        assert [text.count("░") for text in draft.texts] == draft.open.sum(dim=1).tolist()
-    assert drafts[-1].texts == samples.texts
-    assert any((later.open & ~draft.open).any() for draft, later in itertools.pairwise(drafts))
-
-
 @pytest.mark.parametrize(
     "policy, label",
     [
@@ -384,21 +225,5 @@ def test_a_stream_shows_what_is_masked_again(diffusion, policy):
     ],
     ids=str,
 )
-def test_a_policy_within_a_policy_is_told(diffusion, policy, label):
+def test_the_label_names_a_policy_within_a_policy(diffusion, policy, label):
     assert diffusion.with_policy(policy).label == label
-
-
-def samples_slots(prior, text, n):
-    return prior.given(text).canvas.repeat(n).slots.cpu()
-
-
-def test_a_stream_that_is_dropped_ends_and_one_that_fails_says_why(prior):
-    before = threading.active_count()
-    steps = prior.infill("Lily lost her [gap:6] ball.", 2, seed=0, stream=True)
-    assert next(steps).open.any()
-    steps.close()
-    assert threading.active_count() == before
-    with pytest.raises(UserError, match="stream and watch"):
-        prior.infill("Lily [gap] ball.", watch=print, stream=True)
-    with pytest.raises(UserError, match="has a likelihood"):
-        list(prior.infill(Observed("Lily [gap] ball.") & Likelihood(lambda texts: [0.0] * len(texts)), stream=True))

@@ -1,11 +1,11 @@
-"""The laws of fill-in-the-middle, on a vocabulary small enough to list every fill."""
+"""Fill-in-the-middle against enumeration, on a vocabulary small enough to list every fill."""
 
 import pytest
 import torch
 
+from tests.helpers.causal_canvases import CANVASES, canvas_of
 from tests.helpers.laws import fills, frequencies, iid_noise, seeded, total_variation
 from tests.helpers.networks import BOS, CONTENT, EOS, MASK, NULL, PAD, network, vocabulary
-from tests.priors.test_autoregressive import CANVASES, canvas_of
 from textdiff.errors import UserError
 from textdiff.priors import AutoregressivePrior, FillInMiddlePrior
 from textdiff.samplers import Tempering
@@ -28,7 +28,7 @@ def enumerated(prior, canvas, **options):
 
 
 def by_hand(prior, canvas, tokens):
-    """Log-probability of one fill: each token and each end from a forward pass over what was read before it."""
+    """Log-probability of one fill: each token and each end by a pass over all that stands before it."""
     row, gap = tokens.tolist(), canvas.gap[0].tolist()
     marked, places, starts, place = [], [], [], 0
     for i, (token, number) in enumerate(zip(row, gap, strict=True)):
@@ -84,8 +84,8 @@ def test_scores_are_those_of_one_token_at_a_time(prior, canvas):
 def test_frequencies_match_the_claimed_probabilities(prior, canvas):
     tokens, log_q = enumerated(prior, canvas)
     drawn = prior.sample(canvas.repeat(DRAWS), seeded(5))
-    law = log_q.exp()
-    assert total_variation(law, frequencies(drawn.tokens, tokens)) < 1.5 * iid_noise(law, DRAWS)
+    probs = log_q.exp()
+    assert total_variation(probs, frequencies(drawn.tokens, tokens)) < 1.5 * iid_noise(probs, DRAWS)
 
 
 def test_tempered_probabilities_sum_to_one(prior):
@@ -109,7 +109,7 @@ def test_both_sides_of_a_gap_matter(prior):
         assert not torch.allclose(enumerated(prior, known)[1], enumerated(prior, other)[1])
 
 
-def test_the_layouts_are_different_laws_of_one_gap_and_the_same_of_several():
+def test_the_layouts_differ_for_one_gap_and_agree_for_several():
     psm, spm = (FillInMiddlePrior(NETWORK, None, VOCABULARY).with_layout(layout) for layout in ("psm", "spm"))
     one, two = CANVASES["known length"], CANVASES["two gaps"]
     assert not torch.allclose(enumerated(psm, one)[1], enumerated(spm, one)[1])
@@ -145,12 +145,12 @@ def test_it_has_no_policies(prior):
         prior.with_policy("strided")
 
 
-def test_without_the_suffix_it_is_the_twin(prior):
+def test_without_the_suffix_it_is_an_autoregressive_prior(prior):
     canvas = CANVASES["known length"]
-    twin = prior.prefix_only()
-    assert isinstance(twin, AutoregressivePrior) and twin.network is prior.network
+    prefix_only = prior.prefix_only()
+    assert isinstance(prefix_only, AutoregressivePrior) and prefix_only.network is prior.network
     tokens = fills(canvas, VOCABULARY)
     torch.testing.assert_close(
-        twin.score(canvas.repeat(len(tokens)), tokens).log_q,
+        prefix_only.score(canvas.repeat(len(tokens)), tokens).log_q,
         AutoregressivePrior(NETWORK, None, VOCABULARY).score(canvas.repeat(len(tokens)), tokens).log_q,
     )

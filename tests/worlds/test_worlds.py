@@ -1,12 +1,12 @@
 """Exact worlds against brute force: every fill enumerated, every text's probability summed path by path."""
 
 import math
-from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.helpers.worlds import STORIES, WORLDS, all_fills
 from textdiff.errors import UserError
 from textdiff.posterior import seeded
 from textdiff.priors import DiffusionPrior
@@ -26,21 +26,6 @@ from textdiff.worlds import (
     world,
 )
 from textdiff.worlds.automaton import symbol_tokenizer
-
-STORIES = ["abc.", "abb.", "cab.", "ba.", "abcab.", "cc."]
-
-
-def small_table():
-    return table({"ab": 3.0, "ba": 1.0, "aab": 2.0, "abb": 1.5, "bbb": 0.5, "a": 1.0})
-
-
-WORLDS = {
-    "table": small_table,
-    "hmm": lambda: hmm(states=3, symbols=3, seed=1, concentration=0.5),
-    "unigram": lambda: ngram(STORIES, symbol_tokenizer("abc."), order=1),
-    "bigram": lambda: ngram(STORIES, symbol_tokenizer("abc."), order=2),
-    "trigram": lambda: ngram(STORIES, symbol_tokenizer("abc."), order=3),
-}
 
 
 @pytest.fixture(params=WORLDS)
@@ -72,25 +57,6 @@ def brute_log_prob(law, tokens):
                     after[target] = after.get(target, 0.0) + state[source] * weight
         state = after
     return sum(state.values())
-
-
-def all_fills(law, canvas):
-    """Every complete text of a one-row canvas: content, and null at the ends of gaps."""
-    v = law.vocabulary
-    content = law.token.unique().tolist()
-    slots = canvas.slots[0].nonzero()[:, 0].tolist()
-    rows = []
-    for values in product([*content, v.null], repeat=len(slots)):
-        row = canvas.tokens[0].clone()
-        row[slots] = torch.tensor(values)
-        good = True
-        for gap in range(canvas.minimum.shape[1]):
-            held = row[canvas.gap[0] == gap] != v.null
-            count = int(held.sum())
-            good &= bool(held[:count].all()) and count >= int(canvas.minimum[0, gap])
-        if good:
-            rows.append(row)
-    return torch.stack(rows)
 
 
 CASES = ["a[gap:2]b", "[gap:3]", "[gap:1]a[gap:1]", "[gap:0-3]b", "a[gap:1-2]b[gap:0-1]"]
@@ -154,7 +120,7 @@ def test_draws_follow_the_posterior(small, moves) -> None:
 
 
 def test_texts_have_total_probability_one() -> None:
-    law = small_table()
+    law = WORLDS["table"]()
     assert torch.allclose(law.log_evidence(law.given("[gap:0-4]").canvas), torch.zeros(1).double())
     many = law.simulate(2000, 0)
     frequency = float((law.log_prob(many) == law.log_prob(many[:1])).double().mean())
