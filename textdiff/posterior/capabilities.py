@@ -11,7 +11,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.denoisers import Denoiser
+from textdiff.denoisers import DenoisingNetwork
 from textdiff.models import Transformer
 from textdiff.samplers import NEUTRAL, GivenTokens, Steer, Streams, Tempering, Trajectory, UnmaskingPolicy
 from textdiff.samplers.causal import CausalDecoding
@@ -135,7 +135,7 @@ class Denoises(Protocol):
         ...
 
     @property
-    def network(self) -> Denoiser:
+    def network(self) -> DenoisingNetwork:
         """The denoiser."""
         ...
 
