@@ -21,7 +21,7 @@ from textdiff.evidence import Counts, Reward
 from textdiff.inference import SMC, Exact, Importance
 from textdiff.posterior import PosteriorSampler, seeded
 from textdiff.samplers import Strided
-from textdiff.worlds.catalog import table
+from textdiff.worlds import table
 
 
 def files(folder: Path) -> set[str]:

@@ -7,7 +7,7 @@ from tests.helpers.tiny import tiny
 from textdiff.amortization import SemiAmortized, Task, TrajectoryBalance
 from textdiff.errors import UserError
 from textdiff.inference import Importance
-from textdiff.worlds.catalog import table
+from textdiff.worlds import table
 
 
 @pytest.mark.slow

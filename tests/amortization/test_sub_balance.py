@@ -12,7 +12,7 @@ from textdiff.amortization import QuerySet, SubTrajectoryBalance, Task, vargrad
 from textdiff.errors import UserError
 from textdiff.posterior import seeded
 from textdiff.text import Canvas
-from textdiff.worlds.catalog import table
+from textdiff.worlds import table
 
 
 def test_subtrajectory_balance_is_the_sum_over_all_pairs_of_prefixes() -> None:

@@ -17,8 +17,7 @@ from textdiff.pretrained import load
 from textdiff.priors import DiffusionPrior
 from textdiff.samplers import RandomOrder, SampledConfidence
 from textdiff.text import Canvas
-from textdiff.worlds import ProbabilisticAutomaton
-from textdiff.worlds.catalog import hmm
+from textdiff.worlds import ProbabilisticAutomaton, hmm
 
 
 def test_random_orders_that_learner_and_target_share_cancel() -> None:

@@ -10,7 +10,7 @@ from textdiff.posterior import seeded
 from textdiff.priors import DiffusionPrior
 from textdiff.samplers import Strided
 from textdiff.text import Canvas
-from textdiff.worlds.catalog import table
+from textdiff.worlds import table
 
 TEXTS = ["#" + "".join(letters) + "." for letters in product("ab", repeat=4)]
 WEIGHTS = (2 * torch.randn(16, generator=seeded(5), dtype=torch.float64)).exp().tolist()

@@ -9,7 +9,7 @@ import torch
 from textdiff.priors import DiffusionPrior
 from textdiff.samplers import LeftToRight, Strided
 from textdiff.worlds import hmm, ngram, table
-from textdiff.worlds.automaton import symbol_tokenizer
+from textdiff.worlds.symbols import symbol_tokenizer
 
 STORIES = ["abc.", "abb.", "cab.", "ba.", "abcab.", "cc."]
 
@@ -27,6 +27,25 @@ WORLDS = {
 }
 
 
+def brute_log_prob(world, tokens):
+    """Probability of one complete row: the sum over all paths, in plain Python."""
+    v = world.vocabulary
+    state = {0: 1.0}
+    for token in tokens.tolist():
+        if token in (v.pad, v.bos, v.null):
+            continue
+        after = {}
+        if token == v.eos:
+            after = {s: mass * float(world.stop[s]) for s, mass in state.items()}
+        else:
+            arcs = (world.source, world.token, world.target, world.weight)
+            for source, emitted, target, weight in zip(*(column.tolist() for column in arcs), strict=True):
+                if emitted == token and source in state:
+                    after[target] = after.get(target, 0.0) + state[source] * weight
+        state = after
+    return sum(state.values())
+
+
 def all_fills(world, canvas):
     """Every complete text of a one-row canvas: content, and null at the ends of gaps."""
     v = world.vocabulary
@@ -38,9 +57,9 @@ def all_fills(world, canvas):
         row[slots] = torch.tensor(values)
         good = True
         for gap in range(canvas.minimum.shape[1]):
-            held = row[canvas.gap[0] == gap] != v.null
-            count = int(held.sum())
-            good &= bool(held[:count].all()) and count >= int(canvas.minimum[0, gap])
+            filled = row[canvas.gap[0] == gap] != v.null
+            count = int(filled.sum())
+            good &= bool(filled[:count].all()) and count >= int(canvas.minimum[0, gap])
         if good:
             rows.append(row)
     return torch.stack(rows)

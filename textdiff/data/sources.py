@@ -16,8 +16,8 @@ from textdiff.pretrained import load
 from textdiff.text import decode
 from textdiff.worlds import sums, world
 from textdiff.worlds import texts as written_by
+from textdiff.worlds.arithmetic import Part
 from textdiff.worlds.catalog import SEPARATOR
-from textdiff.worlds.sentences import Part
 
 HUB = "hub:"
 WORLD = "world:"

@@ -9,14 +9,14 @@ from textdiff.errors import UserError
 from textdiff.posterior import seeded
 from textdiff.text import Canvas
 from textdiff.worlds import ProbabilisticAutomaton
-from textdiff.worlds.catalog import HMM_LENGTH
+from textdiff.worlds.catalog import DEFAULT_LENGTH
 
 
 def world_items(
     world: ProbabilisticAutomaton,
     count: int,
     gap: int = 12,
-    length: int = HMM_LENGTH,
+    length: int = DEFAULT_LENGTH,
     *,
     seed: int = 0,
     longest: int = 512,

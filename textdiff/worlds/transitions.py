@@ -1,4 +1,4 @@
-"""The moves of an automaton, on batches of state laws: as dense matrices where it is small, along arcs where not."""
+"""The transitions of an automaton, applied to batches of state distributions: dense matrices, or sparse along arcs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_CELLS = 2**19
-"""Size of vocabulary x states x states up to which an automaton is dense."""
+"""Largest vocabulary x states x states for which transitions are dense matrices."""
 
 
 @dataclass(frozen=True, eq=False)
 class Arcs:
-    """Arcs of an automaton, and what the tokens that no arc writes do to a state.
+    """The arcs of an automaton, and what tokens that no arc emits do to a state.
 
     Attributes:
         source, token, target: `[arcs]` long, sorted by source.
         weight: `[arcs]` float64.
-        stop: `[states]` float64, what an eos does.
-        silent: `[vocab]` bool, tokens that leave the state alone.
+        stop: `[states]` float64, the factor of an eos in each state.
+        silent: `[vocab]` bool, tokens that leave the state as it is.
         starts_word: `[vocab]` bool.
         eos: id of the eos, -1 if there is none.
     """
@@ -47,85 +47,89 @@ class Arcs:
         """Number of token ids."""
         return len(self.silent)
 
-    def moves(self) -> Moves:
-        """The fitting kind of moves."""
-        return Dense(self) if self.vocab * self.states**2 <= MOST_CELLS else Sparse(self)
+    def transitions(self) -> Transitions:
+        """Dense transitions for a small automaton, sparse ones for a large one."""
+        dense = self.vocab * self.states**2 <= MOST_CELLS
+        return DenseTransitions(self) if dense else SparseTransitions(self)
 
     def matrix(self, weight: Tensor) -> Tensor:
-        """Transitions over any token, `[states, states]` from source to target, sparse."""
+        """Transitions over any token, `[states, states]` from source to target, sparse; arcs have the given weights."""
         indices, shape = torch.stack((self.source, self.target)), (self.states, self.states)
         return torch.sparse_coo_tensor(indices, weight, shape, check_invariants=True).coalesce()
 
 
-class Moves(ABC):
-    """Steps of laws of states (`alpha [rows, states]`) and of messages from the right (`beta`, likewise)."""
+class Transitions(ABC):
+    """One step of the forward and of the backward recursion.
+
+    `alpha [rows, states]` are distributions of states, `beta [rows, states]` backward messages, both up to a factor.
+    """
 
     @property
     @abstractmethod
     def cells(self) -> int:
-        """How many numbers `law` holds for each row."""
+        """Size of the intermediate result of `token_mass`, in numbers for each row."""
 
     @abstractmethod
     def forward(self, alpha: Tensor, token: Tensor) -> Tensor:
-        """Over a known `token [rows]`, not normalised."""
+        """States after a known `token [rows]`, not normalised."""
 
     @abstractmethod
-    def back(self, beta: Tensor, token: Tensor) -> Tensor:
-        """Back over a known `token [rows]`."""
+    def backward(self, beta: Tensor, token: Tensor) -> Tensor:
+        """Messages before a known `token [rows]`."""
 
     @abstractmethod
-    def forward_any(self, alpha: Tensor, word_start: Tensor) -> Tensor:
-        """Over an unknown token, which starts a word where `word_start [rows]`."""
+    def forward_unknown(self, alpha: Tensor, word_start: Tensor) -> Tensor:
+        """States after an unknown token, which starts a word where `word_start [rows]`."""
 
     @abstractmethod
-    def back_any(self, beta: Tensor, word_start: Tensor) -> Tensor:
-        """Back over an unknown token, which starts a word where `word_start [rows]`."""
+    def backward_unknown(self, beta: Tensor, word_start: Tensor) -> Tensor:
+        """Messages before an unknown token, which starts a word where `word_start [rows]`."""
 
     @abstractmethod
-    def law(self, alpha: Tensor, beta: Tensor) -> Tensor:
-        """Mass of each token between a law of states and a message, `[rows, vocab]`."""
+    def token_mass(self, alpha: Tensor, beta: Tensor) -> Tensor:
+        """Unnormalised probability of each token between states before it and messages after it, `[rows, vocab]`."""
 
 
 @final
-class Dense(Moves):
+class DenseTransitions(Transitions):
     """One matrix `[states, states]` for each token."""
 
     def __init__(self, arcs: Arcs) -> None:
         shape = (arcs.vocab, arcs.states, arcs.states)
-        written = torch.zeros(shape, dtype=torch.float64)
-        written.index_put_((arcs.token, arcs.source, arcs.target), arcs.weight, accumulate=True)
-        self._known = written.clone()
+        emitted = torch.zeros(shape, dtype=torch.float64)
+        emitted.index_put_((arcs.token, arcs.source, arcs.target), arcs.weight, accumulate=True)
+        self._known = emitted.clone()
         self._known[arcs.silent] = torch.eye(arcs.states, dtype=torch.float64)
         if arcs.eos >= 0:
             self._known[arcs.eos] = torch.diag(arcs.stop)
-        self._written = written.transpose(0, 1).reshape(arcs.states, -1)
-        self._any, self._words = written.sum(dim=0), written[arcs.starts_word].sum(dim=0)
+        self._emitted = emitted.transpose(0, 1).reshape(arcs.states, -1)
+        self._any, self._words = emitted.sum(dim=0), emitted[arcs.starts_word].sum(dim=0)
         self._shape = shape
 
     @property
     def cells(self) -> int:
-        return self._written.shape[1]
+        return self._emitted.shape[1]
 
     def forward(self, alpha: Tensor, token: Tensor) -> Tensor:
         return (alpha[:, None] @ self._known[token])[:, 0]
 
-    def back(self, beta: Tensor, token: Tensor) -> Tensor:
+    def backward(self, beta: Tensor, token: Tensor) -> Tensor:
         return (self._known[token] @ beta[..., None])[..., 0]
 
-    def forward_any(self, alpha: Tensor, word_start: Tensor) -> Tensor:
+    def forward_unknown(self, alpha: Tensor, word_start: Tensor) -> Tensor:
         return torch.where(word_start[:, None], alpha @ self._words, alpha @ self._any)
 
-    def back_any(self, beta: Tensor, word_start: Tensor) -> Tensor:
+    def backward_unknown(self, beta: Tensor, word_start: Tensor) -> Tensor:
         return torch.where(word_start[:, None], beta @ self._words.T, beta @ self._any.T)
 
-    def law(self, alpha: Tensor, beta: Tensor) -> Tensor:
-        after = (alpha @ self._written).view(len(alpha), self._shape[0], self._shape[1])
+    def token_mass(self, alpha: Tensor, beta: Tensor) -> Tensor:
+        after = (alpha @ self._emitted).view(len(alpha), self._shape[0], self._shape[1])
         return (after @ beta[..., None])[..., 0]
 
 
 @final
-class Sparse(Moves):
-    """Along the arcs that leave a state which has mass; messages by sparse matrices."""
+class SparseTransitions(Transitions):
+    """Forward steps along the arcs out of states with mass; backward steps by sparse matrices."""
 
     def __init__(self, arcs: Arcs) -> None:
         self.arcs = arcs
@@ -137,15 +141,15 @@ class Sparse(Moves):
 
     def forward(self, alpha: Tensor, token: Tensor) -> Tensor:
         arcs = self.arcs
-        row, arc = self._leaving(alpha)
-        written = arcs.token[arc] == token[row]
-        row, arc = row[written], arc[written]
+        row, arc = self._outgoing(alpha)
+        emits = arcs.token[arc] == token[row]
+        row, arc = row[emits], arc[emits]
         mass = alpha[row, arcs.source[arc]] * arcs.weight[arc]
         after = torch.zeros_like(alpha).index_put_((row, arcs.target[arc]), mass, accumulate=True)
         after = torch.where((token == arcs.eos)[:, None], alpha * arcs.stop, after)
         return torch.where(arcs.silent[token][:, None], alpha, after)
 
-    def back(self, beta: Tensor, token: Tensor) -> Tensor:
+    def backward(self, beta: Tensor, token: Tensor) -> Tensor:
         arcs, out = self.arcs, torch.zeros_like(beta)
         for value in token.unique().tolist():
             rows = (token == value).nonzero()[:, 0]
@@ -153,31 +157,31 @@ class Sparse(Moves):
                 out[rows] = beta[rows]
             elif value == arcs.eos:
                 out[rows] = beta[rows] * arcs.stop
-            elif (some := self._writing.get(value)) is not None:
+            elif (some := self._emitting.get(value)) is not None:
                 mass = beta[rows][:, arcs.target[some]] * arcs.weight[some]
                 out[rows] = out[rows].index_add(1, arcs.source[some], mass)
         return out
 
-    def forward_any(self, alpha: Tensor, word_start: Tensor) -> Tensor:
-        return self._over(alpha, word_start, [matrix.t() for matrix in self._matrices])
+    def forward_unknown(self, alpha: Tensor, word_start: Tensor) -> Tensor:
+        return self._apply(alpha, word_start, [matrix.t() for matrix in self._matrices])
 
-    def back_any(self, beta: Tensor, word_start: Tensor) -> Tensor:
-        return self._over(beta, word_start, self._matrices)
+    def backward_unknown(self, beta: Tensor, word_start: Tensor) -> Tensor:
+        return self._apply(beta, word_start, self._matrices)
 
     @staticmethod
-    def _over(x: Tensor, word_start: Tensor, matrices: list[Tensor]) -> Tensor:
+    def _apply(x: Tensor, word_start: Tensor, matrices: list[Tensor]) -> Tensor:
         out = (matrices[0] @ x.T).T
         return torch.where(word_start[:, None], (matrices[1] @ x.T).T, out) if word_start.any() else out
 
-    def law(self, alpha: Tensor, beta: Tensor) -> Tensor:
+    def token_mass(self, alpha: Tensor, beta: Tensor) -> Tensor:
         arcs = self.arcs
-        row, arc = self._leaving(alpha)
+        row, arc = self._outgoing(alpha)
         mass = alpha[row, arcs.source[arc]] * arcs.weight[arc] * beta[row, arcs.target[arc]]
-        law = torch.zeros(len(alpha), arcs.vocab, dtype=torch.float64)
-        return law.index_put_((row, arcs.token[arc]), mass, accumulate=True)
+        tokens = torch.zeros(len(alpha), arcs.vocab, dtype=torch.float64)
+        return tokens.index_put_((row, arcs.token[arc]), mass, accumulate=True)
 
-    def _leaving(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows and arcs of all arcs that leave a state which has mass in `alpha`."""
+    def _outgoing(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows and arcs of all arcs out of states that have mass in `alpha`."""
         row, state = alpha.nonzero(as_tuple=True)
         degree = self._first[state + 1] - self._first[state]
         row = row.repeat_interleave(degree)
@@ -185,8 +189,8 @@ class Sparse(Moves):
         return row, start + torch.arange(len(row))
 
     @cached_property
-    def _writing(self) -> dict[int, Tensor]:
-        """The arcs that write each token."""
+    def _emitting(self) -> dict[int, Tensor]:
+        """The arcs that emit each token."""
         order = self.arcs.token.argsort(stable=True)
         tokens, counts = self.arcs.token[order].unique_consecutive(return_counts=True)
         return dict(zip(tokens.tolist(), order.split(counts.tolist()), strict=True))
