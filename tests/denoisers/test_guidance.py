@@ -1,4 +1,4 @@
-"""Guidance: the formula, what leaves it without effect, and that it claims nothing that is not so."""
+"""Guidance: its formula, cases without effect, and the log-probabilities of guided draws."""
 
 import pytest
 import torch
@@ -13,33 +13,35 @@ from textdiff.text import Vocabulary
 V = Vocabulary.toy(3)
 
 
-def laws(oracle, weight, row=(1, None, None, 2)):
+def guided_log_probs(oracle, weight, row=(1, None, None, 2)):
     canvas = canvas_of(V, list(row))
     return Guided(oracle, V, weight).log_probs(canvas.tokens, canvas.observed, canvas.slots)
 
 
-def test_it_goes_beyond_what_the_evidence_says():
+def test_the_formula():
     oracle = TableOracle.random(3, 4, seed=2)
-    told = laws(oracle, 0.0)
+    conditional = guided_log_probs(oracle, 0.0)
     blank = torch.full((1, 4), V.mask)
-    untold = oracle.log_probs(blank, torch.zeros(1, 4, dtype=torch.bool))[0, 1:3]
-    expected = (told + 1.5 * (told - untold)).where(told > -torch.inf, -torch.inf).log_softmax(-1)
-    assert torch.allclose(laws(oracle, 1.5), expected)
+    unconditional = oracle.log_probs(blank, torch.zeros(1, 4, dtype=torch.bool))[0, 1:3]
+    expected = (
+        (conditional + 1.5 * (conditional - unconditional)).where(conditional > -torch.inf, -torch.inf).log_softmax(-1)
+    )
+    assert torch.allclose(guided_log_probs(oracle, 1.5), expected)
     canvas = canvas_of(V, [1, None, None, 2])
-    assert torch.allclose(told, oracle.log_probs(canvas.tokens, canvas.observed, canvas.slots))
+    assert torch.allclose(conditional, oracle.log_probs(canvas.tokens, canvas.observed, canvas.slots))
 
 
-def test_evidence_that_tells_nothing_guides_nowhere():
-    law = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    oracle = TableOracle(torch.einsum("a,b,c,d->abcd", law, law, law, law))
-    assert torch.allclose(laws(oracle, 3.0).exp()[..., :3], law.expand(2, 3))
+def test_uninformative_evidence_has_no_effect():
+    probs = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    oracle = TableOracle(torch.einsum("a,b,c,d->abcd", probs, probs, probs, probs))
+    assert torch.allclose(guided_log_probs(oracle, 3.0).exp()[..., :3], probs.expand(2, 3))
 
 
 def test_impossible_tokens_stay_impossible():
     joint = torch.zeros(3, 3, 3, 3)
     joint[1, 0, 0, 2] = joint[1, 1, 0, 2] = joint[0, 2, 1, 1] = 1
-    law = laws(TableOracle(joint), 2.0).exp()
-    assert not law.isnan().any() and torch.equal(law[1, :3], torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
+    probs = guided_log_probs(TableOracle(joint), 2.0).exp()
+    assert not probs.isnan().any() and torch.equal(probs[1, :3], torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64))
 
 
 def test_log_q_is_that_of_the_guided_sampler():
@@ -55,11 +57,11 @@ def test_log_q_is_that_of_the_guided_sampler():
 
 
 def test_both_passes_of_a_step_are_counted(monkeypatch):
-    oracle, asked = TableOracle.random(3, 4, seed=5), []
+    oracle, calls = TableOracle.random(3, 4, seed=5), []
     answer = oracle.log_probs
-    monkeypatch.setattr(oracle, "log_probs", lambda *given, **named: asked.append(1) or answer(*given, **named))
+    monkeypatch.setattr(oracle, "log_probs", lambda *given, **named: calls.append(1) or answer(*given, **named))
     drawn = sample(Guided(oracle, V, 1.0), canvas_of(V, [2, None, None, None]), V, Strided(2), seeded())
-    assert drawn.nfe.tolist() == [len(asked)] == [4] and drawn.steps.tolist() == [2]
+    assert drawn.nfe.tolist() == [len(calls)] == [4] and drawn.steps.tolist() == [2]
 
 
 def test_a_weight_below_zero_is_refused():

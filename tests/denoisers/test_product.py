@@ -1,4 +1,4 @@
-"""A causal network joined with a denoiser: Bayes' rule where both are exact, and its formula where they are not."""
+"""The product of a denoiser and a causal network: exact if both are, and the formula in general."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ SHARES = (1.0, 0.5)
 
 
 class Known:
-    """An exact law as a denoiser that may be shown a part of a text, and as the causal network that goes with it."""
+    """An exact distribution as a denoiser that may see a part of a text only, and as the matching causal network."""
 
     device, context = torch.device("cpu"), None
 
@@ -32,20 +32,20 @@ class Known:
 
     def log_probs(self, canvas, observed, where=None, null=False):
         gone = canvas == self.pad
-        law = self.oracle.log_probs(canvas.masked_fill(gone, self.oracle.mask_id), observed & ~gone, where, null)
-        return torch.nn.functional.pad(law, (0, 1), value=-torch.inf)
+        log_probs = self.oracle.log_probs(canvas.masked_fill(gone, self.oracle.mask_id), observed & ~gone, where, null)
+        return torch.nn.functional.pad(log_probs, (0, 1), value=-torch.inf)
 
     def hidden(self, tokens, visible, positions, cache):
         """In place of hidden states log-probs of the next token."""
         assert cache is None
-        law = torch.full((*tokens.shape, self.pad + 1), -torch.inf, dtype=torch.float64)
+        log_probs = torch.full((*tokens.shape, self.pad + 1), -torch.inf, dtype=torch.float64)
         for column in range(tokens.shape[1]):
             rest = torch.full((len(tokens), self.oracle.length - column - 1), self.oracle.mask_id)
             canvas = torch.cat((tokens[:, : column + 1], rest), dim=1)
             if rest.shape[1]:
                 known = canvas != self.oracle.mask_id
-                law[:, column, :-1] = self.oracle.log_probs(canvas, known)[:, column + 1]
-        return law
+                log_probs[:, column, :-1] = self.oracle.log_probs(canvas, known)[:, column + 1]
+        return log_probs
 
     def head(self, states):
         return states
@@ -99,44 +99,44 @@ CANVAS, OBSERVED = rows(
 @pytest.mark.parametrize(("share", "strength"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.6), (0.0, 0.6)])
 @pytest.mark.parametrize("full", [False, True], ids=["isolated", "full"])
 def test_the_leftmost_slot_is_answered_by_the_formula(share, strength, full) -> None:
-    joined = prior(share, full, strength).network
+    product = prior(share, full, strength).network
     where = (CANVAS == MASK) & ~OBSERVED
     first = where & (where.cumsum(dim=1) == 1)
-    found = joined.log_probs(CANVAS, OBSERVED, where)
-    read = joined.log_probs(CANVAS, OBSERVED, where, evidence=joined.encode_evidence(CANVAS, OBSERVED))
-    told = joined.denoiser.log_probs(CANVAS, OBSERVED, where)
-    assert torch.allclose(found, read, atol=1e-4)
-    expected = told.clone()
+    found = product.log_probs(CANVAS, OBSERVED, where)
+    cached = product.log_probs(CANVAS, OBSERVED, where, evidence=product.encode_evidence(CANVAS, OBSERVED))
+    with_suffix = product.denoiser.log_probs(CANVAS, OBSERVED, where)
+    assert torch.allclose(found, cached, atol=1e-4)
+    expected = with_suffix.clone()
     for row, column in first.nonzero().tolist():
         text, seen = CANVAS[row], OBSERVED[row]
         end = column + int((seen[column:].cumsum(0) == 0).sum())
         ask = torch.zeros(1, end, dtype=torch.bool)
         ask[0, column] = True
-        untold = joined.denoiser.log_probs(text[None, :end], seen[None, :end], ask)[0]
+        without_suffix = product.denoiser.log_probs(text[None, :end], seen[None, :end], ask)[0]
         before = text[:column][text[:column] != NULL]
-        heard = subs(
-            joined.causal.logits(before[None])[:, -1], joined.causal.forbidden_mask(before.device, null=False)
+        causal = subs(
+            product.causal.logits(before[None])[:, -1], product.causal.forbidden_mask(before.device, null=False)
         )[0]
         at = int((where.flatten().cumsum(0) - 1).view_as(where)[row, column])
-        mixed = {0: untold, 1: heard}.get(share, share * heard + (1 - share) * untold)
-        tilt = (told[at] - untold).where(told[at] > -torch.inf, torch.tensor(-torch.inf))
+        mixed = {0: without_suffix, 1: causal}.get(share, share * causal + (1 - share) * without_suffix)
+        tilt = (with_suffix[at] - without_suffix).where(with_suffix[at] > -torch.inf, torch.tensor(-torch.inf))
         expected[at] = (mixed + strength * tilt).log_softmax(-1)
     assert torch.allclose(found, expected, atol=1e-4)
-    assert torch.allclose(joined.log_probs(CANVAS, OBSERVED)[where], found, atol=1e-4)
+    assert torch.allclose(product.log_probs(CANVAS, OBSERVED)[where], found, atol=1e-4)
     for row in range(len(CANVAS)):
-        alone = joined.log_probs(CANVAS[row : row + 1], OBSERVED[row : row + 1], where[row : row + 1])
+        alone = product.log_probs(CANVAS[row : row + 1], OBSERVED[row : row + 1], where[row : row + 1])
         assert torch.allclose(alone, found[where.nonzero()[:, 0] == row], atol=1e-4)
 
 
 def test_without_a_share_it_is_the_denoiser() -> None:
-    joined = prior(0.0).network
+    product = prior(0.0).network
     where = ~OBSERVED & (CANVAS == MASK)
-    assert torch.equal(joined.log_probs(CANVAS, OBSERVED, where), joined.denoiser.log_probs(CANVAS, OBSERVED, where))
+    assert torch.equal(product.log_probs(CANVAS, OBSERVED, where), product.denoiser.log_probs(CANVAS, OBSERVED, where))
 
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("minimum", [None, [0], [1]], ids=["known length", "perhaps empty", "unknown length"])
-def test_draws_have_the_law_that_scores_them(share, minimum) -> None:
+def test_draws_follow_their_scores(share, minimum) -> None:
     own = prior(share)
     tokens = torch.tensor([[BOS, 0, MASK, MASK, 2, 1]])
     canvas = Canvas.of(tokens, MASK)
@@ -144,35 +144,35 @@ def test_draws_have_the_law_that_scores_them(share, minimum) -> None:
     every = fills(canvas, VOCABULARY)
     if minimum is None:
         every = every[(every != NULL).all(dim=1)]
-    law = own.score(canvas.repeat(len(every)), every).log_q.exp().detach()
-    assert float(law.sum()) == pytest.approx(1, abs=1e-5)
+    probs = own.score(canvas.repeat(len(every)), every).log_q.exp().detach()
+    assert float(probs.sum()) == pytest.approx(1, abs=1e-5)
     drawn = own.sample(canvas.repeat(4000), seeded(1))
     assert torch.allclose(own.score(canvas.repeat(4000), drawn.tokens).log_q, drawn.log_q, atol=1e-4)
-    assert total_variation(frequencies(drawn.tokens, every), law) < 1.5 * iid_noise(law, 4000)
+    assert total_variation(frequencies(drawn.tokens, every), probs) < 1.5 * iid_noise(probs, 4000)
 
 
 def test_weighted_it_finds_the_posterior_of_the_causal_prior() -> None:
-    twin = tiny(causal=True)
-    own = tiny().with_expert(twin, share=1.0)
+    baseline = tiny(causal=True)
+    own = tiny().with_expert(baseline, share=1.0)
     assert own.label == "left-to-right, joined with a causal network, share 1.0"
-    assert tiny().with_expert(twin, tilt=0.6).label.endswith("causal network, share 0.5, tilt 0.6")
-    posterior = own.given("Lily lost her [gap:1-2] ball. She was [gap:1].", target=twin)
+    assert tiny().with_expert(baseline, tilt=0.6).label.endswith("causal network, share 0.5, tilt 0.6")
+    posterior = own.given("Lily lost her [gap:1-2] ball. She was [gap:1].", target=baseline)
     found = posterior.sample(4000, Importance(), generator=0)
-    again = twin.given("Lily lost her [gap:1-2] ball. She was [gap:1].").sample(4000, Importance(), generator=0)
+    again = baseline.given("Lily lost her [gap:1-2] ball. She was [gap:1].").sample(4000, Importance(), generator=0)
     error = found.log_evidence_error + again.log_evidence_error
     assert found.log_evidence == pytest.approx(again.log_evidence, abs=4 * error)
 
 
-def test_mistakes_are_told() -> None:
-    own, twin = tiny(), tiny(causal=True)
+def test_mistakes_get_one_line() -> None:
+    own, baseline = tiny(), tiny(causal=True)
     with pytest.raises(UserError, match=r"share is 1.5, expected a number from 0 to 1"):
-        own.with_expert(twin, share=1.5)
+        own.with_expert(baseline, share=1.5)
     with pytest.raises(UserError, match=r"tilt is -1, expected a number, 0 or more"):
-        own.with_expert(twin, tilt=-1)
+        own.with_expert(baseline, tilt=-1)
     with pytest.raises(UserError, match="different tokenizers"):
         own.with_expert(tiny(train_tokenizer([text.upper() for text in CORPUS], 300), causal=True))
     with pytest.raises(UserError, match="padding token"):
-        ProductOfExperts(own.network, twin.network, replace(own.vocabulary, pad=None), 0.5)
+        ProductOfExperts(own.network, baseline.network, replace(own.vocabulary, pad=None), 0.5)
     canvas = torch.tensor([[MASK, 1]])
     with pytest.raises(ValueError, match="begins with a gap"):
         prior(0.5).network.log_probs(canvas, canvas != MASK, canvas == MASK)
@@ -188,7 +188,7 @@ def test_sample_is_reachable_without_a_prior() -> None:
 
 @pytest.mark.parametrize(("share", "tilt", "each"), [(0.5, 1.0, 3), (0.0, 1.0, 1), (0.0, 0.5, 2)])
 def test_every_pass_is_counted(share, tilt, each, monkeypatch):
-    """A step asks the denoiser twice, and the causal network once if it has a share; lengths the denoiser alone."""
+    """A step calls the denoiser twice, and the causal network once if it has a share; lengths the denoiser alone."""
     own, asked = tiny().with_expert(tiny(causal=True), share, tilt), []
     for of, method in ((own.network.denoiser, "log_probs"), (own.network, "_prefix_log_probs")):
         answer = getattr(of, method)

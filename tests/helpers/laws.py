@@ -1,4 +1,4 @@
-"""What the sampler's tests share: canvases on toy vocabularies, all fills of a gap, and the noise of iid draws."""
+"""Shared by the tests of samplers: policies by kind, canvases on toy vocabularies, tools of textdiff.testing."""
 
 import torch
 

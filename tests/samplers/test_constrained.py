@@ -1,4 +1,4 @@
-"""Draws under hard constraints: their law is enumerated, their weights make them the posterior."""
+"""Draws under hard constraints: their distribution is enumerated, and with their weights they are posterior samples."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ LETTERS = "abc"
 
 
 @pytest.fixture(scope="module")
-def law():
+def world():
     generator = torch.Generator().manual_seed(1)
     fills = [*itertools.product(LETTERS, repeat=2), *itertools.product(LETTERS, repeat=3)]
     fills += [(*fill, "x", *other) for fill in fills[:9] for other in fills[:9]]
     return table({f"x{''.join(fill)}y": float(torch.rand(1, generator=generator)) ** 2 + 0.01 for fill in fills})
 
 
-def prior(law, policy="strided", steps=None):
-    return DiffusionPrior(law, law.tokenizer, law.vocabulary, by_name(policy, steps))
+def prior(world, policy="strided", steps=None):
+    return DiffusionPrior(world, world.tokenizer, world.vocabulary, by_name(policy, steps))
 
 
 def fills_of(template):
@@ -60,9 +60,9 @@ CASES = [
 
 @pytest.mark.parametrize(("template", "constraint", "allowed"), CASES)
 @pytest.mark.parametrize("steps", [2, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 4))])
-def test_the_law_is_that_of_the_sampler_given_the_constraint(law, template, constraint, allowed, steps):
-    """Enumerated: q sums to 1 over what is allowed; draws times weights are the sampler's own law, restricted."""
-    free = prior(law, steps=steps)
+def test_draws_follow_the_sampler_given_the_constraint(world, template, constraint, allowed, steps):
+    """Enumerated: q sums to 1 over what is allowed; weighted draws have the sampler's own distribution, restricted."""
+    free = prior(world, steps=steps)
     posterior = free.given(Observed(template) & constraint)
     q, target = {}, {}
     fills = fills_of(template)
@@ -93,14 +93,14 @@ OTHERS = [n for n in POLICIES if by_name(n).kind is not LogProbKind.NONE and n !
 
 
 @pytest.mark.parametrize("policy", ["strided", *(pytest.param(n, marks=pytest.mark.slow) for n in OTHERS)])
-def test_with_one_token_per_step_it_is_the_posterior(law, policy):
+def test_with_one_token_per_step_it_is_the_posterior(world, policy):
     """A perfect denoiser's weighted draws, and particles, against brute force: total variation within noise."""
     n, template = 2000, "x[gap:2-3]y"
     steps = None if policy in ("entropy-bounded", "threshold", "left-to-right") else 3
-    chosen = prior(law, policy, steps)
+    chosen = prior(world, policy, steps)
     posterior = chosen.given(Observed(template) & Regex("[ab]*c[abc]"))
     fills = fills_of(template)
-    texts = {f[0]: math.exp(p) for f, p in zip(fills, scores(law.given(template), fills), strict=True)}
+    texts = {f[0]: math.exp(p) for f, p in zip(fills, scores(world.given(template), fills), strict=True)}
     texts = {fill: p for fill, p in texts.items() if re.fullmatch("[ab]*c[abc]", fill)}
     evidence = sum(texts.values())
     for method in (td.Importance(), td.SMC()):
@@ -118,9 +118,11 @@ def test_with_one_token_per_step_it_is_the_posterior(law, policy):
 
 
 @pytest.mark.slow
-def test_markov_chains_heed_constraints(law):
-    posterior = prior(law, steps=3).given(Observed("x[gap:3]y") & Regex(".*c.*"))
-    truth = {f[0]: math.exp(law.given("x[gap:3]y").log_prob(f).log_prob) for f in fills_of("x[gap:3]y") if "c" in f[0]}
+def test_markov_chains_satisfy_constraints(world):
+    posterior = prior(world, steps=3).given(Observed("x[gap:3]y") & Regex(".*c.*"))
+    truth = {
+        f[0]: math.exp(world.given("x[gap:3]y").log_prob(f).log_prob) for f in fills_of("x[gap:3]y") if "c" in f[0]
+    }
     evidence = sum(truth.values())
     for method in (td.MetropolisHastings(sweeps=8), td.ParticleGibbs(particles=4, sweeps=2)):
         drawn = posterior.sample(1500, method, generator=0)
@@ -129,19 +131,19 @@ def test_markov_chains_heed_constraints(law):
         assert sum(abs(found.count(f) / 1500 - p / evidence) for f, p in truth.items()) / 2 < 0.08
 
 
-def test_another_target_is_reached_through_weights(law):
+def test_another_target_is_reached_through_weights(world):
     """The exact joint as the target of a hasty proposal, given a constraint."""
-    posterior = prior(law, steps=1).given(Observed("x[gap:3]y") & Regex("[ac]+"), target=law)
-    log_z = torch.logsumexp(
-        torch.tensor([law.given("x[gap:3]y").log_prob(f).log_prob for f in fills_of("x[gap:3]y") if "b" not in f[0]]), 0
-    ) + law.log_evidence(posterior.canvas)
+    posterior = prior(world, steps=1).given(Observed("x[gap:3]y") & Regex("[ac]+"), target=world)
+    exact = world.given("x[gap:3]y")
+    allowed = [exact.log_prob(f).log_prob for f in fills_of("x[gap:3]y") if "b" not in f[0]]
+    log_z = torch.tensor(allowed).logsumexp(0) + world.log_evidence(posterior.canvas)
     for method in (td.Importance(), td.SMC()):
         assert float(posterior.sample(4000, method, generator=0).log_evidence) == pytest.approx(float(log_z), abs=0.1)
 
 
 @pytest.mark.parametrize("policy", [n for n in POLICIES if by_name(n).kind is LogProbKind.NONE])
-def test_policies_without_a_density_are_refused(law, policy):
-    posterior = prior(law, policy).given(Observed("x[gap:3]y") & Regex(".*c.*"))
+def test_policies_without_a_density_are_refused(world, policy):
+    posterior = prior(world, policy).given(Observed("x[gap:3]y") & Regex(".*c.*"))
     with pytest.raises(UserError, match="do not heed constraints"):
         posterior.sample(2)
     for method in (td.Importance(), td.SMC(), td.ParticleGibbs(), td.MetropolisHastings(), td.Rejection()):
@@ -149,37 +151,37 @@ def test_policies_without_a_density_are_refused(law, policy):
             posterior.sample(2, method)
 
 
-def test_what_nothing_satisfies_is_said_before_any_network_is_asked(law):
-    class Deaf:
-        device, context = law.device, None
+def test_a_constraint_that_nothing_satisfies_is_refused_before_any_forward_pass(world):
+    class Uncalled:
+        device, context = world.device, None
 
         def log_probs(self, *_args, **_options):
-            raise AssertionError("asked")
+            raise AssertionError("called")
 
-    deaf = DiffusionPrior(Deaf(), law.tokenizer, law.vocabulary)
+    uncalled = DiffusionPrior(Uncalled(), world.tokenizer, world.vocabulary)
     with pytest.raises(UserError, match=r"no fill of the gaps satisfies .*the pattern 'd.*'; there is room for 2 to 3"):
-        deaf.given(Observed("x[gap:2-3]y") & Regex("d.*"))
+        uncalled.given(Observed("x[gap:2-3]y") & Regex("d.*"))
     with pytest.raises(UserError, match="about gap 2, but there are 1"):
-        deaf.given(Observed("x[gap:3]y") & Regex("a", gap=2))
+        uncalled.given(Observed("x[gap:3]y") & Regex("a", gap=2))
     with pytest.raises(UserError, match="no regular expression"):
-        deaf.given(Observed("x[gap:3]y") & Regex("(a"))
-    deaf.given(Observed("x[gap:2-3]y") & Regex("[ab]{3}"))
+        uncalled.given(Observed("x[gap:3]y") & Regex("(a"))
+    uncalled.given(Observed("x[gap:2-3]y") & Regex("[ab]{3}"))
 
 
-def test_greedy_fills_stay_inside(law):
+def test_greedy_fills_stay_inside(world):
     drawn = (
-        prior(law, steps=3)
+        prior(world, steps=3)
         .given(Observed("x[gap:3]y") & Regex(".*cc"))
         .sample(3, td.Conditioning(td.Tempering(temperature=0.2)), generator=0)
     )
     assert all(sample.fills[0].endswith("cc") for sample in drawn)
     with pytest.raises(UserError, match="raise top_p or top_k"):
-        prior(law, steps=3).given(Observed("x[gap:3]y") & Regex("[abc]{3}") & Regex(".*cc")).sample(
+        prior(world, steps=3).given(Observed("x[gap:3]y") & Regex("[abc]{3}") & Regex(".*cc")).sample(
             3, td.Conditioning(td.Tempering(top_k=1)), generator=0
         )
 
 
-def test_words(law):
+def test_rules_about_words():
     from textdiff.worlds import grammar
 
     world = grammar()
@@ -265,8 +267,8 @@ def test_no_draw_of_ten_thousand_is_outside():
 
 def test_slots_that_are_surely_unused():
     """A null marginal of 1 leaves no token; the lengths that remain are drawn as if the slot were not there."""
-    law = table({"xay": 1.0, "xby": 2.0, "xy": 3.0})
-    posterior = prior(law).given(Observed("x[gap:0-3]y") & Regex("a?"))
+    world = table({"xay": 1.0, "xby": 2.0, "xy": 3.0})
+    posterior = prior(world).given(Observed("x[gap:0-3]y") & Regex("a?"))
     drawn = posterior.sample(400, generator=0)
     assert {sample.fills[0] for sample in drawn} == {"", "a"}
     assert torch.isfinite(drawn.log_q).all() and torch.isfinite(drawn.log_weights).all()

@@ -67,9 +67,9 @@ def test_frequencies_match_the_claimed_probabilities(policy, null):
 def test_random_order_draws_from_the_mixture_over_orders():
     denoiser, canvas = TableDenoiser(3, 4, seed=1), canvas_of(PLAIN, WHOLE)
     tokens = enumerate_fills(canvas, PLAIN)
-    law = any_order_log_prob(denoiser, tokens, canvas.observed[0], PLAIN.mask).exp()
+    probs = any_order_log_prob(denoiser, tokens, canvas.observed[0], PLAIN.mask).exp()
     drawn = sample(denoiser, canvas.repeat(DRAWS), PLAIN, RandomOrder(), seeded(7))
-    assert total_variation(law, frequencies(drawn.tokens, tokens)) < 1.5 * iid_noise(law, DRAWS)
+    assert total_variation(probs, frequencies(drawn.tokens, tokens)) < 1.5 * iid_noise(probs, DRAWS)
 
 
 @pytest.mark.parametrize("policy", WITHOUT_DENSITY, ids=str)
@@ -87,20 +87,20 @@ def test_a_policy_without_probabilities_gives_none(policy):
 @pytest.mark.parametrize("null", [False, True], ids=["plain", "null"])
 def test_only_what_was_filled_is_masked_again(policy, null):
     vocabulary, denoiser, canvas = ragged(null)
-    open_, seen, again = canvas.slots.clone(), canvas.tokens, 0
+    still_masked, seen, again = canvas.slots.clone(), canvas.tokens, 0
 
     def watch(tokens, revealed):
-        nonlocal open_, seen, again
-        hidden = (tokens == vocabulary.mask) & ~open_
+        nonlocal still_masked, seen, again
+        hidden = (tokens == vocabulary.mask) & ~still_masked
         assert not (hidden & ~canvas.slots).any() and not (hidden & (seen == vocabulary.null)).any()
-        assert (revealed <= open_).all()
+        assert (revealed <= still_masked).all()
         still = ~revealed & ~hidden
         assert torch.equal(tokens[still], seen[still])
-        open_, seen, again = open_ & ~revealed | hidden, tokens, again + int(hidden.sum())
-        assert torch.equal(tokens == vocabulary.mask, open_)
+        still_masked, seen, again = still_masked & ~revealed | hidden, tokens, again + int(hidden.sum())
+        assert torch.equal(tokens == vocabulary.mask, still_masked)
 
     drawn = sample(denoiser, canvas, vocabulary, policy, seeded(2), watch=watch)
-    assert torch.equal(drawn.tokens, seen) and not open_.any()
+    assert torch.equal(drawn.tokens, seen) and not still_masked.any()
     assert (again > 0) == (not isinstance(policy, SampledConfidence))
     assert torch.equal(drawn.tokens[~canvas.slots], canvas.tokens[~canvas.slots])
 
@@ -125,21 +125,21 @@ def test_top_p_near_zero_is_greedy():
 
 @pytest.mark.parametrize("policy", [*SEVERAL_AT_ONCE, LeftToRight(), RandomOrder(), *WITHOUT_DENSITY], ids=str)
 @pytest.mark.parametrize("null", [False, True], ids=["plain", "null"])
-def test_rows_do_not_feel_batch_mates_or_padding(policy, null):
+def test_rows_do_not_depend_on_other_rows_or_padding(policy, null):
     vocabulary, denoiser, canvas = ragged(null)
-    together = sample(denoiser, canvas, vocabulary, policy, seeded(9))
+    batch = sample(denoiser, canvas, vocabulary, policy, seeded(9))
     generator = seeded(9)
     alone = [sample(denoiser, canvas.select([row]), vocabulary, policy, generator) for row in range(len(canvas))]
     beside = torch.zeros(1, 9, dtype=torch.long)
     wider = Canvas.stack([canvas, Canvas.of(beside, vocabulary.mask)], pad_id=0)
     padded = sample(denoiser, wider, vocabulary, policy, seeded(9))
-    assert torch.equal(torch.cat([one.tokens for one in alone]), together.tokens)
-    assert torch.equal(padded.tokens[:-1, : canvas.tokens.shape[1]], together.tokens)
+    assert torch.equal(torch.cat([one.tokens for one in alone]), batch.tokens)
+    assert torch.equal(padded.tokens[:-1, : canvas.tokens.shape[1]], batch.tokens)
     assert torch.equal(padded.tokens[:, canvas.tokens.shape[1] :], torch.zeros(len(wider), 5, dtype=torch.long))
-    assert torch.equal(torch.cat([one.steps for one in alone]), together.steps)
-    if together.log_q is not None:
+    assert torch.equal(torch.cat([one.steps for one in alone]), batch.steps)
+    if batch.log_q is not None:
         for other in (torch.cat([one.log_q for one in alone]), padded.log_q[:-1]):
-            assert torch.allclose(other, together.log_q, rtol=0, atol=1e-12)
+            assert torch.allclose(other, batch.log_q, rtol=0, atol=1e-12)
 
 
 def test_copies_of_a_row_draw_differently_and_seeds_repeat():
@@ -151,7 +151,7 @@ def test_copies_of_a_row_draw_differently_and_seeds_repeat():
 
 
 class Counting:
-    """A denoiser that notes the size of each question."""
+    """A denoiser that records the size of each query."""
 
     def __init__(self, denoiser):
         self.denoiser, self.asked = denoiser, []
@@ -164,8 +164,8 @@ class Counting:
 
 
 @pytest.mark.parametrize("policy", [LeftToRight(), Entropy()], ids=str)
-def test_only_unfinished_rows_and_slots_that_matter_are_asked(policy):
-    # A policy that looks at the answers needs those of all masked slots, one that is blind of those that it reveals.
+def test_only_unfinished_rows_and_slots_that_matter_are_queried(policy):
+    # A policy that uses log-probs needs those of all masked slots, a blind one those of the slots that it reveals.
     _, denoiser, canvas = ragged(null=False)
     counting = Counting(denoiser)
     drawn = sample(counting, canvas, PLAIN, policy, seeded())
@@ -207,7 +207,7 @@ def test_nothing_to_fill():
     assert drawn.nfe.tolist() == drawn.steps.tolist() == [0, 0]
 
 
-class Mute:
+class Impossible:
     """A denoiser that gives every token probability zero."""
 
     def log_probs(self, canvas, observed, where=None, null=False):
@@ -216,4 +216,4 @@ class Mute:
 
 def test_a_slot_without_an_allowed_token_is_an_error():
     with pytest.raises(ValueError, match="no allowed token"):
-        sample(Mute(), canvas_of(PLAIN, WHOLE), PLAIN, Strided(), seeded())
+        sample(Impossible(), canvas_of(PLAIN, WHOLE), PLAIN, Strided(), seeded())

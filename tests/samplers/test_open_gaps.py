@@ -39,18 +39,18 @@ def test_unknown_lengths(policy, row, minimum):
     tokens, q = enumerated(denoiser, canvas, NULLABLE, policy)
     assert abs(float(q.sum()) - 1) < 1e-9
     for text, probability in zip(tokens, q, strict=True):
-        lawful = True
+        possible = True
         for gap, least in enumerate(minimum):
             held = (text[canvas.gap[0] == gap] != NULLABLE.null).tolist()
-            lawful &= held == sorted(held, reverse=True) and sum(held) >= least
-        assert (probability > 0) == lawful
+            possible &= held == sorted(held, reverse=True) and sum(held) >= least
+        assert (probability > 0) == possible
     drawn = sample(denoiser, canvas.repeat(500), NULLABLE, policy, seeded())
     assert (score(denoiser, canvas, NULLABLE, policy, drawn.tokens) > -torch.inf).all()
     unknown = minimum != canvas.maximum[0].tolist()
     assert torch.equal(drawn.nfe, drawn.steps + unknown)
 
 
-def test_a_lengths_law_with_one_open_gap_is_the_oracles():
+def test_the_length_of_one_doubtful_slot_has_the_posterior():
     # With one slot in doubt, its null marginal is the posterior of the length, and the posterior is reproduced.
     oracle, canvas = TableOracle.random(3, 4, null=True), canvas_of(NULLABLE, [0, 1, None, 1], minimum=[0])
     tokens, q = enumerated(oracle, canvas, NULLABLE, Entropy())
@@ -63,8 +63,8 @@ def test_unknown_lengths_need_a_null_token():
         sample(TableDenoiser(3, 4), canvas, PLAIN, Strided(), seeded())
 
 
-class Asked:
-    """A denoiser that notes whether null may be an answer, and how many slots it is asked for."""
+class Recorder:
+    """A denoiser that records, for each call, whether null may be an answer, and the number of slots."""
 
     def __init__(self, denoiser):
         self.denoiser, self.calls = denoiser, []
@@ -75,7 +75,7 @@ class Asked:
 
 
 def test_null_is_an_answer_only_when_lengths_are_drawn():
-    denoiser = Asked(TableDenoiser(3, 4, seed=1, null=True))
+    denoiser = Recorder(TableDenoiser(3, 4, seed=1, null=True))
     sample(denoiser, canvas_of(NULLABLE, WHOLE, minimum=[4]), NULLABLE, Entropy(2), seeded())
     assert denoiser.calls == [(False, 4), (False, 2)]
     denoiser.calls.clear()

@@ -69,7 +69,7 @@ def test_random_order_sums_to_one_given_each_order():
     for policy in (RandomOrder(), RandomOrder(2)):
         for seed in range(3):
             total = 0.0
-            for text in enumerate_fills(canvas, PLAIN):  # one row at a time, so that all go in the same order
+            for text in enumerate_fills(canvas, PLAIN):  # one row at a time, so that all use the same order
                 total += score(denoiser, canvas, PLAIN, policy, text[None], generator=seeded(seed)).exp().item()
             assert abs(total - 1) < 1e-9
 
@@ -88,7 +88,7 @@ def test_random_order_scores_are_those_of_the_orders_equally_often():
 
 @pytest.mark.parametrize("temperature, top_p", [(0.5, 1.0), (2.0, 1.0), (1.0, 0.7), (0.7, 0.8)])
 @pytest.mark.parametrize("policy", [LeftToRight(), Strided(2), Entropy(2), Threshold(0.45)], ids=str)
-def test_the_probability_is_that_of_the_tempered_law(policy, temperature, top_p):
+def test_the_probability_is_that_of_the_tempered_distribution(policy, temperature, top_p):
     denoiser, canvas = TableDenoiser(3, 4, seed=1), canvas_of(PLAIN, WHOLE)
     options = {"tempering": Tempering(temperature, top_p)}
     tokens, q = enumerated(denoiser, canvas, PLAIN, policy, **options)
@@ -104,8 +104,8 @@ def test_tempering_acts_on_each_conditional():
     text = torch.tensor([[2, 0, 1, 1]])
     expected, shown = 0.0, canvas.tokens.clone()
     for position in range(3):
-        law = Tempering(0.6, 0.95)(denoiser.log_probs(shown, canvas.observed)[:, position])
-        expected += float(law[0, text[0, position]])
+        log_probs = Tempering(0.6, 0.95)(denoiser.log_probs(shown, canvas.observed)[:, position])
+        expected += float(log_probs[0, text[0, position]])
         shown[0, position] = text[0, position]
     found = score(denoiser, canvas, PLAIN, LeftToRight(), text, tempering=Tempering(0.6, 0.95))
     assert found.item() == pytest.approx(expected, abs=1e-12)
@@ -117,8 +117,8 @@ def test_scores_can_be_differentiated(policy):
     logits = denoiser._table.requires_grad_()
     canvas = canvas_of(NULLABLE, WHOLE, minimum=[1])
     tokens = enumerate_fills(canvas, NULLABLE)
-    lawful = score(denoiser, canvas, NULLABLE, policy, tokens).isfinite()
-    log_q = score(denoiser, canvas, NULLABLE, policy, tokens[lawful])
+    possible = score(denoiser, canvas, NULLABLE, policy, tokens).isfinite()
+    log_q = score(denoiser, canvas, NULLABLE, policy, tokens[possible])
     # The probabilities sum to one whatever the parameters, so the expected score vanishes; no single score does.
     (expected,) = torch.autograd.grad(log_q.exp().sum(), logits, retain_graph=True)
     (single,) = torch.autograd.grad(log_q[0], logits)

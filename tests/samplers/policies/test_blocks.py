@@ -1,4 +1,4 @@
-"""Long gaps in blocks: another policy fills each of them as if there were no other."""
+"""Blocks of a long gap: another policy fills each of them as if there were no other."""
 
 from dataclasses import replace
 
@@ -34,12 +34,12 @@ def test_blocks_are_filled_from_left_to_right():
     assert [step.nonzero()[:, 0].tolist() for step in revealed] == [[0, 2], [1, 3], [4, 6], [5, 7], [8]]
 
 
-def test_all_gaps_of_a_row_go_at_the_same_time_and_unused_slots_belong_to_no_block():
+def test_all_gaps_of_a_row_are_filled_in_parallel_and_unused_slots_belong_to_no_block():
     gap = torch.tensor([[0, 0, 0, 0, 0, -1, 1, 1, 1, -1, 2]])  # the -1 after a gap may as well be its unused slots
     revealed = rounds(Blocks(LeftToRight(), 2), gap)[:, 0]
     assert [step.nonzero()[:, 0].tolist() for step in revealed] == [[s] for s in (0, 1, 6, 7, 10, 2, 3, 8, 4)]
-    together = rounds(Blocks(Strided(1), 2), gap)[:, 0]
-    assert [step.nonzero()[:, 0].tolist() for step in together] == [[0, 1, 6, 7, 10], [2, 3, 8], [4]]
+    parallel = rounds(Blocks(Strided(1), 2), gap)[:, 0]
+    assert [step.nonzero()[:, 0].tolist() for step in parallel] == [[0, 1, 6, 7, 10], [2, 3, 8], [4]]
 
 
 @pytest.mark.parametrize("policy", INNER, ids=str)
@@ -50,15 +50,15 @@ def test_gaps_within_a_block_are_filled_as_without(policy):
 
 @pytest.mark.parametrize("policy", [*INNER, ErrorBudget(0.3, DEPENDENCE)], ids=str)
 def test_the_policy_sees_the_current_block_alone(policy):
-    """Whatever is asked of the third block of a gap is asked of a gap that has its slots and nothing else."""
+    """In the third block of a gap it sees what it would see of a gap with these slots alone."""
     gap, alone = one_gap(11), torch.full((1, 11), -1)
     alone[:, 8:11] = 0
     masked = torch.arange(11)[None] >= 8
-    law = torch.randn(3, 5, dtype=torch.float64, generator=seeded()).log_softmax(-1)
+    log_probs = torch.randn(3, 5, dtype=torch.float64, generator=seeded()).log_softmax(-1)
     noise = torch.rand(1, 11, dtype=torch.float64, generator=seeded(1))
     drawn, confidence = torch.zeros_like(gap), torch.full((1, 11), -0.1, dtype=torch.float64)
-    whole = replace(state_of(law, gap), masked=masked, when=torch.arange(11)[None].where(~masked, -1))
-    parts = replace(state_of(law, alone), masked=masked)
+    whole = replace(state_of(log_probs, gap), masked=masked, when=torch.arange(11)[None].where(~masked, -1))
+    parts = replace(state_of(log_probs, alone), masked=masked)
     whole, parts = (replace(x, noise=noise, drawn=drawn, confidence=confidence) for x in (whole, parts))
     assert torch.equal(Blocks(policy, 4).reveal(whole), policy.reveal(parts))
     assert torch.equal(Blocks(policy, 4).hide(whole), policy.hide(parts))
@@ -75,7 +75,7 @@ def test_what_the_policy_declares_is_passed_on(policy):
     assert Blocks().kind is LogProbKind.EXACT
 
 
-def test_the_network_is_asked_about_slots_that_are_revealed_alone():
+def test_with_a_blind_policy_only_revealed_slots_are_queried():
     asked, table = [], TableDenoiser(3, 4)
 
     class Counting:

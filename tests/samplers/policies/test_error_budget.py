@@ -1,4 +1,4 @@
-"""An error budget: what is predicted, what is revealed, and what is calibrated."""
+"""The error budget: predicted errors, the strides that follow, and calibration."""
 
 import math
 
@@ -53,8 +53,8 @@ def test_the_stride_is_the_smallest_that_fits_and_is_kept(nats):
 
 
 def test_sure_marginals_need_fewer_steps():
-    law = torch.tensor([0.99, 0.01], dtype=torch.float64).log().expand(12, 2)
-    sure = ErrorBudget(0.1, NEAR).plan(state_of(law, one_gap(12)))[0]
+    log_probs = torch.tensor([0.99, 0.01], dtype=torch.float64).log().expand(12, 2)
+    sure = ErrorBudget(0.1, NEAR).plan(state_of(log_probs, one_gap(12)))[0]
     assert int(sure) < strides(ErrorBudget(0.1, NEAR), one_gap(12))[0]
 
 
@@ -71,7 +71,7 @@ def test_gaps_too_close_for_the_budget_are_filled_one_after_the_other():
     assert rounds(ErrorBudget(0.2, Dependence(((0.5, 0.1, 0.0),) * 4)), gap).sum(dim=(1, 2)).tolist() == [2, 2]
 
 
-def test_shares_go_by_distance_and_by_what_is_visible_between():
+def test_shares_depend_on_distance_and_on_what_is_visible_between():
     apart, between = torch.tensor([0, 1, 2, 2, 3, 9, 9]), torch.tensor([0, 0, 0, 1, 2, 3, 100])
     assert NEAR.share(apart, between).tolist() == [0.0, 0.5, 0.1, 0.05, 0.01, 0.001, 0.0]
 
@@ -81,8 +81,8 @@ def test_calibration_measures_mutual_information():
     joint = torch.zeros(2, 2, 2, 2, dtype=torch.float64)
     joint[0, 0] = joint[1, 1] = 1
     oracle, vocabulary = TableOracle(joint), Vocabulary.toy(2)
-    law = oracle.joint.flatten()
-    texts = oracle.outcomes[torch.multinomial(law, 64, True, generator=seeded())]
+    probs = oracle.joint.flatten()
+    texts = oracle.outcomes[torch.multinomial(probs, 64, True, generator=seeded())]
     items = [(Canvas.of(torch.full((1, 4), vocabulary.mask), vocabulary.mask), text[None]) for text in texts]
     shares = calibrate(oracle, vocabulary, items, seeded(), canvases=20).shares
     assert 0.15 < shares[0][0] < 0.6  # one of three neighbouring pairs, while none of it is known
@@ -99,14 +99,14 @@ def test_calibration_needs_gaps_of_two():
         calibrate(TableOracle(torch.ones(2, 2, 2, 2)), vocabulary, [(Canvas.of(row, vocabulary.mask), row)], seeded())
 
 
-def test_a_dependence_is_read_as_it_was_written(tmp_path):
-    written = Dependence(((0.25, 0.125), (0.2, 0.1), (0.0, 1.0), (0.0, 0.0)), 7)
-    written.save(tmp_path / "d.json")
-    assert Dependence.load(tmp_path / "d.json") == written
+def test_a_saved_dependence_loads_again(tmp_path):
+    saved = Dependence(((0.25, 0.125), (0.2, 0.1), (0.0, 1.0), (0.0, 0.0)), 7)
+    saved.save(tmp_path / "d.json")
+    assert Dependence.load(tmp_path / "d.json") == saved
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"shares": [[2]], "gaps": 1}', '{"shares": "ab"}'])
-def test_a_damaged_dependence_is_told_in_one_line(tmp_path, content):
+def test_a_damaged_dependence_gets_one_line(tmp_path, content):
     (tmp_path / "d.json").write_text(content)
     with pytest.raises(UserError, match="calibrate") as error:
         Dependence.load(tmp_path / "d.json")

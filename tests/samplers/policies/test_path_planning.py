@@ -1,4 +1,4 @@
-"""Path planning: the likeliest tokens stand after each step, whenever they were drawn."""
+"""Path planning: the likeliest tokens are kept after each step, whenever they were drawn."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ PLAIN = Vocabulary.toy(3)
 
 @pytest.mark.parametrize("steps", [1, 2, 3, None])
 @pytest.mark.parametrize("tempering", [Tempering(), Tempering(0.5, 0.9)], ids=str)
-def test_without_taking_back_it_is_sampled_confidence(steps, tempering):
+def test_without_remasking_it_is_sampled_confidence(steps, tempering):
     canvas = canvas_of(PLAIN, [None] * 4).repeat(100)
     one, other = (
         sample(TableDenoiser(3, 4, seed=1), canvas, PLAIN, policy, seeded(), tempering=tempering).tokens
@@ -29,7 +29,7 @@ def test_without_taking_back_it_is_sampled_confidence(steps, tempering):
 
 @pytest.mark.parametrize("eta", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("steps", [1, 2, 5, 20])
-def test_as_many_tokens_stand_as_the_steps_ask_for(eta, steps):
+def test_the_number_of_tokens_follows_the_steps(eta, steps):
     held = torch.zeros_like(RAGGED)
     totals = (RAGGED >= 0).sum(dim=1)
     for step, (revealed, hidden) in enumerate(walk(PathPlanning(steps, eta), RAGGED), 1):
@@ -39,27 +39,27 @@ def test_as_many_tokens_stand_as_the_steps_ask_for(eta, steps):
 
 
 @pytest.mark.parametrize("eta, kept", [(1.0, [0, 2, 3]), (0.1, [0, 1, 2]), (9.0, [2, 3, 4])])
-def test_the_likeliest_tokens_stand(eta, kept):
+def test_the_likeliest_tokens_are_kept(eta, kept):
     gap, probability = one_gap(5), torch.tensor([0.8, 0.2, 0.6, 0.5, 0.15], dtype=torch.float64)
     masked = torch.tensor([[False, False, True, True, True]])
-    law = torch.stack([probability[2:], 1 - probability[2:]], dim=1).log()
+    log_probs = torch.stack([probability[2:], 1 - probability[2:]], dim=1).log()
     state = replace(
-        state_of(law, gap),
+        state_of(log_probs, gap),
         masked=masked,
         drawn=torch.zeros_like(gap),
         confidence=probability.log().masked_fill(masked, 0.0),
     )
     policy = PathPlanning(5, eta)
-    stands = state.filled & ~policy.hide(state) | policy.reveal(state)
-    assert stands[0].nonzero()[:, 0].tolist() == kept
+    kept_slots = state.filled & ~policy.hide(state) | policy.reveal(state)
+    assert kept_slots[0].nonzero()[:, 0].tolist() == kept
 
 
-def test_the_more_eta_the_more_is_taken_back():
-    taken = [
+def test_the_larger_eta_the_more_is_masked_again():
+    masked_again = [
         sum(int(hidden.sum()) for _, hidden in walk(PathPlanning(6, eta), torch.zeros(200, 12).long()))
         for eta in (0.0, 0.5, 1.0, 2.0)
     ]
-    assert taken[0] == 0 and taken == sorted(taken) and len(set(taken)) == 4
+    assert masked_again[0] == 0 and masked_again == sorted(masked_again) and len(set(masked_again)) == 4
 
 
 def test_it_is_not_posterior_sampling():

@@ -35,15 +35,16 @@ from textdiff.text import Vocabulary
 
 
 @pytest.mark.parametrize("policy", (*ONE_BY_ONE, *SEVERAL_AT_ONCE), ids=str)
-def test_a_blind_policy_does_not_look(policy):
-    # Nor does it need to: it answers without any marginals, and no policy that looks says that it is blind.
+def test_a_blind_policy_ignores_log_probs(policy):
+    # It reveals the same slots without any log-probs, and no policy that uses them declares itself blind.
     gap = torch.tensor([[0, 0, 0, 0, -1, 1, 1, 1], [0, 0, -1, 1, 1, -1, -1, -1]])
     rank, size = rank_and_size(gap)
     noise = torch.rand(gap.shape, dtype=torch.float64, generator=seeded(1))
-    laws = [torch.randn(11, 5, dtype=torch.float64, generator=seeded(s)).mul(3).log_softmax(-1) for s in range(20)]
-    laws.append(torch.empty(0, 5, dtype=torch.float64))
+    answers = [torch.randn(11, 5, dtype=torch.float64, generator=seeded(s)).mul(3).log_softmax(-1) for s in range(20)]
+    answers.append(torch.empty(0, 5, dtype=torch.float64))
     states = [
-        State(torch.zeros_like(gap), gap >= 0, gap, rank, size, law, noise, torch.full_like(gap, -1)) for law in laws
+        State(torch.zeros_like(gap), gap >= 0, gap, rank, size, log_probs, noise, torch.full_like(gap, -1))
+        for log_probs in answers
     ]
     if policy.blind:
         assert all(torch.equal(policy.reveal(state), policy.reveal(states[0])) for state in states)
@@ -114,12 +115,12 @@ def test_dilated_takes_logarithmically_many_steps_and_never_reveals_neighbours(n
     assert not (revealed[:, 1:] & revealed[:, :-1]).any()
 
 
-def test_dilated_with_steps_goes_back_and_forth_within_a_level():
+def test_dilated_with_steps_alternates_within_a_level():
     order = rounds(Dilated(15), one_gap(15))[:, 0].nonzero()[:, 1].tolist()
     assert order == [7, 3, 11, 1, 9, 5, 13, 0, 8, 4, 12, 2, 10, 6, 14]
 
 
-LAW = torch.tensor(
+LOG_PROBS = torch.tensor(
     [[0.5, 0.5, 0.0], [0.6, 0.2, 0.2], [0.55, 0.44, 0.01], [1.0, 0.0, 0.0], [0.9, 0.1, 0.0]], dtype=torch.float64
 ).log()
 
@@ -136,22 +137,22 @@ def test_the_surest_slots_come_first(policy, order):
     gap = one_gap(5)
     for taken, position in enumerate(order):
         left = [slot for slot in range(5) if slot not in order[:taken]]
-        state = state_of(LAW[left], torch.full_like(gap, -1).index_fill(1, torch.tensor(left), 0))
+        state = state_of(LOG_PROBS[left], torch.full_like(gap, -1).index_fill(1, torch.tensor(left), 0))
         assert policy.reveal(state)[0].nonzero()[:, 0].tolist() == [position]
 
 
-def test_ties_go_to_the_left():
-    law = torch.zeros(6, 4, dtype=torch.float64).log_softmax(-1)
+def test_of_ties_the_leftmost_is_taken():
+    log_probs = torch.zeros(6, 4, dtype=torch.float64).log_softmax(-1)
     for policy in (Entropy(3), Margin(3), TopProbability(3), EntropyBounded(1.5)):
-        assert policy.reveal(state_of(law, one_gap(6)))[0].tolist() == [True, True, False, False, False, False]
+        assert policy.reveal(state_of(log_probs, one_gap(6)))[0].tolist() == [True, True, False, False, False, False]
 
 
 def test_entropy_bound_takes_the_longest_prefix_within_gamma():
-    entropies = -(LAW.exp() * LAW).nan_to_num(0.0).sum(-1)
+    entropies = -(LOG_PROBS.exp() * LOG_PROBS).nan_to_num(0.0).sum(-1)
     sure = entropies.sort().values
     for gamma, count in ((0.0, 2), (float(sure[1]), 3), (float(sure[1]) - 1e-9, 2), (float(sure[:4].sum()), 5)):
         # gamma = 0 takes the certain slot, and the surest of the others with it: neither informs the other.
-        assert int(EntropyBounded(gamma).reveal(state_of(LAW, one_gap(5))).sum()) == count
+        assert int(EntropyBounded(gamma).reveal(state_of(LOG_PROBS, one_gap(5))).sum()) == count
 
 
 def test_entropy_bound_of_zero_is_one_token_per_step():
@@ -160,14 +161,14 @@ def test_entropy_bound_of_zero_is_one_token_per_step():
 
 def test_threshold_takes_what_is_above_it_and_at_least_the_surest():
     for tau, slots in ((0.95, [3]), (0.89, [3, 4]), (0.58, [1, 3, 4]), (1.0, [3])):
-        assert Threshold(tau).reveal(state_of(LAW, one_gap(5)))[0].nonzero()[:, 0].tolist() == slots
+        assert Threshold(tau).reveal(state_of(LOG_PROBS, one_gap(5)))[0].nonzero()[:, 0].tolist() == slots
 
 
 class Spy(UnmaskingPolicy):
-    """Notes which slots a policy reveals on each canvas that it meets."""
+    """Records the slots that a policy reveals on each canvas."""
 
     def __init__(self, policy):
-        self.policy, self.met = policy, {}
+        self.policy, self.seen = policy, {}
 
     @property
     def kind(self):
@@ -176,7 +177,7 @@ class Spy(UnmaskingPolicy):
     def reveal(self, state):
         revealed = self.policy.reveal(state)
         for canvas, slots in zip(state.canvas.tolist(), revealed.tolist(), strict=True):
-            self.met.setdefault(tuple(canvas), set()).add(tuple(slots))
+            self.seen.setdefault(tuple(canvas), set()).add(tuple(slots))
         return revealed
 
 
@@ -187,7 +188,7 @@ def answers_per_canvas(policy):
         sample(
             TableDenoiser(3, 4, seed=3), canvas_of(vocabulary, [None] * 4).repeat(200), vocabulary, spy, seeded(seed)
         )
-    return max(map(len, spy.met.values()))
+    return max(map(len, spy.seen.values()))
 
 
 @pytest.mark.parametrize("policy", EXACT, ids=str)

@@ -27,7 +27,7 @@ def test_every_row_takes_exactly_the_steps_and_every_slot_is_filled(chance, loop
 
 @pytest.mark.parametrize("chance", CHANCES[:2], ids=str)
 @pytest.mark.parametrize("steps", [4, 12, 30])
-def test_what_is_masked_again_is_made_up_for(chance, steps):
+def test_as_many_more_are_revealed_as_are_masked_again(chance, steps):
     """After i of T steps i / T of the tokens stand, and one at least, whatever was masked again."""
     held = torch.zeros(50, 12).long()
     for step, (revealed, hidden) in enumerate(walk(Remasking(steps, chance), torch.zeros(50, 12).long()), 1):
@@ -40,7 +40,7 @@ def test_what_is_masked_again_is_made_up_for(chance, steps):
 
 
 @pytest.mark.parametrize("chance, share", [(Rescale(0.25), 0.25 * 4 / 6), (Cap(0.1), 0.1), (Cap(0.9), None)])
-def test_slots_are_masked_again_with_the_chance(chance, share):
+def test_slots_are_masked_again_with_probability_sigma(chance, share):
     """In the step from 6 to 8 of 12 tokens, at most (1 - 8/12) / (6/12) = 4/6."""
     _, hidden = list(walk(Remasking(6, chance), torch.zeros(4000, 12).long()))[3]
     if share is not None:
@@ -50,7 +50,7 @@ def test_slots_are_masked_again_with_the_chance(chance, share):
     assert abs(hidden.double().mean(dim=0) - hidden.double().mean()).max() < 0.04  # no slot is preferred
 
 
-def test_confidence_shares_the_chance_out():
+def test_confidence_distributes_sigma():
     state = state_of(torch.zeros(1, 2).log_softmax(-1), torch.tensor([[-1, 0, 0, 0, -1]]))
     probability = torch.tensor([[1.0, 0.9, 1.0, 0.2, 1.0]], dtype=torch.float64)
     masked = torch.tensor([[False, False, True, False, False]])
@@ -76,7 +76,7 @@ def test_a_loop_holds_its_level_and_masks_again_meanwhile_only():
 def test_steps_of_one_token_leave_the_posterior_as_it_is(policy, row):
     """What is masked again does not depend on the tokens, so a step that draws one of the others is a Gibbs move.
 
-    With sigma = 0 every step reveals one token (for 3 slots the first steps of 4 do, too), and the law is exact in any
+    With sigma = 0 every step reveals one token (for 3 slots the first steps of 4 do, too), and draws are exact in any
     number of steps. Otherwise a step draws 1 + (4 sigma) at most, on average.
     """
     assert distance_to_posterior(policy, row, policy.steps) < 1.5 * noise_of_iid_draws(tuple(row))
