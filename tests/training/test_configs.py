@@ -52,6 +52,13 @@ def test_a_config_says_how_it_is_run(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=names)
+def test_a_complete_config_names_the_class_of_its_model(path: Path) -> None:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if {"trainer", "model", "data"} <= content.keys():
+        assert content["model"]["class_path"].startswith("textdiff.training.")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=names)
 def test_a_config_is_parsed(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = "predict" if path.name == "predict.yaml" else "fit"
     assert run([command, *layers(path, tmp_path), "--print_config"]) == 0
