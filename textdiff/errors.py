@@ -1,12 +1,12 @@
-"""The one exception for a mistake that a user can mend."""
+"""The exceptions for mistakes that a user can correct."""
 
 
 class UserError(ValueError):
-    """A mistake at the border (text, path, option): its message says what came, what was expected and the fix.
+    """A mistake in what a user gave (text, path, option): the message says what it was, what was expected and the fix.
 
     The command line prints the message as one line and exits with status 2; Python code may catch a `ValueError`.
     """
 
 
 class Impossible(UserError):
-    """No text agrees with the evidence."""
+    """No text agrees with the evidence: its probability is 0."""

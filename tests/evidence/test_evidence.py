@@ -1,4 +1,4 @@
-"""Evidence composes, and says in one line what is wrong with it."""
+"""Evidence composes with `&`, weights samples as stated, and reports mistakes in one line."""
 
 import math
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ def constant(value):
     return lambda tokens: torch.full((len(tokens),), value)
 
 
-def read(tokens):
+def not_decoded(tokens):
     raise AssertionError("tokens are enough")
 
 
-def test_fixed_tokens_unite(tokenizer) -> None:
+def test_fixed_tokens_are_merged(tokenizer) -> None:
     both = Observed("a[gap:3]d") & Observed("a[gap:1]b[gap:1]d")
     canvas = both.canvas(tokenizer)
     assert tokenizer.decode(canvas.tokens[0]) == "<|bos|>a<|mask|>b<|mask|>d<|eos|>"
@@ -46,14 +46,14 @@ def test_likelihoods_multiply_and_the_template_stays(tokenizer) -> None:
     assert isinstance(evidence, Both) and evidence.weighs
     assert str(evidence.template) == "a[gap:2]d"
     tokens = evidence.canvas(tokenizer).tokens.repeat(3, 1)
-    assert evidence.log_likelihood(tokens, read).tolist() == [3.0, 3.0, 3.0]
-    assert evidence.log_potential(tokens, tokens > 0, read).tolist() == [0.0, 0.0, 0.0]
+    assert evidence.log_likelihood(tokens, not_decoded).tolist() == [3.0, 3.0, 3.0]
+    assert evidence.log_potential(tokens, tokens > 0, not_decoded).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_look_ahead_is_asked_about_unfinished_texts(tokenizer) -> None:
     evidence = Observed("a[gap:2]d") & Likelihood(ones, lambda tokens, masked: masked.sum(dim=1).double())
     canvas = evidence.canvas(tokenizer)
-    assert evidence.log_potential(canvas.tokens, canvas.slots, read).tolist() == [2.0]
+    assert evidence.log_potential(canvas.tokens, canvas.slots, not_decoded).tolist() == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,18 @@ def test_a_look_ahead_is_asked_about_unfinished_texts(tokenizer) -> None:
         (lambda t: (Observed("a[gap:2]b") & Observed("a[gap:1-2]b")).canvas(t), "open length"),
         (lambda t: (Observed("a[gap:2]b") & Observed("a[gap:2]c")).canvas(t), "contradict each other at token 4"),
         (
-            lambda t: Likelihood(lambda x: torch.full((len(x),), math.nan)).log_likelihood(torch.ones(2, 3), read),
+            lambda t: Likelihood(lambda x: torch.full((len(x),), math.nan)).log_likelihood(
+                torch.ones(2, 3), not_decoded
+            ),
             "gave nan",
         ),
         (
-            lambda t: Likelihood(lambda x: torch.full((len(x),), math.inf)).log_likelihood(torch.ones(2, 3), read),
+            lambda t: Likelihood(lambda x: torch.full((len(x),), math.inf)).log_likelihood(
+                torch.ones(2, 3), not_decoded
+            ),
             "gave inf",
         ),
-        (lambda t: Likelihood(lambda x: 3.0).log_likelihood(torch.ones(2, 3), read), "gave float for 2 texts"),
+        (lambda t: Likelihood(lambda x: 3.0).log_likelihood(torch.ones(2, 3), not_decoded), "gave float for 2 texts"),
     ],
 )
 def test_mistakes_get_one_clear_line(make, message, tokenizer) -> None:
@@ -98,10 +102,10 @@ def test_a_question_is_a_template() -> None:
         Question(" ")
 
 
-def test_the_rationales_of_an_answer_have_their_posterior() -> None:
+def test_rationales_are_drawn_from_their_posterior() -> None:
     """Two orders of the terms, equally likely; each conditioning draws both."""
-    law = world("arithmetic")
-    network = DiffusionPrior(law, law.tokenizer, law.vocabulary).with_policy("left-to-right")
+    automaton = world("arithmetic")
+    network = DiffusionPrior(automaton, automaton.tokenizer, automaton.vocabulary).with_policy("left-to-right")
     drawn = network.given(Question("6 - 0 - 4 = ?", answer="2")).sample(40, generator=0)
     found = [fill.fills[0] for fill in drawn]
     assert set(found) == {"6 - 0 = 6, 6 - 4 = 2", "6 - 4 = 2, 2 - 0 = 2"} and 8 < found.count(found[0]) < 32
@@ -110,9 +114,9 @@ def test_the_rationales_of_an_answer_have_their_posterior() -> None:
 
 
 def test_a_reward_tilts_the_posterior() -> None:
-    """exp(score / temperature) against enumeration, for each method that weighs."""
-    law = table({"xay": 1.0, "xby": 2.0, "xcy": 1.0, "xabcy": 4.0})
-    prior = DiffusionPrior(law, law.tokenizer, law.vocabulary)
+    """exp(score / temperature) against enumeration, for each method that weights samples."""
+    automaton = table({"xay": 1.0, "xby": 2.0, "xcy": 1.0, "xabcy": 4.0})
+    prior = DiffusionPrior(automaton, automaton.tokenizer, automaton.vocabulary)
     reward = Reward(lambda fills: [float("abc".index(fill)) for fill in fills], temperature=0.5, gap=0)
     posterior = prior.given(Observed("x[gap:1]y") & reward)
     raw = {"a": 0.25, "b": 0.5 * math.exp(2), "c": 0.25 * math.exp(4)}
@@ -146,8 +150,8 @@ reward_of_length = Reward(lambda texts: torch.tensor([float(len(text)) for text 
     ],
 )
 def test_a_reward_that_fails_names_the_text(function, message) -> None:
-    law = table({"xay": 1.0, "xby": 2.0, "xcy": 1.0})
-    prior = DiffusionPrior(law, law.tokenizer, law.vocabulary)
+    automaton = table({"xay": 1.0, "xby": 2.0, "xcy": 1.0})
+    prior = DiffusionPrior(automaton, automaton.tokenizer, automaton.vocabulary)
     with pytest.raises(UserError, match=message) as error:
         prior.given(Observed("x[gap:1]y") & Reward(function, name="niceness")).sample(8, td.Importance(), generator=0)
     assert "\n" not in str(error.value)
@@ -157,24 +161,24 @@ def test_a_reward_that_fails_names_the_text(function, message) -> None:
         Reward(len, temperature=0)
 
 
-def test_particles_that_look_ahead_find_the_evidence() -> None:
+def test_particles_with_look_ahead_estimate_the_evidence() -> None:
     """Two nats for each a, in a perfect network: log Z within 0.15 of the sum over all fills, by 4,096 particles."""
-    law = hmm(states=3, symbols=3, seed=1, concentration=0.5)
-    prior = td.DiffusionPrior(law, law.tokenizer, law.vocabulary).with_policy("left-to-right")
-    v, ids = law.vocabulary, law.tokenizer.get_vocab()
+    automaton = hmm(states=3, symbols=3, seed=1, concentration=0.5)
+    prior = td.DiffusionPrior(automaton, automaton.tokenizer, automaton.vocabulary).with_policy("left-to-right")
+    v, ids = automaton.vocabulary, automaton.tokenizer.get_vocab()
     canvas = td.Canvas.of(torch.tensor([[v.bos, ids["b"], *[v.mask] * 5, ids["c"], v.eos]]), v.mask)
     fills = torch.tensor(list(product([ids[symbol] for symbol in "abc"], repeat=5)))
     tokens = canvas.tokens.repeat(len(fills), 1)
     tokens[:, canvas.slots[0]] = fills
-    worth = 2.0 * (fills == ids["a"]).sum(dim=1)
-    truth = float((law.score(canvas.repeat(len(fills)), tokens).log_q + worth).logsumexp(0))
+    reward_of_fills = 2.0 * (fills == ids["a"]).sum(dim=1)
+    truth = float((automaton.score(canvas.repeat(len(fills)), tokens).log_q + reward_of_fills).logsumexp(0))
     reward = Reward(Counts(["a"], pieces=True), 0.5, gap=0, look_ahead=True)
     found = prior.given(Observed(canvas) & reward).sample(4096, td.SMC(), generator=0)
     assert found.log_evidence == pytest.approx(truth, abs=0.15)
     assert found.diagnostics["resamplings"] > 0
 
 
-def test_open_slots_are_left_out_of_what_is_read() -> None:
+def test_open_slots_are_left_out_of_decoded_texts() -> None:
     prior = tiny()
     seen: list[str] = []
 

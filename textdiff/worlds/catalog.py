@@ -82,7 +82,7 @@ def texts(
 
 
 def _tilted(plain: ProbabilisticAutomaton, rewards: str) -> ProbabilisticAutomaton:
-    """A world with a reward for some tokens, written as "abc=1" or as "one,two=1"."""
+    """A world with a reward for some tokens, given as "abc=1" or as "one,two=1"."""
     symbols, _, nats = rewards.rpartition("=")
     if not symbols or not re.fullmatch(r"-?\d+(\.\d+)?", nats):
         raise UserError(f"{rewards!r} tilts no world: expected symbols and what each is worth in nats, as in hmm^abc=1")
