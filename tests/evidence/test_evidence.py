@@ -29,7 +29,7 @@ def constant(value):
     return lambda tokens: torch.full((len(tokens),), value)
 
 
-def not_decoded(tokens):
+def no_text(tokens):
     raise AssertionError("tokens are enough")
 
 
@@ -46,14 +46,14 @@ def test_likelihoods_multiply_and_the_template_stays(tokenizer) -> None:
     assert isinstance(evidence, Both) and evidence.weighs
     assert str(evidence.template) == "a[gap:2]d"
     tokens = evidence.canvas(tokenizer).tokens.repeat(3, 1)
-    assert evidence.log_likelihood(tokens, not_decoded).tolist() == [3.0, 3.0, 3.0]
-    assert evidence.log_potential(tokens, tokens > 0, not_decoded).tolist() == [0.0, 0.0, 0.0]
+    assert evidence.log_likelihood(tokens, no_text).tolist() == [3.0, 3.0, 3.0]
+    assert evidence.log_potential(tokens, tokens > 0, no_text).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_look_ahead_is_asked_about_unfinished_texts(tokenizer) -> None:
     evidence = Observed("a[gap:2]d") & Likelihood(ones, lambda tokens, masked: masked.sum(dim=1).double())
     canvas = evidence.canvas(tokenizer)
-    assert evidence.log_potential(canvas.tokens, canvas.slots, not_decoded).tolist() == [2.0]
+    assert evidence.log_potential(canvas.tokens, canvas.slots, no_text).tolist() == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -64,18 +64,14 @@ def test_a_look_ahead_is_asked_about_unfinished_texts(tokenizer) -> None:
         (lambda t: (Observed("a[gap:2]b") & Observed("a[gap:1-2]b")).canvas(t), "open length"),
         (lambda t: (Observed("a[gap:2]b") & Observed("a[gap:2]c")).canvas(t), "contradict each other at token 4"),
         (
-            lambda t: Likelihood(lambda x: torch.full((len(x),), math.nan)).log_likelihood(
-                torch.ones(2, 3), not_decoded
-            ),
+            lambda t: Likelihood(lambda x: torch.full((len(x),), math.nan)).log_likelihood(torch.ones(2, 3), no_text),
             "gave nan",
         ),
         (
-            lambda t: Likelihood(lambda x: torch.full((len(x),), math.inf)).log_likelihood(
-                torch.ones(2, 3), not_decoded
-            ),
+            lambda t: Likelihood(lambda x: torch.full((len(x),), math.inf)).log_likelihood(torch.ones(2, 3), no_text),
             "gave inf",
         ),
-        (lambda t: Likelihood(lambda x: 3.0).log_likelihood(torch.ones(2, 3), not_decoded), "gave float for 2 texts"),
+        (lambda t: Likelihood(lambda x: 3.0).log_likelihood(torch.ones(2, 3), no_text), "gave float for 2 texts"),
     ],
 )
 def test_mistakes_get_one_clear_line(make, message, tokenizer) -> None:

@@ -101,7 +101,8 @@ def _answers(text: str, seed: int, options: argparse.Namespace) -> list[Answer]:
             with _on_error(checkpoint, options.n):
                 wanted, alone = (asked.for_baseline(), None) if number else (asked, expert)
                 found = infill(prior, wanted, expert=alone, target=target, watch=both)
-            answers.append(Answer(found, recorder.denoisings(prior, text, found.samples), checkpoint, folder))
+            denoisings = recorder.denoisings(prior, found.options.template, found.samples)
+            answers.append(Answer(found, denoisings, checkpoint, folder))
     return answers
 
 

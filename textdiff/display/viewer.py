@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from textdiff.display.text import readable, segments, visible
+from textdiff.evidence import Observed
 from textdiff.posterior import Prior, WeightedSamples
 from textdiff.samplers import LogProbKind, Tempering
 from textdiff.text import Filled, Gap, Template
@@ -72,8 +73,10 @@ class Denoising:
             text: a template, see `Prior.infill`.
             options: `seed`, `steps`, `policy`, `temperature`, `top_p`, `top_k` of `Prior.infill`.
         """
-        recorder = Recorder()
-        (denoising,) = recorder.denoisings(prior, text, prior.infill(text, 1, watch=recorder, **options))
+        recorder, template = Recorder(), Template.parse(text)
+        (denoising,) = recorder.denoisings(
+            prior, template, prior.infill(Observed(template), 1, watch=recorder, **options)
+        )
         sharpened = {name: value for name, value in options.items() if name in ("temperature", "top_p", "top_k")}
         if (tempering := Tempering(**sharpened)).neutral:
             return denoising
@@ -122,9 +125,9 @@ class Recorder:
         self._last = tokens
         self._calls += 1
 
-    def denoisings(self, prior: Prior, text: str, fills: WeightedSamples) -> tuple[Denoising, ...]:
-        """The denoising of each of the `fills = prior.infill(text, ..., watch=self)`, or of some of them."""
-        template, contents = Template.parse(text), token_bytes(prior.tokenizer)
+    def denoisings(self, prior: Prior, template: Template, fills: WeightedSamples) -> tuple[Denoising, ...]:
+        """The denoising of each of the `fills` of a template, or of some of them; they were drawn with `watch=self`."""
+        contents = token_bytes(prior.tokenizer)
         gap = template.encode(prior.tokenizer).gap[0].tolist()
         scores = [None] * len(fills) if fills.log_q is None else fills.log_q.tolist()
         watched = list(range(len(self.when)))

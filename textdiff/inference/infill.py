@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import final
 
 from textdiff.errors import UserError
@@ -54,7 +55,7 @@ class InfillOptions:
     particles: int | None = None
     constraint: Evidence | None = None
 
-    @property
+    @cached_property
     def template(self) -> Template:
         """The parsed text.
 
@@ -73,9 +74,10 @@ class InfillOptions:
         return Tempering(self.temperature, self.top_p, self.top_k)
 
     @property
-    def evidence(self) -> str | Evidence:
+    def evidence(self) -> Evidence:
         """The text, with the constraint if there is one."""
-        return self.text if self.constraint is None else Observed(self.text) & self.constraint
+        observed = Observed(self.template)
+        return observed if self.constraint is None else observed & self.constraint
 
     @property
     def slots(self) -> int:
