@@ -27,7 +27,7 @@ WORLDS = {
 }
 
 
-def brute_log_prob(world, tokens):
+def brute_force_prob(world, tokens):
     """Probability of one complete row: the sum over all paths, in plain Python."""
     v = world.vocabulary
     state = {0: 1.0}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.helpers.worlds import STORIES, WORLDS, all_fills, brute_log_prob, small_table
+from tests.helpers.worlds import STORIES, WORLDS, all_fills, brute_force_prob, small_table
 from textdiff.errors import UserError
 from textdiff.posterior import seeded
 from textdiff.priors import DiffusionPrior
@@ -45,7 +45,7 @@ CASES = ["a[gap:2]b", "[gap:3]", "[gap:1]a[gap:1]", "[gap:0-3]b", "a[gap:1-2]b[g
 def test_evidence_posterior_and_lengths_are_those_of_brute_force(small, kind_of_transitions, text) -> None:
     canvas = small.given(text).canvas
     rows = all_fills(small, canvas)
-    joint = torch.tensor([brute_log_prob(small, row) for row in rows], dtype=torch.float64)
+    joint = torch.tensor([brute_force_prob(small, row) for row in rows], dtype=torch.float64)
     assert torch.allclose(small.log_prob(rows).exp(), joint, atol=1e-12)
     total = joint.sum()
     assert torch.allclose(small.log_evidence(canvas).exp(), total[None])
@@ -67,7 +67,7 @@ def test_evidence_posterior_and_lengths_are_those_of_brute_force(small, kind_of_
 def test_marginals_are_those_of_brute_force(small, kind_of_transitions, text) -> None:
     canvas = small.given(text).canvas
     rows = all_fills(small, canvas)
-    joint = torch.tensor([brute_log_prob(small, row) for row in rows], dtype=torch.float64)
+    joint = torch.tensor([brute_force_prob(small, row) for row in rows], dtype=torch.float64)
     if joint.sum() == 0:
         pytest.skip("this world cannot write the text")
     marginals = small.log_probs(canvas.tokens, canvas.observed, canvas.slots).exp()
