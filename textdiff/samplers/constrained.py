@@ -74,7 +74,7 @@ class Constrained:
     def lengths(
         self, gap: Tensor, log_probs: Tensor, null: int, noise: Tensor, given: Tensor | None, follows: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """How many tokens each gap gets: an exact draw given that the automaton accepts.
+        """Number of tokens in each gap: an exact draw given that the automaton accepts.
 
         Args:
             gap: number of the gap of each slot, `[rows, length]`, -1 outside.

@@ -10,7 +10,10 @@ from textdiff.samplers.trajectory import Progress, Steer, Trajectory, Watch
 
 
 class Decoder(ABC):
-    """A batch of fills under way: `textdiff.samplers.denoise` reveals them by a policy, `causal` from left to right."""
+    """A batch of partly filled canvases and the way to fill them further: by a policy, or from left to right.
+
+    `textdiff.samplers.denoise` has the one, `textdiff.samplers.causal` the other.
+    """
 
     @property
     @abstractmethod
@@ -34,7 +37,7 @@ def run(decoder: Decoder, watch: Watch | None = None, steer: Steer | None = None
     """Take a decoder to its end.
 
     Args:
-        decoder: the fills.
+        decoder: the batch.
         watch: called after each step that settled a slot.
         steer: called before the first step and after each; may replace rows by copies of others.
     """

@@ -116,12 +116,12 @@ def path_log_prob(
 
 @final
 class Denoising(Decoder):
-    """A canvas under way: each step asks the denoiser, and the policy which of the masked slots to fill.
+    """Denoises a canvas: each step queries the denoiser, and fills the slots that the policy chooses.
 
-    Args: see `sample` and `steered`.
+    The lengths of gaps are drawn at once, when it is made. The arguments are those of `sample` and `steered`.
 
     Attributes:
-        unused_slots: bool `[batch, length]`, slots that hold null since lengths were drawn; None if none was drawn.
+        unused_slots: bool `[batch, length]`, slots that the drawn lengths leave unused; None if no length was drawn.
     """
 
     def __init__(
@@ -217,6 +217,7 @@ class Denoising(Decoder):
         return without(log_probs, self._vocabulary.forbidden | inside_word)
 
     def _draw(self, answer: Answer) -> TokenDraw:
+        """The draw that the canvas and the policy call for."""
         if self._canvas.dfa is not None:
             return ConstrainedDraw(answer, self._tempering, self._canvas.dfa)
         if self._policy.kind is LogProbKind.NONE and not self._blind:

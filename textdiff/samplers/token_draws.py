@@ -19,7 +19,7 @@ from textdiff.text import ProductDFA
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the denoiser says of some masked slots of the rows of one step.
+    """The denoiser's answer in one step, for masked slots of the rows that are not complete.
 
     Attributes:
         tokens: the canvas, `[rows, length]`.

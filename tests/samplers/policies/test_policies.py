@@ -11,15 +11,19 @@ from textdiff import samplers
 from textdiff.errors import UserError
 from textdiff.samplers import (
     POLICIES,
+    Blocks,
+    Cap,
     Dilated,
     Entropy,
     EntropyBounded,
     ErrorBudget,
     LeftToRight,
     LogProbKind,
+    Loop,
     Margin,
     Paced,
     RandomOrder,
+    Remasking,
     SampledConfidence,
     State,
     Strided,
@@ -27,6 +31,9 @@ from textdiff.samplers import (
     TopProbability,
     UnmaskingPolicy,
     by_name,
+    policy_label,
+    policy_name,
+    registered_name,
     sample,
 )
 from textdiff.samplers.lengths import rank_and_size
@@ -210,6 +217,27 @@ def test_policies_by_name():
     public = {thing for thing in vars(samplers).values() if isinstance(thing, type)}
     concrete = {thing for thing in public if issubclass(thing, UnmaskingPolicy)} - {UnmaskingPolicy, Paced, ErrorBudget}
     assert {type(by_name(name)) for name in POLICIES} == concrete
+
+
+@pytest.mark.parametrize(
+    "policy, name, label",
+    [
+        (Strided(16), "strided", "strided, 16 steps"),
+        (Dilated(), "dilated", "dilated"),
+        (Blocks(Entropy(1), 8), "blocks", "blocks, entropy, 1 step, length 8"),
+        (Remasking(4, Cap(0.2), Loop()), "remasking", None),
+        (ErrorBudget(0.3, DEPENDENCE), "error-budget", "error-budget, nats 0.3"),
+    ],
+    ids=str,
+)
+def test_names_and_labels(policy, name, label):
+    assert policy_name(policy) == name
+    assert (registered_name(policy) == name) == (name in POLICIES)
+    assert policy_label(policy) == (label or "remasking, 4 steps, cap, eta 0.2, loop, level 0.9, begin 0.45, end 0.95")
+
+
+def test_a_policy_of_the_users_own_is_called_by_its_class():
+    assert policy_name(Spy(Strided())) == "Spy" and registered_name(Spy(Strided())) is None
 
 
 @pytest.mark.parametrize(
