@@ -1,12 +1,13 @@
-"""Denoisers that are known exactly: one true to a joint law, one true to none.
+"""Denoisers that are known exactly: one has the conditionals of a joint distribution, one those of none.
 
 Symbols are the ids `0 .. V-1`, the mask is `V`; with `null=True` the last symbol of a table is the null token, id
 `V + 1` (so a table over `S` symbols has `V = S - 1` content ids). This is the numbering of `Vocabulary.toy`. Such a
-table answers with its full law where null may be predicted, elsewhere with that law given that the token is content.
+table gives null a probability only where it may be predicted; elsewhere it conditions on the token being content.
 """
 
 from abc import ABC, abstractmethod
 from itertools import permutations
+from typing import final
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from textdiff.denoisers import Denoiser
 
 
 class _Table(ABC):
-    """A denoiser over `symbols` symbols and `length` positions that looks its answers up; more columns are padding."""
+    """A denoiser with a table of answers, over `symbols` symbols and `length` positions; further columns are padding."""
 
     def __init__(self, symbols: int, length: int, null: bool = False) -> None:
         self.symbols, self.length = symbols, length
@@ -36,8 +37,8 @@ class _Table(ABC):
             raise ValueError(f"masked position past the table's length {self.length}")
         out = F.one_hot(canvas, self.size).double().log()
         inner = torch.full((*canvas[:, : self.length].shape, self.size), -torch.inf, dtype=torch.float64)
-        laws = self._conditionals(self._digit[canvas[:, : self.length]])
-        inner[..., self.ids] = laws if null or self.null_id is None else _without_last(laws)
+        log_probs = self._conditionals(self._digit[canvas[:, : self.length]])
+        inner[..., self.ids] = log_probs if null or self.null_id is None else _without_last(log_probs)
         out[:, : self.length] = inner.where(masked[:, : self.length, None], out[:, : self.length])
         return out if where is None else out[where]
 
@@ -46,8 +47,9 @@ class _Table(ABC):
         """Log-probs of the symbol at each position given the others, `[batch, length] -> [batch, length, symbols]`."""
 
 
+@final
 class TableOracle(_Table):
-    """The exact conditional marginals of a joint law `[symbols] * length` (normalised here).
+    """The exact conditional marginals of a joint distribution `[symbols] * length`, which it normalises.
 
     `outcomes [symbols ** length, length]` are all complete texts. On a canvas of probability zero every symbol is
     equally likely.
@@ -65,7 +67,7 @@ class TableOracle(_Table):
     def random(
         cls, symbols: int = 4, length: int = 4, seed: int = 0, sharpness: float = 1.0, null: bool = False
     ) -> "TableOracle":
-        """A joint law whose log-probs are independent normals of standard deviation `sharpness`, up to a constant."""
+        """A joint distribution whose log-probs are independent normals of standard deviation `sharpness`, up to a constant."""
         logits = torch.randn([symbols] * length, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         return cls((sharpness * logits).exp(), null)
 
@@ -88,8 +90,9 @@ class TableOracle(_Table):
         return (joint - given[..., None]).where(given[..., None] > -torch.inf, uniform)
 
 
+@final
 class TableDenoiser(_Table):
-    """Arbitrary but fixed normalised answers for every canvas: conditionals that no joint law has."""
+    """Arbitrary but fixed normalised answers for every canvas: conditionals of no joint distribution."""
 
     def __init__(self, symbols: int = 3, length: int = 4, seed: int = 0, null: bool = False) -> None:
         super().__init__(symbols, length, null)
@@ -101,11 +104,11 @@ class TableDenoiser(_Table):
         return self._table[digits @ self._stride]
 
 
-def _without_last(laws: Tensor) -> Tensor:
-    """Laws `[..., symbols]` given that the last symbol does not occur; uniform over the others if only it could."""
-    others = laws[..., :-1]
+def _without_last(log_probs: Tensor) -> Tensor:
+    """Log-probs `[..., symbols]` given that the last symbol does not occur; uniform over the others if only it could."""
+    others = log_probs[..., :-1]
     total = others.logsumexp(-1, keepdim=True)
-    uniform = -torch.tensor(float(others.shape[-1]), dtype=laws.dtype).log()
+    uniform = -torch.tensor(float(others.shape[-1]), dtype=log_probs.dtype).log()
     return F.pad((others - total).where(total > -torch.inf, uniform), (0, 1), value=-torch.inf)
 
 
@@ -116,8 +119,8 @@ def order_log_probs(denoiser: Denoiser, tokens: Tensor, observed: Tensor, mask_i
         canvas = tokens.masked_fill(~observed, mask_id)
         total = torch.zeros((), dtype=torch.float64)
         for position in order:
-            law = denoiser.log_probs(canvas[None], observed[None], null=null)[0, position]
-            total = total + law[tokens[position]]
+            log_probs = denoiser.log_probs(canvas[None], observed[None], null=null)[0, position]
+            total = total + log_probs[tokens[position]]
             canvas = canvas.clone()
             canvas[position] = tokens[position]
         totals.append(total)
