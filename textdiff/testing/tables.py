@@ -17,7 +17,7 @@ from textdiff.denoisers import Denoiser
 
 
 class _Table(ABC):
-    """A denoiser with a table of answers, over `symbols` symbols and `length` positions; further columns are padding."""
+    """A denoiser with a table of answers for `symbols` symbols and `length` positions; further columns are padding."""
 
     def __init__(self, symbols: int, length: int, null: bool = False) -> None:
         self.symbols, self.length = symbols, length
@@ -67,7 +67,7 @@ class TableOracle(_Table):
     def random(
         cls, symbols: int = 4, length: int = 4, seed: int = 0, sharpness: float = 1.0, null: bool = False
     ) -> "TableOracle":
-        """A joint distribution whose log-probs are independent normals of standard deviation `sharpness`, up to a constant."""
+        """A joint whose log-probs are independent normals of standard deviation `sharpness`, up to a constant."""
         logits = torch.randn([symbols] * length, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         return cls((sharpness * logits).exp(), null)
 
@@ -105,7 +105,7 @@ class TableDenoiser(_Table):
 
 
 def _without_last(log_probs: Tensor) -> Tensor:
-    """Log-probs `[..., symbols]` given that the last symbol does not occur; uniform over the others if only it could."""
+    """Log-probs `[..., symbols]` given that the last symbol does not occur; uniform if only it could."""
     others = log_probs[..., :-1]
     total = others.logsumexp(-1, keepdim=True)
     uniform = -torch.tensor(float(others.shape[-1]), dtype=log_probs.dtype).log()
