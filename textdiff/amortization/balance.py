@@ -47,6 +47,7 @@ class TrajectoryBalance(Method):
         self,
         draws: int = 8,
         normaliser: Literal["vargrad", "learned"] = "vargrad",
+        *,
         temperature: float = 1.0,
         replayed: int = 0,
         from_target: int = 0,

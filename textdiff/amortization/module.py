@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from textdiff.amortization.method import Method
 from textdiff.amortization.queries import Query, QueryDataModule
 from textdiff.amortization.task import Task
+from textdiff.data.sources import world_name
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence
 from textdiff.models import LoRA, save_adapter
@@ -27,8 +28,6 @@ from textdiff.samplers import LogProbKind, UnmaskingPolicy
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
 from textdiff.training.optimizers import AdamW, OptimizerFactory, scheduled
 from textdiff.worlds import world
-
-WORLD = "world:"
 
 
 @final
@@ -69,6 +68,7 @@ class PosteriorModule(lightning.LightningModule):
         reward: Evidence | None = None,
         policy: UnmaskingPolicy | None = None,
         adapter: LoRA | None = None,
+        *,
         optimizer: OptimizerFactory = AdamW(lr=3e-4, weight_decay=0.0),  # noqa: B008  (frozen)
         warmup_steps: int = 20,
         final_lr: float = 0.1,
@@ -254,7 +254,7 @@ def learner_metrics(
 
 def _load(name: str) -> Prior:
     """The prior `world:name`, or that of a checkpoint."""
-    return world(name.removeprefix(WORLD)) if name.startswith(WORLD) else load(name)
+    return load(name) if (of := world_name(name)) is None else world(of)
 
 
 def _with_policy(prior: NetworkPrior, policy: UnmaskingPolicy | None) -> NetworkPrior:

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.data import KeyedSampler, documents, held_out_gaps
 from textdiff.data.corpus import in_memory
-from textdiff.data.sources import check_sources, templates
+from textdiff.data.sources import Source, check_sources, source_names, templates
 from textdiff.errors import UserError
 from textdiff.evidence import Question
 from textdiff.evidence.question import ANSWER_GAP
@@ -78,8 +78,8 @@ class QueryDataModule(lightning.LightningDataModule):
     learner has memorised. Training batches form one endless stream keyed by (seed, epoch).
 
     Args:
-        train: sources of the queries to train on, see `textdiff.data.sources`.
-        valid: sources of unseen queries.
+        train: sources of the queries to train on, by class or in short, see `textdiff.data.sources`.
+        valid: sources of the unseen queries.
         holds: what the sources hold: "texts"; "templates", one in each line of a `.txt` file; or "questions", texts
             whose first line is a question, to be followed by a rationale and an answer (see
             `textdiff.evidence.Question`).
@@ -99,9 +99,10 @@ class QueryDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        train: Sequence[str],
-        valid: Sequence[str],
+        train: Sequence[str | Source] = (),
+        valid: Sequence[str | Source] = (),
         holds: Literal["texts", "templates", "questions"] = "texts",
+        *,
         gap_length: int = 12,
         shortest: int | None = None,
         margin: int = 2,
@@ -132,12 +133,13 @@ class QueryDataModule(lightning.LightningDataModule):
         if self.trainer is not None:
             self.tokenizer = self.trainer.lightning_module.tokenizer  # type: ignore[assignment]
         assert self.tokenizer is not None
+        check_sources(self.train)
+        check_sources(self.valid, "data.valid")
         self.seen_queries = self._queries(self.train, self.count, self.seed)
         self.unseen_queries = self._queries(self.valid, self.unseen, self.seed + 1)
         self._ready = True
 
-    def _queries(self, sources: Sequence[str], count: int, seed: int) -> QuerySet:
-        check_sources(sources)
+    def _queries(self, sources: Sequence[str | Source], count: int, seed: int) -> QuerySet:
         assert self.tokenizer is not None
         vocabulary = Vocabulary.of(self.tokenizer)
         assert vocabulary.pad is not None
@@ -159,7 +161,7 @@ class QueryDataModule(lightning.LightningDataModule):
             ]
         if not items:
             what = f"text with room for a gap of {self.gap_length} tokens" if self.holds == "texts" else self.holds[:-1]
-            raise UserError(f"no {what} in {', '.join(sources)}: lower data.gap_length, or name other sources")
+            raise UserError(f"no {what} in {source_names(sources)}: lower data.gap_length, or name other sources")
         return QuerySet(items, vocabulary.pad)
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -18,8 +18,11 @@ def run(arguments: list[str]) -> int:
     options = parser.read(arguments)
     if options.help:
         return write(parser.format_help())
-    of_world = options.tokenizer.startswith("world:")
-    if not of_world and not Path(options.tokenizer).is_dir():
+
+    from textdiff.data.sources import world_name
+
+    name = world_name(options.tokenizer)
+    if name is None and not Path(options.tokenizer).is_dir():
         raise UserError(f"there is no folder {options.tokenizer!r}: give the one that data.tokenizer of the run names")
 
     from transformers.utils import logging
@@ -29,6 +32,6 @@ def run(arguments: list[str]) -> int:
     from textdiff.worlds import world
 
     logging.disable_progress_bar()
-    name = options.tokenizer.removeprefix("world:")
-    export(options.run, world(name).tokenizer if of_world else load_tokenizer(name), options.to)
+    tokenizer = load_tokenizer(options.tokenizer) if name is None else world(name).tokenizer
+    export(options.run, tokenizer, options.to)
     return write(f'wrote {options.to}: textdiff infill "... [gap] ..." --checkpoint {options.to}\n')

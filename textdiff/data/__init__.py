@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from textdiff.data.code import HUMANEVAL, Problem, held_out_code, problems
+from textdiff.data.code import Problem, held_out_code, problems
 from textdiff.data.corpus import Corpus, load_corpus
 from textdiff.data.corruption.corruption import Corruption, Example, Gaps
 from textdiff.data.corruption.fill_in_middle import FillInMiddle
@@ -16,7 +16,21 @@ from textdiff.data.corruption.span_gaps import SpanGaps
 from textdiff.data.held_out import HeldOutGap, held_out_gaps, held_out_lengths, held_out_sentences
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.shards import Part, Row, Shards
-from textdiff.data.sources import documents
+from textdiff.data.sources import (
+    HubDataset,
+    HumanEval,
+    JsonLines,
+    ModelSamples,
+    Questions,
+    RowSource,
+    Source,
+    TableFile,
+    TextFile,
+    WorldTexts,
+    documents,
+    parse_source,
+)
+from textdiff.data.sources.parse import HUMANEVAL
 
 if TYPE_CHECKING:
     from textdiff.data.module import TextDataModule
@@ -29,26 +43,37 @@ __all__ = [
     "FillInMiddle",
     "Gaps",
     "HeldOutGap",
+    "HubDataset",
+    "HumanEval",
+    "JsonLines",
     "KeyedSampler",
     "LeftToRight",
     "LineGaps",
     "Mixture",
+    "ModelSamples",
     "PackedRows",
     "Part",
     "PositionJumps",
     "Problem",
+    "Questions",
     "RandomMasks",
     "Row",
+    "RowSource",
     "SentenceGaps",
     "Shards",
+    "Source",
     "SpanGaps",
+    "TableFile",
     "TextDataModule",
+    "TextFile",
+    "WorldTexts",
     "documents",
     "held_out_code",
     "held_out_gaps",
     "held_out_lengths",
     "held_out_sentences",
     "load_corpus",
+    "parse_source",
     "problems",
 ]
 

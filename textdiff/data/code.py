@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,14 +9,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.held_out import HeldOutGap
-from textdiff.data.sources import lines, readable
+from textdiff.data.sources import HumanEval, JsonLines, Source, parse_source
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary, encode
-
-HUMANEVAL = "humaneval:"
-"""Prefix of the path of a jsonl file whose rows are problems."""
-
-FIELDS = ("task_id", "prompt", "suffix", "canonical_solution", "test")
 
 
 @dataclass(frozen=True)
@@ -45,24 +39,18 @@ class Problem:
         return f"{self.prompt}{fill}{self.suffix}\n{self.test}\n{check}"
 
 
-def problems(source: str) -> list[Problem]:
+def problems(source: str | Source) -> list[Problem]:
     """The problems of a source `humaneval:FILE.jsonl`; other fields of its rows are ignored.
 
     Raises:
-        UserError: there is no such file, or a row lacks a field.
+        UserError: the source is of another kind, there is no such file, or a row lacks a field.
     """
-    path, found = source.removeprefix(HUMANEVAL), []
-    with readable(path):
-        for number, line in enumerate(lines(path), 1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if missing := [name for name in FIELDS if not isinstance(row.get(name), str)]:
-                raise UserError(
-                    f"row {number} of {path!r} has no text {missing[0]!r}: a problem has {', '.join(FIELDS)}"
-                )
-            found.append(Problem(**{name: row[name] for name in FIELDS}, entry_point=row.get("entry_point") or ""))
-    return found
+    given = parse_source(source)
+    if isinstance(given, JsonLines):
+        given = HumanEval(given.path)
+    if not isinstance(given, HumanEval):
+        raise UserError(f"{given.name!r} holds no problems of code infilling: give humaneval:FILE.jsonl")
+    return [Problem(**row) for row in given.rows()]
 
 
 def held_out_code(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.files import atomically
-from textdiff.data.sources import WORLD, documents
+from textdiff.data.sources import Source, documents, parse_source, source_names
 from textdiff.errors import UserError
 
 
@@ -61,7 +61,7 @@ def in_memory(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Corpu
 
 
 def load_corpus(
-    sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, cache: str | Path, field: str = "text"
+    sources: Sequence[str | Source], tokenizer: PreTrainedTokenizerBase, cache: str | Path, field: str = "text"
 ) -> Corpus:
     """Tokenise `sources` into the folder `cache`, or map what an earlier call has saved there.
 
@@ -82,7 +82,7 @@ def load_corpus(
                 file.write(np.asarray(ids, dtype).tobytes())
                 ends.append(ends[-1] + len(ids))
             if len(ends) == 1:
-                raise UserError(f"no document in {', '.join(map(str, sources))}: the files are empty")
+                raise UserError(f"no document in {source_names(sources)}: the files are empty")
         with atomically(offsets) as file:
             np.save(file, np.asarray(ends, dtype=np.int64))
     return Corpus(np.memmap(tokens, dtype, "r"), np.load(offsets))
@@ -98,14 +98,6 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _key(sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, field: str) -> str:
-    known = [[str(source), *_stat(str(source))] for source in sources]
+def _key(sources: Sequence[str | Source], tokenizer: PreTrainedTokenizerBase, field: str) -> str:
+    known = [[source.name, *source.version()] for source in map(parse_source, sources)]
     return hashlib.sha256(json.dumps([known, fingerprint(tokenizer), field]).encode()).hexdigest()[:16]
-
-
-def _stat(source: str) -> list[str | int]:
-    if source.startswith(WORLD):
-        name = source.removeprefix(WORLD).split(":")[0]
-        return list(documents([f"{WORLD}{name}:16"]))  # its texts identify it
-    path = Path(source)
-    return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else []

@@ -1,4 +1,4 @@
-"""The LightningDataModule for text: tokenise once, pack, corrupt; resumes at the batch where it stopped."""
+"""The LightningDataModule for text: tokenise once, pack, corrupt; it resumes at the batch where a run stopped."""
 
 from __future__ import annotations
 
@@ -23,64 +23,65 @@ from textdiff.data.corruption.random_masks import RandomMasks
 from textdiff.data.held_out import held_out_gaps
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.shards import Shards
-from textdiff.data.sources import HUB, WORLD, check_sources, documents
+from textdiff.data.sources import Source, check_sources, documents, hub_name, world_name
 from textdiff.data.streamed_rows import StreamedRows
 from textdiff.errors import UserError
 from textdiff.text import Template, Vocabulary, load_tokenizer, train_tokenizer
 from textdiff.worlds import world
 
 TOKENIZER_TEXTS = 200_000
-"""Documents that a tokenizer is trained on, at most."""
+"""The most documents that a tokenizer is trained on."""
 
 
 @final
 class TextDataModule(lightning.LightningDataModule):
-    """Text files or Hub data sets as batches of packed, corrupted rows.
+    """Documents of any sources as batches of packed, corrupted rows.
 
     Training batches form one endless stream (see `KeyedSampler` and `StreamedRows`), so training is measured in steps:
     set `trainer.max_steps`. Noise and order depend on (seed, epoch, sample) alone: they are the same for any number of
     workers, and for the same global batch on any number of devices.
 
     Validation has two loaders: packed rows (random masks for a denoiser, plain text for a causal network) with the same
-    noise each time, and held-out gaps. Every device measures all of them.
+    noise each time, and held-out gaps. Every device evaluates all of them.
 
     Args:
-        train: sources of training text, see `textdiff.data.sources`.
+        train: sources of training text, by class or in short, see `textdiff.data.sources`.
         valid: sources of held-out text.
-        tokenizer: folder of a tokenizer; where there is none, a byte-level BPE of `vocab_size` tokens is trained on
+        tokenizer: folder of a tokenizer; if it does not exist, a byte-level BPE of `vocab_size` tokens is trained on
             `train` and saved there. Or `hub:owner/name`, any tokenizer on the Hub, or `world:name`, that of a world.
-        corruption: what the denoiser sees in training; `LeftToRight` or `FillInMiddle` for a causal network.
+        corruption: turns a text into the input of the network; `LeftToRight` or `FillInMiddle` for a causal network.
         vocab_size: of a tokenizer that is trained here.
         length: tokens in a row.
         batch_size: rows in a batch, per device.
         reserve: positions of a row kept free for null slots.
-        field: column of jsonl, parquet and Hub sources that holds the text.
+        field: column of jsonl, csv, parquet and Hub sources that holds the text.
         seed: of order and noise.
         workers: processes that prepare batches; any number gives the same batches.
         cache: folder for tokenised text.
         gaps, gap_length: number and length of held-out gaps.
         valid_samples: noise draws per validation row.
-        streaming: for training text that fits neither memory nor disk: nothing is kept, rows are made from `buffer`
-            pieces of text at a time. Resuming walks the stream up to where it stopped.
+        streaming: for training text that fits neither memory nor disk: nothing is kept, and rows are made from
+            `buffer` pieces of text at a time. A resumed run reads the stream again up to where it stopped.
         buffer: pieces of text that are packed and shuffled together in streaming.
         test: sources of text for `textdiff test`; by default those of `valid`.
-        predict: sources of templates to fill: one in each line of a `.txt` file, or in `field` of the rows of others,
-            whose other fields stay with them. `batch_size` of them are filled side by side.
+        predict: sources of templates to fill: one in each line of a `.txt` file, or in `field` of the rows of other
+            sources, whose other fields are kept. They are filled in batches of `batch_size`.
 
     Attributes:
-        shard_rows: rows of a shard that `predict` fills; None: there is one shard. Set by who writes them.
-        finished: shards that are there already, ascending. Likewise.
+        shard_rows: rows of a shard that `predict` fills; None: there is one shard. Set by the writer of predictions.
+        finished: numbers of the shards that have been written, ascending. Set by the writer, too.
 
     Raises:
-        UserError: a source or the tokenizer is missing or damaged, or a number makes no sense.
+        UserError: a source or the tokenizer is missing or damaged, or a number is out of range.
     """
 
     def __init__(
         self,
-        train: Sequence[str] = (),
-        valid: Sequence[str] = (),
+        train: Sequence[str | Source] = (),
+        valid: Sequence[str | Source] = (),
         tokenizer: str | None = None,
         corruption: Corruption | None = None,
+        *,
         vocab_size: int = 2048,
         length: int = 512,
         batch_size: int = 16,
@@ -94,8 +95,8 @@ class TextDataModule(lightning.LightningDataModule):
         valid_samples: int = 2,
         streaming: bool = False,
         buffer: int = 1024,
-        test: Sequence[str] = (),
-        predict: Sequence[str] = (),
+        test: Sequence[str | Source] = (),
+        predict: Sequence[str | Source] = (),
     ) -> None:
         super().__init__()
         _at_least(1, batch_size=batch_size, gap_length=gap_length, valid_samples=valid_samples, buffer=buffer)
@@ -116,23 +117,23 @@ class TextDataModule(lightning.LightningDataModule):
         self._start = self._batches = 0
 
     def prepare_data(self) -> None:
-        """Tokenise what this run reads into the cache (one process does it)."""
+        """Tokenise the documents of this run into the cache; Lightning calls it in one process."""
         task = self.trainer.state.fn if self.trainer is not None else TrainerFn.FITTING
         if task is TrainerFn.FITTING:
             check_sources(self.sources)
             if not self.streaming:
                 self._corpus(self.sources)
         if task in (TrainerFn.FITTING, TrainerFn.VALIDATING):
-            self._corpus(self.held_out)
+            self._corpus(self.held_out, "data.valid")
         if task is TrainerFn.TESTING:
-            self._corpus(self.tests)
+            self._corpus(self.tests, "data.test or data.valid")
 
-    def _corpus(self, sources: Sequence[str]) -> Corpus:
-        check_sources(sources)
+    def _corpus(self, sources: Sequence[str | Source], option: str = "data.train") -> Corpus:
+        check_sources(sources, option)
         return load_corpus(sources, self.tokenizer, self.cache, self.field)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Endless batches of this rank, from where the last checkpoint left off."""
+        """Endless batches of this rank; after `load_state_dict` they continue where the checkpoint was written."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         settings: dict[str, Any] = {
             "num_workers": self.workers,
@@ -168,14 +169,14 @@ class TextDataModule(lightning.LightningDataModule):
         Raises:
             UserError: no held-out document is long enough for a gap.
         """
-        return self._measured(self.held_out)
+        return self._evaluation_loaders(self.held_out)
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """As `val_dataloader`, on the sources for tests."""
-        return self._measured(self.tests)
+        return self._evaluation_loaders(self.tests)
 
-    def _measured(self, sources: Sequence[str]) -> list[DataLoader[Any]]:
-        corpus = self._corpus(sources)
+    def _evaluation_loaders(self, sources: Sequence[str | Source]) -> list[DataLoader[Any]]:
+        corpus = self._corpus(sources, "data.valid")
         causal = self.corruption.causal
         corruption: Corruption = LeftToRight() if causal else RandomMasks()
         rows = PackedRows(corpus, self.vocabulary, self.length, corruption, seed=0)
@@ -193,10 +194,10 @@ class TextDataModule(lightning.LightningDataModule):
         return loaders
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The rows to fill of this rank, in batches of one shard, see `Shards`.
+        """The rows that this rank fills, in batches of one shard, see `Shards`.
 
         Raises:
-            UserError: there is none, or the first has no template.
+            UserError: there are none, or the first has no template.
         """
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         shards = Shards(
@@ -204,28 +205,28 @@ class TextDataModule(lightning.LightningDataModule):
             self.field,
             self.shard_rows,
             self.batch_size,
-            rank,
-            world_size,
-            self.finished,
-            self._encoded_length,
+            rank=rank,
+            world_size=world_size,
+            finished=self.finished,
+            length=self._encoded_length,
         )
         return DataLoader(shards, batch_size=None)
 
     def _encoded_length(self, template: str) -> int:
-        """Tokens and slots of a template; 0 of what is none."""
+        """Tokens and slots of a template; 0 if it cannot be parsed."""
         try:
             return Template.parse(template).encode(self.tokenizer).tokens.shape[1]
         except UserError:
             return 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows of the stream that all ranks have consumed so far."""
+        """How many batches and rows of the stream all ranks have consumed so far."""
         assert self.trainer is not None
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         return {"batches": batches, "rows": self._start + (batches - self._batches) * self._global_batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue the stream of rows where `state_dict` was made, whatever the batch size was."""
+        """Continue the stream of rows where `state_dict` was taken, whatever the batch size was."""
         self._batches = state_dict["batches"]
         self._start = state_dict.get("rows", self._batches * self._global_batch)
 
@@ -240,12 +241,12 @@ def _at_least(least: int, **options: int) -> None:
             raise UserError(f"data.{name} is {value}, expected at least {least}")
 
 
-def _tokenizer(path: str, sources: Sequence[str], field: str, vocab_size: int) -> PreTrainedTokenizerBase:
+def _tokenizer(path: str, sources: Sequence[str | Source], field: str, vocab_size: int) -> PreTrainedTokenizerBase:
     """Load a tokenizer, or train one and save it, renamed into place so that no process sees half of it."""
-    if path.startswith(HUB):
-        return load_tokenizer(path.removeprefix(HUB))
-    if path.startswith(WORLD):
-        return world(path.removeprefix(WORLD)).tokenizer
+    if (repository := hub_name(path)) is not None:
+        return load_tokenizer(repository)
+    if (name := world_name(path)) is not None:
+        return world(name).tokenizer
     folder = Path(path)
     if not folder.exists():
         check_sources(sources)

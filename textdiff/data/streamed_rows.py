@@ -15,7 +15,7 @@ from textdiff.data.corpus import encoded
 from textdiff.data.corruption.corruption import Corruption
 from textdiff.data.packing import cut, pack
 from textdiff.data.rows import Key, Row, check_room, corrupt_row
-from textdiff.data.sources import documents
+from textdiff.data.sources import Source, documents, source_names
 from textdiff.errors import UserError
 from textdiff.text import Vocabulary
 
@@ -51,7 +51,7 @@ class StreamedRows(IterableDataset[Row]):
 
     def __init__(
         self,
-        sources: Sequence[str],
+        sources: Sequence[str | Source],
         tokenizer: PreTrainedTokenizerBase,
         vocabulary: Vocabulary,
         *,
@@ -95,7 +95,7 @@ class StreamedRows(IterableDataset[Row]):
                     yield (epoch, index), [some[piece] for piece in rows[row]]
                     index += 1
             if index == 0:
-                raise UserError(f"no document in {', '.join(map(str, self.sources))}: the files are empty")
+                raise UserError(f"no document in {source_names(self.sources)}: the files are empty")
 
     def _pieces(self, document: list[int]) -> list[Piece]:
         ids = np.asarray(document, dtype=np.int64)

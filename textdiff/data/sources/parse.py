@@ -1,0 +1,75 @@
+"""The shorthand of sources: all prefixes such as `world:` are known here, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textdiff.data.sources.hub_dataset import HubDataset
+from textdiff.data.sources.human_eval import HumanEval
+from textdiff.data.sources.model_samples import ModelSamples
+from textdiff.data.sources.questions import Questions
+from textdiff.data.sources.source import Source
+from textdiff.data.sources.table_file import JsonLines, TableFile
+from textdiff.data.sources.text_file import ENDINGS, TextFile
+from textdiff.data.sources.world_texts import WorldTexts
+from textdiff.errors import UserError
+
+HUB, WORLD, PRIOR, QUESTIONS, HUMANEVAL = "hub:", "world:", "prior:", "questions:", "humaneval:"
+
+
+def parse_source(source: str | Path | Source) -> Source:
+    """The source that a string names; a source is returned as it is.
+
+    Args:
+        source: a path, or a shorthand:
+
+            | shorthand | source |
+            |---|---|
+            | `FILE.txt`, `FILE.txt.xz` | `TextFile` |
+            | `FILE.jsonl` | `JsonLines` |
+            | `FILE.json`, `FILE.csv`, `FILE.parquet` | `TableFile` |
+            | `hub:owner/name[:config][@split]` | `HubDataset` |
+            | `world:name:count[:seed]` | `WorldTexts` |
+            | `prior:checkpoint:count[:seed]` | `ModelSamples` |
+            | `questions:path` | `Questions` |
+            | `humaneval:path` | `HumanEval` |
+
+    Raises:
+        UserError: a count or a seed is missing or no number.
+    """
+    if isinstance(source, Source):
+        return source
+    text = str(source)
+    if text.startswith(HUB):
+        whole, _, split = text.removeprefix(HUB).partition("@")
+        name, _, config = whole.partition(":")
+        return HubDataset(name, config or None, split or "train")
+    if text.startswith(WORLD):
+        return WorldTexts(*_with_count(text, WORLD))
+    if text.startswith(PRIOR):
+        return ModelSamples(*_with_count(text, PRIOR))
+    if text.startswith(QUESTIONS):
+        return Questions(text.removeprefix(QUESTIONS))
+    if text.startswith(HUMANEVAL):
+        return HumanEval(text.removeprefix(HUMANEVAL))
+    if text.endswith(ENDINGS):
+        return TextFile(text)
+    return JsonLines(text) if text.endswith(".jsonl") else TableFile(text)
+
+
+def world_name(text: str) -> str | None:
+    """The world that `world:name` names, where a tokenizer or a prior is asked for; None: it names something else."""
+    return text.removeprefix(WORLD) if text.startswith(WORLD) else None
+
+
+def hub_name(text: str) -> str | None:
+    """The repository that `hub:owner/name` names, where a tokenizer is asked for; None: it names something else."""
+    return text.removeprefix(HUB) if text.startswith(HUB) else None
+
+
+def _with_count(text: str, prefix: str) -> tuple[str, int, int]:
+    """Name, number of texts and seed."""
+    name, *numbers = text.removeprefix(prefix).split(":")
+    if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers) or int(numbers[0]) < 1:
+        raise UserError(f"{text!r} is no source of texts: expected {prefix}name:count or {prefix}name:count:seed")
+    return name, int(numbers[0]), int(numbers[1]) if len(numbers) == 2 else 0

@@ -1,0 +1,62 @@
+"""The documents and templates of several sources, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from textdiff.data.sources.parse import parse_source
+from textdiff.data.sources.source import Source, readable
+from textdiff.data.sources.text_file import TextFile
+from textdiff.errors import UserError
+
+
+def documents(sources: Sequence[str | Source], field: str = "text") -> Iterator[str]:
+    """Yield the documents of all sources in order, stripped of white space at both ends, without empty ones.
+
+    Args:
+        sources: sources, or their shorthand, see `parse_source`.
+        field: the column of a jsonl, csv, parquet or Hub source that holds the text; or several, to be joined by
+            blanks: "sentence1+sentence2".
+
+    Raises:
+        UserError: a file is missing, damaged, of an unknown kind, or lacks the field.
+    """
+    for source in map(parse_source, sources):
+        source.check()
+        with readable(source.name):
+            yield from filter(None, map(str.strip, source.texts(field)))
+
+
+def templates(sources: Sequence[str | Source], field: str = "text") -> Iterator[str]:
+    """Yield the templates of all sources in order, without empty ones: one in each line of a `.txt` file.
+
+    Arguments and errors as for `documents`.
+    """
+    for source in map(parse_source, sources):
+        source.check()
+        with readable(source.name):
+            texts = source.entries() if isinstance(source, TextFile) else source.texts(field)
+            yield from filter(None, map(str.strip, texts))
+
+
+def check_sources(sources: Sequence[str | Source], option: str = "data.train") -> None:
+    """Check that sources exist, without reading them.
+
+    Args:
+        sources: sources, or their shorthand, see `parse_source`.
+        option: where a user names them, for the message.
+
+    Raises:
+        UserError: there is no source, or no file of a known kind at one.
+    """
+    if not sources:
+        raise UserError(
+            f"no source of text was given: set {option} to .txt, .jsonl, .csv or .parquet files, or to hub:owner/name"
+        )
+    for source in sources:
+        parse_source(source).check()
+
+
+def source_names(sources: Sequence[str | Source]) -> str:
+    """The names of sources, for messages."""
+    return ", ".join(source.name if isinstance(source, Source) else str(source) for source in sources)
