@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from textdiff.data import Part, TextDataModule
 from textdiff.data.files import atomically
 from textdiff.data.shards import dealt
+from textdiff.data.sources import parse_source
 from textdiff.errors import UserError
 from textdiff.models import fingerprint
 from textdiff.training.prediction import PredictionModule
@@ -116,8 +117,9 @@ class PredictionWriter(Callback):
         """The settings that predictions depend on, by name; not the batch size, which moves their last digits only."""
         assert isinstance(module, PredictionModule)
         data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        names = [source.name for source in map(parse_source, data.templates)]
         return {
-            "data.predict": [[Path(source).name, *_content_hash(source)] for source in data.templates],
+            "data.predict": [[Path(name).name, *_content_hash(name)] for name in names],
             "data.field": data.field,
             "predictions.rows": self.rows,
             "trainer.precision": trainer.precision,

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
+from torch import nn
+
 from textdiff.data.sources.counts import check_count
 from textdiff.data.sources.source import Source
 from textdiff.errors import UserError
@@ -62,4 +64,6 @@ class ModelSamples(Source):
             left -= len(whole)
 
     def version(self) -> list[str | int]:
-        return [fingerprint(load(self.checkpoint).network)]  # a folder may hold other weights than before
+        network = load(self.checkpoint).network
+        assert isinstance(network, nn.Module)
+        return [fingerprint(network)]  # a folder may hold other weights than before

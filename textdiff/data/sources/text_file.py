@@ -17,7 +17,7 @@ ENDINGS = (".txt", ".txt.xz")
 @final
 @dataclass(frozen=True)
 class TextFile(RowSource):
-    """A `.txt` file (or `.txt.xz`): documents, each of which ends with a line `<|endoftext|>`, or a template in each line.
+    """A `.txt` file (or `.txt.xz`): documents that end with a line `<|endoftext|>`, or a template in each line.
 
     Without such a line the file is a single document.
 
