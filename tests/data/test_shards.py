@@ -48,20 +48,20 @@ def test_files_of_all_kinds_follow_one_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_ranks_share_the_shards(source: str, world_size: int) -> None:
-    parts = [list(Shards([source], "text", 4, 3, rank, world_size)) for rank in range(world_size)]
+    parts = [list(Shards([source], "text", 4, 3, rank=rank, world_size=world_size)) for rank in range(world_size)]
     assert [row for rank in parts for part in rank for row in part.rows] != []
     assert sorted(row.index for rank in parts for part in rank for row in part.rows) == list(range(10))
     assert all(part.shard % world_size == rank for rank, mine in enumerate(parts) for part in mine)
     alone = {(part.shard, tuple(row.index for row in part.rows)) for part in Shards([source], "text", 4, 3)}
     assert {(part.shard, tuple(row.index for row in part.rows)) for rank in parts for part in rank} == alone
-    counts = [Shards([source], "text", 4, 3, rank, world_size).remaining() for rank in range(world_size)]
+    counts = [Shards([source], "text", 4, 3, rank=rank, world_size=world_size).remaining() for rank in range(world_size)]
     assert counts == [sum(len(part.rows) for part in rank) for rank in parts]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("finished", [[], [0], [0, 2], [1, 3], [0, 2, 4], [1, 2, 3], [0, 1, 2, 3, 4]], ids=str)
 def test_what_is_left_is_shared_evenly(source: str, finished: list[int], world_size: int) -> None:
-    ranks = [Shards([source], "text", 2, 3, rank, world_size, finished) for rank in range(world_size)]
+    ranks = [Shards([source], "text", 2, 3, rank=rank, world_size=world_size, finished=finished) for rank in range(world_size)]
     taken = [[part.shard for part in rank] for rank in ranks]
     assert sorted(shard for mine in taken for shard in mine) == [n for n in range(5) if n not in finished]
     assert max(map(len, taken)) - min(map(len, taken)) <= 1
@@ -111,7 +111,7 @@ def test_if_the_first_row_has_no_template_none_is_filled(source: str, tmp_path: 
         ({"sources": []}, "no source of text"),
         ({"sources": [str(tmp_path / "nowhere.jsonl")]}, "no text file at"),
         ({"sources": [jsonl(tmp_path / "empty.jsonl", [])]}, "the files are empty"),
-        ({"sources": ["world:hmm:3"]}, "writes texts without gaps"),
+        ({"sources": ["world:hmm:3"]}, "has texts without gaps"),
     ):
         with pytest.raises(UserError, match=message):
             Shards(**{"field": "text", "size": 4, "batch_size": 3} | wrong)

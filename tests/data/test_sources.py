@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.helpers.tiny import save, tiny
-from textdiff.data.sources import check_sources, documents, templates
+from textdiff.data.sources import (HubDataset, HumanEval, JsonLines, ModelSamples, Questions, Source, TableFile, TextFile, WorldTexts, check_sources, documents, parse_source, templates)
 from textdiff.errors import UserError
 
 TEXTS = ["One dog.\nIt ran.", "日本語 🙂", "The end."]
@@ -215,3 +215,30 @@ def test_dreams_of_a_prior(tmp_path: Path) -> None:
     diffusion = save(tiny(), tmp_path / "diffusion")
     with pytest.raises(UserError, match="writes no texts from left to right"):
         list(documents([f"prior:{diffusion}:3"]))
+
+
+@pytest.mark.parametrize(
+    ("shorthand", "source"),
+    [
+        ("a.txt", TextFile("a.txt")),
+        ("a.txt.xz", TextFile("a.txt.xz")),
+        ("a.jsonl", JsonLines("a.jsonl")),
+        ("a.csv", TableFile("a.csv")),
+        ("hub:owner/name", HubDataset("owner/name")),
+        ("hub:owner/name:part@validation", HubDataset("owner/name", "part", "validation")),
+        ("world:hmm:3", WorldTexts("hmm", 3)),
+        ("world:hmm:3:7", WorldTexts("hmm", 3, 7)),
+        ("prior:stories-ar:5:1", ModelSamples("stories-ar", 5, 1)),
+        ("questions:a.jsonl", Questions("a.jsonl")),
+        ("humaneval:a.jsonl", HumanEval("a.jsonl")),
+    ],
+)
+def test_a_shorthand_is_the_name_of_its_source(shorthand: str, source: Source) -> None:
+    assert parse_source(shorthand) == source and source.name == shorthand
+    assert parse_source(source) is source
+
+
+def test_sources_are_given_by_class() -> None:
+    assert list(documents([WorldTexts("hmm", 3, 1)])) == list(documents(["world:hmm:3:1"]))
+    with pytest.raises(UserError, match="expected a count of 1 or more"):
+        WorldTexts("hmm", 0)
