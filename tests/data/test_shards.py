@@ -54,14 +54,19 @@ def test_ranks_share_the_shards(source: str, world_size: int) -> None:
     assert all(part.shard % world_size == rank for rank, mine in enumerate(parts) for part in mine)
     alone = {(part.shard, tuple(row.index for row in part.rows)) for part in Shards([source], "text", 4, 3)}
     assert {(part.shard, tuple(row.index for row in part.rows)) for rank in parts for part in rank} == alone
-    counts = [Shards([source], "text", 4, 3, rank=rank, world_size=world_size).remaining() for rank in range(world_size)]
+    counts = [
+        Shards([source], "text", 4, 3, rank=rank, world_size=world_size).remaining() for rank in range(world_size)
+    ]
     assert counts == [sum(len(part.rows) for part in rank) for rank in parts]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("finished", [[], [0], [0, 2], [1, 3], [0, 2, 4], [1, 2, 3], [0, 1, 2, 3, 4]], ids=str)
 def test_what_is_left_is_shared_evenly(source: str, finished: list[int], world_size: int) -> None:
-    ranks = [Shards([source], "text", 2, 3, rank=rank, world_size=world_size, finished=finished) for rank in range(world_size)]
+    ranks = [
+        Shards([source], "text", 2, 3, rank=rank, world_size=world_size, finished=finished)
+        for rank in range(world_size)
+    ]
     taken = [[part.shard for part in rank] for rank in ranks]
     assert sorted(shard for mine in taken for shard in mine) == [n for n in range(5) if n not in finished]
     assert max(map(len, taken)) - min(map(len, taken)) <= 1

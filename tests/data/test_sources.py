@@ -12,7 +12,21 @@ import pyarrow.parquet
 import pytest
 
 from tests.helpers.tiny import save, tiny
-from textdiff.data.sources import (HubDataset, HumanEval, JsonLines, ModelSamples, Questions, Source, TableFile, TextFile, WorldTexts, check_sources, documents, parse_source, templates)
+from textdiff.data.sources import (
+    HubDataset,
+    HumanEval,
+    JsonLines,
+    ModelSamples,
+    Questions,
+    Source,
+    TableFile,
+    TextFile,
+    WorldTexts,
+    check_sources,
+    documents,
+    parse_source,
+    templates,
+)
 from textdiff.errors import UserError
 
 TEXTS = ["One dog.\nIt ran.", "日本語 🙂", "The end."]
