@@ -11,6 +11,7 @@ import torch
 
 from tests.helpers.tree import ROOT
 from textdiff.data import documents
+from textdiff.models import Transformer
 from textdiff.pretrained import load
 
 SCRIPT = ROOT / "notebooks" / "experiments" / "cost" / "run.py"
@@ -49,6 +50,7 @@ def test_queries_are_as_long_as_they_are_said_to_be(script: Any, held_out: str) 
 def test_flops_are_those_of_the_passes(script: Any, held_out: str) -> None:
     prior = load("stories")
     rows = script.queries(held_out, prior.tokenizer, 2)
+    assert isinstance(prior.network, Transformer)
     matrices = sum(weight.numel() for weight in prior.network.blocks.parameters() if weight.ndim == 2)
     one, two, four = (script.cost(prior, rows, steps, 2).flops for steps in (1, 2, 4))
     a_pass = 2 * matrices * 32  # the last layer answers for fewer slots

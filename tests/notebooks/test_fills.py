@@ -36,15 +36,15 @@ def test_faults(script: Any, fill: str, wrong: set[str]) -> None:
 
 
 def test_it_measures(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "Lily lost her red ball. She was sad. Tom saw it in the park. He gave it to Lily. They were happy.\n"
+    five = "Lily lost her red ball. She was sad. Tom saw it in the park. He gave it to Lily. They were happy.\n"
     short = "Lily lost her red ball. She was sad.\n"
     for name in ("train", "valid"):
-        (tmp_path / name).with_suffix(".txt").write_text("<|endoftext|>\n".join((told, short, told)))
+        (tmp_path / name).with_suffix(".txt").write_text("<|endoftext|>\n".join((five, short, five)))
     monkeypatch.setattr(script, "SETTINGS", ((False, 1.0, 16, 1), (True, 0.6, None, 4)))
-    table, read = script.main(str(tmp_path / "train.txt"), str(tmp_path / "valid.txt"))
+    table, shown = script.main(str(tmp_path / "train.txt"), str(tmp_path / "valid.txt"))
     assert list(table) == [
         "[gap], temperature 1.0, 16 steps",
-        "length given, temperature 0.6, joined with the twin, one of 4 by weight",
+        "length given, temperature 0.6, product with the AR baseline, one of 4 by weight",
     ]
     assert all(share in (0, 0.5, 1) for row in table.values() for share in row.values())
-    assert len(read) == 2 and all(text.endswith("*The author: Tom saw it in the park.*") for text in read)
+    assert len(shown) == 2 and all(text.endswith("*The author: Tom saw it in the park.*") for text in shown)

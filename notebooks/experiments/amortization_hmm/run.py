@@ -24,11 +24,11 @@ from textdiff.worlds import world
 GAPS, SEED = 16, 5
 truth = world("hmm^mxy=2")
 items = world_items(truth, GAPS, 12, seed=SEED, evidence_world=world("hmm"))
-wanted = Reward(Counts(["m", "x", "y"], pieces=True), 0.5, gap=0)
+reward = Reward(Counts(["m", "x", "y"], pieces=True), 0.5, gap=0)
 exact = [float(truth.sample(canvas.repeat(1024), torch.Generator().manual_seed(0)).log_q.mean()) for canvas, _ in items]
 prior = td.load("runs/worlds/hmm/last").with_policy(Strided(4))
 learner = td.load("runs/amortization/rtb").with_policy(Strided(4))
-twin = td.load("runs/worlds/hmm-ar/last")
+baseline = td.load("runs/worlds/hmm-ar/last")
 
 
 def measured(proposal: td.Prior, n: int, repeats: int) -> dict[str, float]:
@@ -41,7 +41,7 @@ def measured(proposal: td.Prior, n: int, repeats: int) -> dict[str, float]:
             if n == 1 and proposal is learner:
                 found = proposal.given(Observed(canvas)).sample(1, generator=seed)
             else:
-                posterior = proposal.given(Observed(canvas) & wanted, target=None if proposal is twin else prior)
+                posterior = proposal.given(Observed(canvas) & reward, target=None if proposal is baseline else prior)
                 found = posterior.sample(n, Importance(), generator=seed)
             seconds.append(time.process_time() - start)
             log_p = truth.score(canvas.repeat(len(found)), found.tokens).log_q
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     table = {}
     repeats = {1: 64, 16: 8, 16384: 1}
     many = (16, 64, 256, 1024, 4096, 16384)
-    sizes = {"learner": (learner, (1, 16, 64)), "prior": (prior, many), "twin": (twin, many)}
+    sizes = {"learner": (learner, (1, 16, 64)), "prior": (prior, many), "baseline": (baseline, many)}
     for name, (proposal, draws) in sizes.items():
         for n in draws:
             table[f"{name}, {n}"] = found = measured(proposal, n, repeats.get(n, 2))

@@ -66,7 +66,7 @@ class Clock:
 
 
 def queries(file, tokenizer, count):
-    """Rows to fill, cut out of texts that are long enough, no two of one: like evidence would be read but once."""
+    """Rows to fill, cut out of texts that are long enough, no two of one: equal evidence would be encoded but once."""
     found = []
     for text in documents([file]):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -107,14 +107,14 @@ def peak(device, size=1024, repeats=8):
     return 2 * size**3 / min(clock.of(lambda: one @ one) for _ in range(repeats))
 
 
-def alone_or_beside(file, rows, steps, batch, processes):
+def side_by_side(file, rows, steps, batch, processes):
     """Queries per wall second of all of so many processes at once, and seconds of a core for a query."""
     with tempfile.TemporaryDirectory() as meeting:
         command = [sys.executable, __file__, file, f"--rows={rows}", f"--worker={steps},{batch},{processes},{meeting}"]
         started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
-        told = [json.loads(process.communicate()[0]) for process in started]
-    wall = max(end for _, end, _ in told) - min(begin for begin, _, _ in told)
-    return processes * rows / wall, sum(seconds for _, _, seconds in told) / (processes * rows)
+        results = [json.loads(process.communicate()[0]) for process in started]
+    wall = max(end for _, end, _ in results) - min(begin for begin, _, _ in results)
+    return processes * rows / wall, sum(seconds for _, _, seconds in results) / (processes * rows)
 
 
 def worker(prior, rows, steps, batch, processes, meeting):
@@ -199,7 +199,7 @@ seconds are those of one core in which the process ran, not those of the clock; 
 {measured}
 
 Tokens are those filled. FLOP are those of the products with weights that ran (attention's own, some 8 % beside these,
-are left out): evidence is read once, and each pass reads the slots.
+are left out): evidence is encoded once, and each pass encodes the slots.
 
 ## A million queries
 
@@ -259,7 +259,7 @@ def main(arguments=None):
         "scaling": None,
     }
     if options.device.type == "cpu":
-        found["scaling"] = [alone_or_beside(*shape, processes) for processes in (1, 2)]
+        found["scaling"] = [side_by_side(*shape, processes) for processes in (1, 2)]
     options.to.mkdir(parents=True, exist_ok=True)
     (options.to / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (options.to / "README.md").write_text(page(found, options.price), encoding="utf-8")

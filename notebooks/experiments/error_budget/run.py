@@ -82,13 +82,13 @@ def scored(prior, policy, items):
 def budgeted(prior, nats, items):
     """Of an error budget: passes, -log q, predicted error, and measured error against the same order one by one."""
     spied = Spied(ErrorBudget(nats, prior.dependence))
-    together, nfe = scored(prior, spied, items)
+    in_parallel, nfe = scored(prior, spied, items)
     stride, predicted = (torch.cat(part) for part in zip(*spied.plans, strict=True))
-    alone = torch.zeros_like(together)
+    alone = torch.zeros_like(in_parallel)
     for one in stride.unique().tolist():
         chosen = (stride == one).nonzero()[:, 0]
         alone[chosen] = scored(prior, Serial(one), [items[i] for i in chosen.tolist()])[0]
-    return nfe, together, predicted, together - alone
+    return nfe, in_parallel, predicted, in_parallel - alone
 
 
 def mean(values):
@@ -104,13 +104,13 @@ def hmm(gaps=40, draws=32):
     dependence = calibrate(world, world.vocabulary, items, torch.Generator().manual_seed(0))
     perfect = td.DiffusionPrior(world, world.tokenizer, world.vocabulary, dependence=dependence)
     budgets = [ErrorBudget(nats, dependence) for nats in (0.01, 0.03, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)]
-    rivals = [
+    others = [
         kind(n) for kind in (Strided, Dilated, Entropy, Margin, TopProbability, RandomOrder) for n in (6, 4, 3, 2)
     ]
-    rivals += [EntropyBounded(gamma) for gamma in (2.0, 4.0, 6.0, 9.0)] + [Threshold(tau) for tau in (0.3, 0.2, 0.1)]
+    others += [EntropyBounded(gamma) for gamma in (2.0, 4.0, 6.0, 9.0)] + [Threshold(tau) for tau in (0.3, 0.2, 0.1)]
     held = world_items(world, gaps, 12, seed=1)
     rows = td.audit(
-        perfect, world, items=held, policies=[(policy, None) for policy in budgets + rivals], draws=draws, seed=1
+        perfect, world, items=held, policies=[(policy, None) for policy in budgets + others], draws=draws, seed=1
     ).rows
     table = [{"policy": row.label, "nfe": row.nfe, "error": [row.kl_qp.value, row.kl_qp.error]} for row in rows]
     planned = []
@@ -129,25 +129,25 @@ def text(file, gaps=96):
     items = held_out_gaps(corpus, prior.vocabulary, gaps, 32, longest=prior.context, seed=1)
     best, _ = scored(prior, LeftToRight(), items)
     table, planned = [], []
-    rivals = [Strided(n) for n in (16, 11, 8, 6, 4)] + [Dilated(16), Dilated(8), RandomOrder(8)]
-    rivals += [kind(n) for kind in (Entropy, Margin, TopProbability) for n in (32, 16, 8)]
-    rivals += [EntropyBounded(gamma) for gamma in (0.5, 2.0, 5.0)] + [Threshold(tau) for tau in (0.9, 0.5, 0.3)]
+    others = [Strided(n) for n in (16, 11, 8, 6, 4)] + [Dilated(16), Dilated(8), RandomOrder(8)]
+    others += [kind(n) for kind in (Entropy, Margin, TopProbability) for n in (32, 16, 8)]
+    others += [EntropyBounded(gamma) for gamma in (0.5, 2.0, 5.0)] + [Threshold(tau) for tau in (0.9, 0.5, 0.3)]
 
-    def told(policy, nats, nfe):
+    def record(policy, nats, nfe):
         worse = nats - best
         label = prior.with_policy(policy).label
         table.append({"policy": label, "nfe": float(nfe.double().mean()), "nats": mean(nats), "above": mean(worse)})
         print(f"{label:30} {table[-1]['nfe']:6.2f} passes, {100 * worse.mean() / best.mean():6.2f} %", flush=True)
 
     for nats in (0.1, 0.3, 0.6, 1.0, 2.0, 4.0):
-        nfe, together, predicted, measured = budgeted(prior, nats, items)
-        told(ErrorBudget(nats, prior.dependence), together, nfe)
+        nfe, in_parallel, predicted, measured = budgeted(prior, nats, items)
+        record(ErrorBudget(nats, prior.dependence), in_parallel, nfe)
         planned.append({"budget": nats, "nfe": mean(nfe), "predicted": mean(predicted), "measured": mean(measured)})
-        planned[-1]["measured, %"] = 100 * float(measured.sum() / (together - measured).sum())
+        planned[-1]["measured, %"] = 100 * float(measured.sum() / (in_parallel - measured).sum())
         print(planned[-1], flush=True)
-    for policy in rivals:
+    for policy in others:
         if policy.kind is LogProbKind.EXACT:
-            told(policy, *scored(prior, policy, items))
+            record(policy, *scored(prior, policy, items))
     return {"one by one": mean(best), "policies": table, "budgets": planned}
 
 

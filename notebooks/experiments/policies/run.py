@@ -3,7 +3,7 @@
 python notebooks/experiments/policies/run.py HELD-OUT.txt
 
 Long gaps in blocks, by exact -log q: a perfect network on the hidden Markov world (KL to the posterior), and `stories`
-on held-out text. Policies without a log q by what the autoregressive twin's exact joint gives their fills, and by how
+on held-out text. Policies without a log q by what the AR baseline's exact joint gives their fills, and by how
 varied those are. Writes results.json beside this file.
 """
 
@@ -72,7 +72,7 @@ def long_world(gaps=24, gap=128, draws=2):
                 passes.append(drawn.nfe)
             error, nfe = torch.cat(found), torch.cat(passes)
             first = error if first is None else first
-            told(table, prior.label, nfe, {"kl": mean(error), "less strided": mean(error - first)})
+            record(table, prior.label, nfe, {"kl": mean(error), "less strided": mean(error - first)})
     return table
 
 
@@ -87,20 +87,20 @@ def long_text(prior, corpus, gaps=24, gap=128):
             found = [chosen.score(canvas, tokens) for canvas, tokens in batches(items)]
             nats, nfe = -torch.cat([one.log_q for one in found]), torch.cat([one.nfe for one in found])
             first = nats if first is None else first
-            told(table, chosen.label, nfe, {"nats": mean(nats), "less strided": mean(nats - first)})
+            record(table, chosen.label, nfe, {"nats": mean(nats), "less strided": mean(nats - first)})
     return table
 
 
-def without_density(prior, twin, corpus, gaps=24, gap=32, draws=2):
-    """Nats per token of the gap that the twin's joint gives the fill and what follows it, against the true text's.
+def without_density(prior, baseline, corpus, gaps=24, gap=32, draws=2):
+    """Nats per token of the gap that the baseline's joint gives the fill and what follows it, against the true text's.
 
     Beside it how varied fills are: entropy of their tokens within a fill, the share of different tokens and pairs of
     neighbours in a fill, and of different pairs among all fills of a gap.
     """
     items, table = held_out_gaps(corpus, prior.vocabulary, gaps, gap, longest=prior.context, seed=1), []
-    truth = joint(twin, [truth for _, truth in items])
+    truth = joint(baseline, [truth for _, truth in items])
     varied = [variety([truth[0, canvas.slots[0]].tolist()]) for canvas, truth in items]
-    told(table, "the true text", torch.zeros(1), {"less truth": [0.0, 0.0], **spread(varied)})
+    record(table, "the true text", torch.zeros(1), {"less truth": [0.0, 0.0], **spread(varied)})
     strided = {}
     for policy in (
         Strided(32), RandomOrder(32), Remasking(32, Rescale(0.1)), Remasking(32, Rescale(0.5)),
@@ -116,7 +116,7 @@ def without_density(prior, twin, corpus, gaps=24, gap=32, draws=2):
             passes.append(drawn.nfe)
         several = [fill for batch in fills for fill in batch]
         whole = [one[None, : truth.shape[1]] for (_, truth), fill in zip(items, several, strict=True) for one in fill]
-        worse = (truth[:, None] - joint(twin, whole).view(gaps, draws)).mean(dim=1) / gap
+        worse = (truth[:, None] - joint(baseline, whole).view(gaps, draws)).mean(dim=1) / gap
         varied = [
             variety(fill[:, : canvas.tokens.shape[1]][:, canvas.slots[0]].tolist())
             for (canvas, _), fill in zip(items, several, strict=True)
@@ -126,14 +126,14 @@ def without_density(prior, twin, corpus, gaps=24, gap=32, draws=2):
         figures = {"less truth": mean(worse), **spread(varied)}
         if policy.steps in strided:
             figures["less strided"] = mean(worse - strided[policy.steps])
-        told(table, chosen.label, torch.cat(passes), figures)
+        record(table, chosen.label, torch.cat(passes), figures)
     return table
 
 
 @torch.no_grad()
-def joint(twin, texts):
-    """The twin's log-probability of each text `[1, length]`, nats."""
-    return torch.cat([twin.log_prob(text) for text in texts])
+def joint(baseline, texts):
+    """The baseline's log-probability of each text `[1, length]`, nats."""
+    return torch.cat([baseline.log_prob(text) for text in texts])
 
 
 def variety(fills):
@@ -146,8 +146,8 @@ def variety(fills):
     one = [len(count) / len(fill) for count, fill in zip(counts, fills, strict=True)]
     pairs = [list(pairwise(fill)) for fill in fills]
     two = [len(set(pair)) / len(pair) for pair in pairs]
-    together = len({pair for some in pairs for pair in some}) / sum(map(len, pairs))
-    return [sum(entropy) / len(fills), sum(one) / len(fills), sum(two) / len(fills), together]
+    of_a_gap = len({pair for some in pairs for pair in some}) / sum(map(len, pairs))
+    return [sum(entropy) / len(fills), sum(one) / len(fills), sum(two) / len(fills), of_a_gap]
 
 
 def spread(varied):
@@ -156,7 +156,7 @@ def spread(varied):
     return {name: mean(torch.tensor(values)) for name, values in zip(names, zip(*varied, strict=True), strict=True)}
 
 
-def told(table, label, nfe, figures):
+def record(table, label, nfe, figures):
     table.append({"policy": label, "nfe": float(nfe.double().mean()), **figures})
     shown = ", ".join(f"{name} {value[0]:.3f} ± {value[1]:.3f}" for name, value in figures.items())
     print(f"{label:50} {table[-1]['nfe']:6.2f} passes, {shown}", flush=True)
@@ -166,11 +166,11 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("name a file of held-out text")
     torch.set_num_threads(1)
-    prior, twin = td.load("stories"), td.load("stories-ar")
+    prior, baseline = td.load("stories"), td.load("stories-ar")
     corpus = in_memory(documents([sys.argv[1]]), prior.tokenizer)
     found = {
         "long gaps, hmm": long_world(),
-        "without a log q, stories": without_density(prior, twin, corpus),
+        "without a log q, stories": without_density(prior, baseline, corpus),
         "long gaps, stories": long_text(prior, corpus),
     }
     Path(__file__).with_name("results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Happy fills of held-out stories, before and after a low-rank adapter has learnt them.
+"""Fills with happy words in held-out stories, before and after a low-rank adapter has learnt that reward.
 
 python notebooks/experiments/reward_words/run.py
 
@@ -42,22 +42,24 @@ def main(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for number in range(len(unseen)):
             evidence = Observed(unseen[number].canvas) & reward
             found = prior.given(evidence, target=target).sample(DRAWS, Importance(), generator=number)
-            happy = torch.tensor([min(function([sample.fills[0]])[0], 1.0) for sample in found], dtype=torch.float64)
-            shares.append(float(happy.mean()))
-            posterior.append(float((found.weights * happy).sum()))
+            with_word = torch.tensor(
+                [min(function([sample.fills[0]])[0], 1.0) for sample in found], dtype=torch.float64
+            )
+            shares.append(float(with_word.mean()))
+            posterior.append(float((found.weights * with_word).sum()))
             ess.append(found.ess / DRAWS)
             log_z.append(found.log_evidence)
             if number < SHOWN:
                 before, after = found[0].text.split(found[0].fills[0], 1)
                 shown.append(f"{before[-60:]}[{found[0].fills[0].strip()}]{after[:40]}")
-        figures = {"happy": shares, "happy by weight": posterior, "ess": ess, "log evidence": log_z}
-        told = {}
+        figures = {"with a word": shares, "with a word, by weight": posterior, "ess": ess, "log evidence": log_z}
+        means = {}
         for figure, values in figures.items():
             x = torch.tensor(values)
-            told[figure] = round(float(x.mean()), 3)
-            told[f"{figure}, error"] = round(float(x.std()) / math.sqrt(len(x)), 3)
-        table[name] = told | {"fills": shown}
-        print(name, *(f"{figure} {value}" for figure, value in told.items()), *shown, sep="\n  ", flush=True)
+            means[figure] = round(float(x.mean()), 3)
+            means[f"{figure}, error"] = round(float(x.std()) / math.sqrt(len(x)), 3)
+        table[name] = means | {"fills": shown}
+        print(name, *(f"{figure} {value}" for figure, value in means.items()), *shown, sep="\n  ", flush=True)
     return table
 
 
@@ -66,5 +68,5 @@ if __name__ == "__main__":
     try:
         found = json.dumps(main(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))), indent=1, ensure_ascii=False)
     except td.UserError as error:
-        sys.exit(f"happy.py: {error}")
+        sys.exit(f"reward_words/run.py: {error}")
     Path(__file__).with_name("results.json").write_text(found + "\n", encoding="utf-8")
