@@ -1,4 +1,4 @@
-"""The front door: every public name is there, and is imported when it is asked for."""
+"""The public names of textdiff: all are there, and each is imported on first use."""
 
 import ast
 import subprocess
@@ -30,7 +30,7 @@ def test_public_names_are_those_that_a_type_checker_sees() -> None:
     assert textdiff.samplers is sys.modules["textdiff.samplers"]
 
 
-def test_a_name_that_there_is_not() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'textdiff' has no attribute 'lode'"):
         _ = textdiff.lode
 

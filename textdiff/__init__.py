@@ -103,11 +103,11 @@ _ROOM_OF = {
 }
 
 __all__ = [name for name, room in _ROOM_OF.items() if "." not in room]
-"""But `compare`, which brings Lightning along, is imported by name."""
+"""Without `compare` and `Candidate`, whose room imports Lightning; they are there by name: `textdiff.compare`."""
 
 
 def __getattr__(name: str) -> Any:
-    """A public name or a room, imported on first use: the whole takes transformers, and that takes seconds."""
+    """A public name or a room, imported on first use, because importing transformers takes seconds."""
     if name in _ROOM_OF:
         value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
     elif name in {*_ROOM_OF.values(), "testing"}:
