@@ -68,6 +68,32 @@ def test_overconfidence_is_detected(hidden_markov):
     assert found.ways[0].uniform < 0.01
 
 
+def test_a_length_that_is_ruled_out_costs_infinitely_many_nats(hidden_markov):
+    world = hidden_markov
+
+    class NeverShort:
+        """Certain that no slot of a gap is unused: the gap has all its tokens."""
+
+        device, context = world.device, None
+
+        def log_probs(self, canvas, observed, where=None, null=False):
+            found = world.log_probs(canvas, observed, where, null)
+            if null:
+                found[:, world.vocabulary.null] = -math.inf
+            return found.log_softmax(-1)
+
+    prior = DiffusionPrior(NeverShort(), world.tokenizer, world.vocabulary, Strided(64))
+    short, long = (
+        [item for item in world_lengths(world, 12, 2, beside=5, seed=1) if item.canvas.slots.sum() == size][:1]
+        for size in (1, 2)
+    )
+    for items, nats in ((long, "0.000 [0.000, 0.000]"), (short, "inf")):
+        found = length_calibration(prior, items, 2, truth=world, draws=12)
+        row = str(found).splitlines()[2].strip("| ").split(" | ")
+        assert found.ways[0].kl.value == math.inf
+        assert (row[1], row[-1]) == (nats, "inf")
+
+
 def test_mistakes(hidden_markov):
     with pytest.raises(UserError, match="has a distribution of lengths"):
         world_lengths(grammar(), 2, 4)

@@ -1,5 +1,8 @@
 """Inference with autoregressive proposals: the posterior under a causal joint, by enumeration of the fills."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -97,6 +100,15 @@ def test_a_beam_that_is_wide_enough_finds_the_likeliest_fills(prior, name):
     torch.testing.assert_close(found.log_q, best.values)
     torch.testing.assert_close(prior.score(canvas.repeat(20), found.tokens).log_q.detach(), found.log_q)
     assert len(found.tokens.unique(dim=0)) == 20 and "no posterior samples" in found.exactness
+
+
+@pytest.mark.parametrize("prior, name", [(AUTOREGRESSIVE, "known length"), (FIM, "unknown length")])
+def test_a_beam_over_a_float32_network_adds_up_in_float64(prior, name):
+    canvas = CANVASES[name]
+    single = replace(prior, network=deepcopy(prior.network).float())
+    found, expected = (some.given(canvas).sample(20, Beam(width=200)) for some in (single, prior))
+    assert found.log_q.dtype == torch.float64
+    torch.testing.assert_close(found.log_q, expected.log_q, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("prior", [AUTOREGRESSIVE, FIM], ids=["prefix", "fim"])

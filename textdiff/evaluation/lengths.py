@@ -34,12 +34,12 @@ class LengthCalibration:
 
     Attributes:
         name: of the distribution.
-        nats: -log p(true length).
+        nats: -log p(true length); infinite if the distribution rules one out.
         covered: share of gaps whose true length lies in the 50 % and 90 % sets of likeliest lengths; the least likely
             length of a set counts in part, so that the set holds exactly its probability.
         uniform: p-value of the hypothesis that the ranks of the true lengths are uniform, as calibration implies.
         off: mean distance, in tokens, of the median from the true length.
-        kl: KL(truth || distribution) in nats, on a world.
+        kl: KL(truth || distribution) in nats, on a world; infinite if the distribution rules out a possible length.
     """
 
     name: str
@@ -72,8 +72,8 @@ class Lengths:
         head += ["KL(truth, law)"] if self.ways[0].kl is not None else []
         rows = []
         for way in self.ways:
-            kl = [] if way.kl is None else [str(way.kl)]
-            rows.append([way.name, str(way.nats), *map(str, way.covered), f"{way.uniform:.2g}", str(way.off), *kl])
+            kl = [] if way.kl is None else [way.kl.cell()]
+            rows.append([way.name, way.nats.cell(), *map(str, way.covered), f"{way.uniform:.2g}", str(way.off), *kl])
         return Table(head, rows).markdown()
 
     def json(self) -> str:
@@ -162,7 +162,7 @@ def _calibrated(
             found.append(min(1.0, max(0.0, (share - likelier) / max(float(p[length]), 1e-300))))
         if truth is not None:
             exact = truth[i].exp()
-            kl.append(float((exact * (truth[i] - log_p)).nan_to_num(nan=0.0)[exact > 0].sum()))
+            kl.append(float((exact * (truth[i] - log_p))[exact > 0].sum()))
     return LengthCalibration(
         name,
         nats=Interval.mean(nats),

@@ -251,7 +251,7 @@ class _FillInMiddleDecoding(CausalDecoding):
         progress.nfe[rows] += 1
         self.prompt.tokens[rows, column], self.prompt.real[rows, column] = values, True
         settled = self.settle(rows[~ended], draw.columns[~ended], values[~ended], scores[~ended])
-        progress.length_log_q = progress.length_log_q.index_add(0, rows[ended], scores[ended])
+        progress.length_log_q = progress.length_log_q.index_add(0, rows[ended], scores[ended].double())
         if ended.any():
             ends = torch.zeros_like(progress.nfe, dtype=torch.bool).index_fill(0, rows[ended], True)
             unused = ends[:, None] & progress.masked & (self.canvas.gap == gap)

@@ -77,7 +77,7 @@ class CausalDecoding(ABC):
     def settle(self, rows: Tensor, columns: Tensor, values: Tensor, scores: Tensor) -> Tensor:
         """Put `values` and their log-probabilities into `columns` of `rows`; returns where, bool `[batch, length]`."""
         progress = self.progress
-        progress.tokens[rows, columns], progress.slot_log_q[rows, columns] = values, scores
+        progress.tokens[rows, columns], progress.slot_log_q[rows, columns] = values, scores.double()
         progress.masked[rows, columns] = False
         settled = torch.zeros_like(progress.masked)
         settled[rows, columns] = True
