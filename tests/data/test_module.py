@@ -82,7 +82,7 @@ def test_validation_has_the_same_noise_each_time(options: dict[str, Any]) -> Non
     assert [len(loader) for loader in TextDataModule(**options | {"gaps": 0}).val_dataloader()] == [len(first) - 2]
 
 
-def test_the_twin_is_validated_on_plain_text(options: dict[str, Any]) -> None:
+def test_the_baseline_is_validated_on_plain_text(options: dict[str, Any]) -> None:
     rows = TextDataModule(**options, corruption=LeftToRight()).val_dataloader()[0]
     batches = list(rows)
     assert all((batch["canvas"] == batch["tokens"]).all() for batch in batches)
@@ -113,7 +113,7 @@ def test_nothing_of_the_training_text_is_kept_in_streaming(options: dict[str, An
     ],
     ids=str,
 )
-def test_mistakes_are_told(options: dict[str, Any], wrong: dict[str, Any], message: str) -> None:
+def test_mistakes_are_reported(options: dict[str, Any], wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         data = TextDataModule(**options | wrong)
         data.prepare_data()

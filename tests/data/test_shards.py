@@ -103,9 +103,9 @@ def test_finished_shards_are_passed_over_unread(source: str, monkeypatch: pytest
 def test_a_row_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     rows = [{"text": "a [gap]"}, "{broken", "[1]", {"id": 3}, {"text": 4}, {"text": None}]
     found = taken([jsonl(tmp_path / "rows.jsonl", rows)])
-    told = ["no JSON", "no JSON object", "no field 'text', only id: set data.field", "holds 4, expected text"]
+    messages = ["no JSON", "no JSON object", "no field 'text', only id: set data.field", "holds 4, expected text"]
     assert found[0].error is None and found[5].template == "" and found[5].error is None
-    for row, message in zip(found[1:5], told, strict=True):
+    for row, message in zip(found[1:5], messages, strict=True):
         assert row.error is not None and message in row.error
     assert found[1].template == "{broken" and found[3].fields == {"id": 3}
 

@@ -1,4 +1,4 @@
-"""Reading text from files of every kind, and what is said of those that cannot be read."""
+"""Sources of text: files of every kind, the Hub, worlds and models; their shorthand; errors in one line."""
 
 import json
 import lzma
@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from tests.helpers.tiny import save, tiny
-from textdiff.data.sources import (
+from textdiff.data import (
     HubDataset,
     HumanEval,
     JsonLines,
@@ -22,11 +22,10 @@ from textdiff.data.sources import (
     TableFile,
     TextFile,
     WorldTexts,
-    check_sources,
-    documents,
+    load_corpus,
     parse_source,
-    templates,
 )
+from textdiff.data.sources import check_sources, documents, templates
 from textdiff.errors import UserError
 
 TEXTS = ["One dog.\nIt ran.", "日本語 🙂", "The end."]
@@ -102,7 +101,7 @@ def test_a_hub_data_set_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [("some/stories", None, "train", True), ("some/stories", "plain", "validation[:2]", True)]
 
 
-def test_a_hub_data_set_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_data_set_that_does_not_exist_takes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(*arguments: Any, **options: Any) -> None:
         raise ConnectionError("Couldn't reach the Hub.\nand so on")
 
@@ -137,15 +136,13 @@ def broken(kind: Callable[[Path, list[str]], Path]) -> Callable[[Path], Path]:
     ],
     ids=["absent", "folder", "kind", "field", "number", "no json", "cut jsonl", "cut xz", "cut parquet", "latin-1"],
 )
-def test_files_that_cannot_be_read_are_told_in_a_line(
-    make: Callable[[Path], Path], reason: str, tmp_path: Path
-) -> None:
+def test_files_that_cannot_be_read_take_one_line(make: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=reason) as caught:
         list(documents([str(make(tmp_path))]))
     assert "\n" not in str(caught.value)
 
 
-def test_an_error_of_the_reader_of_documents_is_left_alone(tmp_path: Path) -> None:
+def test_an_error_in_the_loop_over_documents_is_passed_on(tmp_path: Path) -> None:
     path = txt(tmp_path / "a", TEXTS)
     with pytest.raises(ZeroDivisionError):
         for _ in documents([str(path)]):
@@ -220,8 +217,8 @@ def test_a_tenth_of_the_questions_is_held_out() -> None:
         list(documents(["world:arithmetic-3-valid:2"]))
 
 
-def test_dreams_of_a_prior(tmp_path: Path) -> None:
-    folder = save(tiny(causal=True, max_position_embeddings=64), tmp_path / "twin")
+def test_texts_are_sampled_from_an_autoregressive_prior(tmp_path: Path) -> None:
+    folder = save(tiny(causal=True, max_position_embeddings=64), tmp_path / "ar")
     first, again, other = (list(documents([f"prior:{folder}:3:{seed}"])) for seed in (1, 1, 2))
     assert len(first) == 3 and first == again != other
     with pytest.raises(UserError, match="no source of texts"):
@@ -234,25 +231,46 @@ def test_dreams_of_a_prior(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shorthand", "source"),
     [
-        ("a.txt", TextFile("a.txt")),
-        ("a.txt.xz", TextFile("a.txt.xz")),
-        ("a.jsonl", JsonLines("a.jsonl")),
-        ("a.csv", TableFile("a.csv")),
-        ("hub:owner/name", HubDataset("owner/name")),
-        ("hub:owner/name:part@validation", HubDataset("owner/name", "part", "validation")),
-        ("world:hmm:3", WorldTexts("hmm", 3)),
-        ("world:hmm:3:7", WorldTexts("hmm", 3, 7)),
-        ("prior:stories-ar:5:1", ModelSamples("stories-ar", 5, 1)),
+        ("a/b.txt", TextFile("a/b.txt")),
+        ("a/b.txt.xz", TextFile("a/b.txt.xz")),
+        ("b.jsonl", JsonLines("b.jsonl")),
+        ("b.csv", TableFile("b.csv")),
+        ("hub:some/stories", HubDataset("some/stories")),
+        ("hub:some/stories:plain@validation", HubDataset("some/stories", "plain", "validation")),
+        ("world:hmm^mxy=2:10:3", WorldTexts("hmm^mxy=2", 10, 3)),
+        ("world:grammar:10", WorldTexts("grammar", 10)),
+        ("prior:stories-ar:64:9", ModelSamples("stories-ar", 64, 9)),
         ("questions:a.jsonl", Questions("a.jsonl")),
         ("humaneval:a.jsonl", HumanEval("a.jsonl")),
     ],
+    ids=str,
 )
 def test_a_shorthand_is_the_name_of_its_source(shorthand: str, source: Source) -> None:
-    assert parse_source(shorthand) == source and source.name == shorthand
-    assert parse_source(source) is source
+    assert parse_source(shorthand) == source == parse_source(source)
+    assert source.name == shorthand
 
 
-def test_sources_are_given_by_class() -> None:
-    assert list(documents([WorldTexts("hmm", 3, 1)])) == list(documents(["world:hmm:3:1"]))
-    with pytest.raises(UserError, match="expected a count of 1 or more"):
-        WorldTexts("hmm", 0)
+def test_a_source_may_be_given_by_its_class(tmp_path: Path) -> None:
+    path = txt(tmp_path / "a", TEXTS)
+    mixed = [TextFile(str(path)), WorldTexts("hmm", 2, 5)]
+    assert list(documents(mixed)) == list(documents([str(path), "world:hmm:2:5"]))
+    for wrong in (lambda: WorldTexts("hmm", 0), lambda: ModelSamples("stories-ar", 3, -1)):
+        with pytest.raises(UserError, match="is no source of texts"):
+            wrong()
+
+
+def test_a_program_of_code_infilling_is_a_document(tmp_path: Path) -> None:
+    row = {"task_id": "t", "prompt": "def f():\n", "suffix": "\nf()", "canonical_solution": "    pass", "test": ""}
+    path = write(tmp_path / "code.jsonl", json.dumps(row) + "\n")
+    assert list(documents([f"humaneval:{path}"])) == ["def f():\n    pass\nf()"]
+
+
+def test_samples_of_other_weights_are_another_corpus(tmp_path: Path) -> None:
+    """A checkpoint that was trained on keeps its name; its samples must not be those of the weights before."""
+    sizes = []
+    for layers in (1, 2):
+        prior = tiny(causal=True, max_position_embeddings=64, num_hidden_layers=layers)
+        folder = save(prior, tmp_path / "ar")
+        load_corpus([f"prior:{folder}:3"], prior.tokenizer, tmp_path / "cache")
+        sizes.append(len(list((tmp_path / "cache").iterdir())))
+    assert sizes == [2, 4]

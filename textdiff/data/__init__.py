@@ -30,13 +30,11 @@ from textdiff.data.sources import (
     documents,
     parse_source,
 )
-from textdiff.data.sources.parse import HUMANEVAL
 
 if TYPE_CHECKING:
     from textdiff.data.module import TextDataModule
 
 __all__ = [
-    "HUMANEVAL",
     "Corpus",
     "Corruption",
     "Example",

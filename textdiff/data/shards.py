@@ -48,7 +48,7 @@ class Part:
 
 
 def dealt(shard: int, finished: Sequence[int], world_size: int) -> int | None:
-    """The rank that fills a shard: those not `finished` (ascending) are assigned in turn; None: it is finished."""
+    """The rank that fills a shard: those not `finished` (ascending) take turns; None: this one is finished."""
     before = bisect_left(finished, shard)
     return None if shard in finished[before : before + 1] else (shard - before) % world_size
 

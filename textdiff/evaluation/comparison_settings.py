@@ -11,11 +11,21 @@ from typing import Any, Literal, final
 import numpy as np
 import torch
 
-from textdiff.data import HUMANEVAL, HeldOutGap, Problem, documents, held_out_code, held_out_gaps, held_out_sentences
+from textdiff.data import (
+    HeldOutGap,
+    HumanEval,
+    Problem,
+    Source,
+    documents,
+    held_out_code,
+    held_out_gaps,
+    held_out_sentences,
+)
 from textdiff.data import problems as code_problems
 from textdiff.data.corpus import Corpus, in_memory
 from textdiff.data.corruption.fill_in_middle import MARKS
 from textdiff.data.packing import cut
+from textdiff.data.sources import parse_source, source_name, source_names
 from textdiff.errors import UserError
 from textdiff.evaluation.candidate import Candidate
 from textdiff.evaluation.code_execution import passes
@@ -83,7 +93,7 @@ class ComparisonSettings:
     """
 
     candidates: Sequence[CandidateSettings]
-    files: Sequence[str] = ()
+    files: Sequence[str | Source] = ()
     field: str = "text"
     world: str | None = None
     gaps: int = 100
@@ -149,11 +159,11 @@ class ComparisonSettings:
                 f"gaps {self.gaps}, gap_length {self.gap_length} and timed {self.timed} must be at least 1, "
                 f"fills {self.fills} at least 2"
             )
-        code = [file for file in self.files if file.startswith(HUMANEVAL)]
+        code = [source_name(file) for file in self.files if isinstance(parse_source(file), HumanEval)]
         if code and (len(code) < len(self.files) or self.sentence is not None):
             raise UserError(f"{code[0]!r} has gaps of its own: compare on it without other files and without sentence")
         if self.run_code and not code:
-            raise UserError(f"run_code runs the tests of code infilling: give files as {HUMANEVAL}FILE.jsonl")
+            raise UserError("run_code runs the tests of code infilling: give files as humaneval:FILE.jsonl")
         if self.places < 1 or (self.places > 1 and self.world is None):
             raise UserError(f"places is {self.places}: expected 1, or more on a world")
 
@@ -200,7 +210,7 @@ class ComparisonSettings:
         if truth is not None:
             room = context - self.places * (longest - self.gap_length)
             return world_items(truth, self.gaps, self.gap_length, seed=self.seed, longest=room, places=self.places), []
-        if self.files[0].startswith(HUMANEVAL):
+        if isinstance(parse_source(self.files[0]), HumanEval):
             return self._code(candidates[0], context, longest)
         return self._gaps(candidates[0], context, longest), []
 
@@ -211,7 +221,7 @@ class ComparisonSettings:
         found = held_out_code(every, tokenizer, vocabulary, self.gaps, longest=context - longest, longest_gap=longest)
         if not found[0]:
             raise UserError(
-                f"none of the {len(every)} problems of {', '.join(self.files)} fits: {context - longest} tokens at "
+                f"none of the {len(every)} problems of {source_names(self.files)} fits: {context - longest} tokens at "
                 f"most, {longest} of them in the gap (raise longest, or take a model with a longer context)"
             )
         return found
@@ -230,12 +240,12 @@ class ComparisonSettings:
             which = self.gaps, self.sentence, self.of
             items = held_out_sentences(texts, tokenizer, vocabulary, *which, longest=room, longest_gap=longest)
         if not items:
-            raise UserError(f"no text of {', '.join(self.files)} has room for {what}")
+            raise UserError(f"no text of {source_names(self.files)} has room for {what}")
         return items
 
     def _about(self, effort: Mapping[str, Any], solutions: str | None) -> dict[str, Any]:
         """What was measured on, in words; `solutions` are the gaps of code."""
-        source = ", ".join(Path(file).name for file in self.files) or f"the world {self.world}"
+        source = ", ".join(Path(source_name(file)).name for file in self.files) or f"the world {self.world}"
         several = f"{self.places} x " if self.places > 1 else ""
         gaps = f"{several}{self.gap_length} tokens each"
         if self.sentence is not None:

@@ -9,7 +9,7 @@ from textdiff.data.sources.human_eval import HumanEval
 from textdiff.data.sources.model_samples import ModelSamples
 from textdiff.data.sources.parse import hub_name, parse_source, world_name
 from textdiff.data.sources.questions import Questions
-from textdiff.data.sources.reading import check_sources, documents, source_names, templates
+from textdiff.data.sources.reading import check_sources, documents, source_name, source_names, templates
 from textdiff.data.sources.source import ParsedRow, RowSource, Source, readable
 from textdiff.data.sources.table_file import JsonLines, TableFile
 from textdiff.data.sources.text_file import TextFile
@@ -32,6 +32,7 @@ __all__ = [
     "hub_name",
     "parse_source",
     "readable",
+    "source_name",
     "source_names",
     "templates",
     "world_name",

@@ -57,6 +57,11 @@ def check_sources(sources: Sequence[str | Source], option: str = "data.train") -
         parse_source(source).check()
 
 
+def source_name(source: str | Source) -> str:
+    """The name of a source, for messages; of a file its path."""
+    return source.name if isinstance(source, Source) else str(source)
+
+
 def source_names(sources: Sequence[str | Source]) -> str:
-    """The names of sources, for messages."""
-    return ", ".join(source.name if isinstance(source, Source) else str(source) for source in sources)
+    """The names of several sources."""
+    return ", ".join(map(source_name, sources))

@@ -50,7 +50,7 @@ class ParsedRow(NamedTuple):
 
 
 class RowSource(Source, ABC):
-    """A source whose rows may be templates to fill; where parsing costs time, a row is read first and parsed later."""
+    """A source whose rows may be templates to fill; rows that cost time to parse are read first and parsed later."""
 
     @abstractmethod
     def entries(self) -> Iterator[str | Mapping[str, Any]]:

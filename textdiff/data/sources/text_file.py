@@ -19,7 +19,7 @@ ENDINGS = (".txt", ".txt.xz")
 class TextFile(RowSource):
     """A `.txt` file (or `.txt.xz`): documents that end with a line `<|endoftext|>`, or a template in each line.
 
-    Without such a line the file is a single document.
+    Without a line `<|endoftext|>` the file is a single document.
 
     Args:
         path: of the file.
