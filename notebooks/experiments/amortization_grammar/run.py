@@ -22,7 +22,7 @@ def commands() -> list[list[str]]:
     ]
     for method in METHODS:
         to = f"runs/amortization/grammar/{method}"
-        configs = [f"configs/amortization/{method}.yaml", "configs/amortization/on-grammar.yaml"]
+        configs = [f"configs/amortization/{name}.yaml" for name in ("base", method, "on-grammar")]
         found += [["fit", "--config", configs[0], "--config", configs[1], "--model.init_args.to", to]]
     return found
 

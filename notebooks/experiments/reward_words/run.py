@@ -2,7 +2,7 @@
 
 python notebooks/experiments/reward_words/run.py
 
-Needs what configs/amortization/happy.yaml leaves in runs/, and its data. For each query that was never learnt from,
+Needs the output of configs/amortization/reward-words.yaml in runs/, and its data. For each query not trained on,
 fills of `stories` and of the learner are weighed by the reward and by `stories`; writes results.json beside this file.
 """
 
@@ -22,7 +22,7 @@ from textdiff.inference import Importance
 from textdiff.samplers import Strided
 
 DRAWS, QUERIES, SHOWN = 64, 50, 6
-CONFIG = Path(__file__).parents[3] / "configs" / "amortization" / "happy.yaml"
+CONFIG = Path(__file__).parents[3] / "configs" / "amortization" / "reward-words.yaml"
 
 
 def main(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
