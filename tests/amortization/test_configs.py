@@ -228,3 +228,18 @@ def test_a_mistake_takes_one_line(
 def test_predict_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"predict fills templates with .*PredictionModule"):
         run(["predict", *options(tmp_path)])
+
+
+def test_sources_may_be_given_by_class(capsys: pytest.CaptureFixture[str]) -> None:
+    source = {"class_path": "textdiff.data.WorldTexts", "init_args": {"world": "hmm", "count": 5}}
+    mixed = yaml.safe_dump([source, "world:hmm:3:1"], default_flow_style=True)
+    assert run(["fit", *given(*layers(RTB)), "--data.train", mixed, "--print_config"]) == 0
+    train = yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["train"]
+    assert train == [{**source, "init_args": source["init_args"] | {"seed": 0}}, "world:hmm:3:1"]
+
+
+def test_without_text_the_option_to_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no source of text was given: set data.train to") as raised:
+        run(["fit", *options(tmp_path), "--data.train", "[]"])
+    assert "\n" not in str(raised.value)

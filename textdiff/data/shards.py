@@ -47,7 +47,7 @@ class Part:
         self.shard, self.rows, self.last = shard, rows, last
 
 
-def dealt(shard: int, finished: Sequence[int], world_size: int) -> int | None:
+def assigned_rank(shard: int, finished: Sequence[int], world_size: int) -> int | None:
     """The rank that fills a shard: those not `finished` (ascending) take turns; None: this one is finished."""
     before = bisect_left(finished, shard)
     return None if shard in finished[before : before + 1] else (shard - before) % world_size
@@ -126,7 +126,7 @@ class Shards(IterableDataset[Part]):
         return 0 if self.size is None else index // self.size
 
     def _mine(self, number: int) -> bool:
-        return dealt(number, self.finished, self.world_size) == self.rank
+        return assigned_rank(number, self.finished, self.world_size) == self.rank
 
     def _entries(self) -> Iterator[tuple[RowSource, str | Mapping[str, Any]]]:
         """Each row as its source holds it, with the source."""

@@ -27,7 +27,7 @@ class StreamedRows(IterableDataset[Row]):
     """An endless stream of the rows that `PackedRows` describes, made from `buffer` pieces of documents at a time.
 
     The stream is the same for any number of processes. Each goes through all of it and yields only its own rows: row r
-    belongs to batch r // `batch_size`, batches are dealt to the ranks in turn, and those of a rank to its workers in
+    belongs to batch r // `batch_size`, batches go to the ranks in turn, and those of a rank to its workers in
     turn, as a `DataLoader` collects them. So loading, tokenising and packing are repeated in each process, and the work
     of the corruption is shared.
 

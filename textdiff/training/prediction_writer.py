@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 
 from textdiff.data import Part, TextDataModule
 from textdiff.data.files import atomically
-from textdiff.data.shards import dealt
+from textdiff.data.shards import assigned_rank
 from textdiff.data.sources import parse_source
 from textdiff.errors import UserError
 from textdiff.models import fingerprint
@@ -138,7 +138,10 @@ class PredictionWriter(Callback):
         """Delete files that a killed run has left incomplete; each process deletes those of its own shards."""
         for part in self.path.glob(".*.part"):
             number = part.name.removeprefix(".").partition(".")[0]
-            if number.isdecimal() and dealt(int(number), self._finished, trainer.world_size) == trainer.global_rank:
+            if (
+                number.isdecimal()
+                and assigned_rank(int(number), self._finished, trainer.world_size) == trainer.global_rank
+            ):
                 part.unlink(missing_ok=True)
 
 
