@@ -11,8 +11,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 
 
-def pages() -> list[Path]:
-    return [path for path in files() if path.suffix == ".md"]
+PAGES = [path for path in files() if path.suffix == ".md"] if (ROOT / ".git").exists() else []
+NAMED = re.compile(r"(?<![\w./])(?:configs|tests|notebooks)/[\w./-]+\.(?:yaml|py|ipynb|txt)")
 
 
 def anchors(text: str) -> set[str]:
@@ -35,6 +35,12 @@ def broken(page: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("page", pages() if (ROOT / ".git").exists() else [], ids=str)
+@pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_lead_somewhere(page: Path) -> None:
     assert not broken(page)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parts[0] in ("notebooks", "checkpoints")], ids=str)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = NAMED.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert not [path for path in named if not (ROOT / path).is_file()]

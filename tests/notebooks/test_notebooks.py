@@ -1,6 +1,7 @@
 """Notebooks run from top to bottom on what the repository holds."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,12 @@ def test_a_notebook_is_well_formed(path: Path) -> None:
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_holds_no_path_of_a_machine(path: Path) -> None:
+    assert not re.search(r"site-packages|[\"' ](/home/|/root/|/opt/|/tmp/|/work/)", path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.notebook
