@@ -23,7 +23,8 @@ def commands() -> list[list[str]]:
     for method in METHODS:
         to = f"runs/amortization/grammar/{method}"
         configs = [f"configs/amortization/{name}.yaml" for name in ("base", method, "on-grammar")]
-        found += [["fit", "--config", configs[0], "--config", configs[1], "--model.init_args.to", to]]
+        options = [part for config in configs for part in ("--config", config)]
+        found.append(["fit", *options, "--model.init_args.to", to])
     return found
 
 
