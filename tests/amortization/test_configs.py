@@ -240,6 +240,6 @@ def test_sources_may_be_given_by_class(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_without_text_the_option_to_set_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no source of text was given: set data.train to") as raised:
+    with pytest.raises(UserError, match=r"no source of text was given: set data\.train to") as raised:
         run(["fit", *options(tmp_path), "--data.train", "[]"])
     assert "\n" not in str(raised.value)
