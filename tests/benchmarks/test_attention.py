@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from textdiff.models.transformer import attend
+from textdiff.models.attention import attend
 
 pytestmark = pytest.mark.benchmark
 ROUNDS = 5
