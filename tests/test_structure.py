@@ -1,4 +1,4 @@
-"""The ground of the project: who imports whom, what a wheel holds, what an import loads, what no file may contain."""
+"""The structure of the project: imports between folders, what a wheel holds, what an import loads, forbidden words."""
 
 import ast
 import os
@@ -99,6 +99,97 @@ def test_an_import_down_the_list_is_allowed() -> None:
         ("__main__.py", "from textdiff.cli import main"),
     ):
         assert not violations(Path("textdiff", module), source), (module, source)
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Each module of the package with the modules that it imports, wherever in the file, `TYPE_CHECKING` included."""
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        graph[name] = found = set()
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                wholes = [f"{node.module}.{alias.name}" for alias in node.names]
+                found |= {whole if whole in names else node.module for whole in wholes} & set(names)
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; empty if there is none."""
+    done: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return path[path.index(module) :]
+        if module in done:
+            return []
+        for other in sorted(graph.get(module, ())):
+            if found := walk(other, [*path, module]):
+                return found
+        done.add(module)
+        return []
+
+    return next((found for module in sorted(graph) if (found := walk(module, []))), [])
+
+
+def test_no_circle_of_modules() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c"]
+    assert not circle(module_graph())
+
+
+MOST_LINES = {"textdiff": 400, "tests": 400}
+MOST_LINES_OF_A_FUNCTION = 80
+
+
+def test_files_and_functions_stay_short() -> None:
+    long = []
+    for folder, most in MOST_LINES.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            source = path.read_text(encoding="utf-8")
+            if (lines := source.count("\n")) > most:
+                long.append(f"{path.relative_to(ROOT)}: {lines} lines")
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                    if lines > MOST_LINES_OF_A_FUNCTION:
+                        long.append(f"{path.relative_to(ROOT)}: {node.name} takes {lines} lines")
+    assert not long
+
+
+def test_no_test_imports_another() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests."):
+                assert (node.module or "").startswith("tests.helpers"), f"{path.relative_to(ROOT)}: {node.module}"
+
+
+# Private metaphors of earlier versions, spelt here in two halves, so that this file does not hold them.
+UNWANTED = re.compile(
+    "|".join(
+        first + second
+        for first, second in (
+            ("to", "ld"), ("hea", "rd"), ("thou", "ghts"), ("ess", "ence"), ("bla", "med"), ("contes", "tant"),
+            ("ri", "val"), ("tw", "in"),
+        )
+    ),
+    re.IGNORECASE,
+)  # fmt: skip
+TOKEN_OF_A_WORLD = re.compile(r"(?<![\w])(?:\"? ?" + "to" + "ld" + r"\"?)(?![\w])")
+"""The grammar of stories writes the verb as one of its tokens."""
+WORLD_OF_STORIES = ("worlds/", "amortization_grammar")
+
+
+def test_words_of_the_field() -> None:
+    found = []
+    for folder in ("textdiff", "tests"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            if any(part in path.as_posix() for part in WORLD_OF_STORIES):
+                text = TOKEN_OF_A_WORLD.sub("", text)
+            for number, line in enumerate(text.splitlines(), 1):
+                if UNWANTED.search(line):
+                    found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+    assert not found, "\n".join(found)
 
 
 @pytest.fixture(scope="module")
