@@ -1,5 +1,6 @@
 """The four Lightning commands: mistakes take one line, a run says little, predictions keep their order."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from tests.helpers.training import metrics, run_config, stories, write_config
 from tests.helpers.tree import ROOT
+from textdiff.amortization import PosteriorModule, QueryDataModule
 from textdiff.cli import lightning as lightning_cli
 from textdiff.cli.lightning import run
 from textdiff.errors import UserError
@@ -142,6 +144,20 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--data.help TextDataModule" in " ".join(capsys.readouterr().out.split())
     assert run(["fit", "--data.help", "TextDataModule"]) == 0
     assert "--data.streaming" in capsys.readouterr().out
+
+
+def test_a_class_that_a_configuration_names_keeps_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    """The default classes, for pretraining, have arguments of the same names and other values."""
+    model = "--model=textdiff.amortization.PosteriorModule"
+    data = "--data=textdiff.amortization.QueryDataModule"
+    needed = ["--model.learner=stories", "--model.method=textdiff.amortization.ReverseKL"]
+    assert run(["fit", model, data, *needed, "--print_config"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    for part, given in (("model", PosteriorModule), ("data", QueryDataModule)):
+        init_args, parameters = config[part]["init_args"], inspect.signature(given.__init__).parameters
+        for name in ("warmup_steps", "final_lr", "gap_length", "batch_size"):
+            assert name not in parameters or init_args[name] == parameters[name].default
+    assert config["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 3e-4
 
 
 def test_errors_of_ours_keep_their_traceback(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

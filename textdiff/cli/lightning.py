@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning import LightningDataModule, LightningModule
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer
@@ -76,6 +76,7 @@ class TextCLI(LightningCLI):
             parser_kwargs={**raising, self._command: dict(raising)},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=_ClassDefaultsParser,
             args=arguments,
         )
 
@@ -125,6 +126,23 @@ class TextCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # Lightning's, on its options
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+@final
+class _ClassDefaultsParser(LightningArgumentParser):
+    """A parser whose defaults of `model` and `data` are classes without arguments.
+
+    Otherwise the arguments of the default class would become those of any other that a configuration names, in place
+    of its own defaults.
+    """
+
+    def get_defaults(self, skip_validation: bool = False, **kwargs: Any) -> Namespace:
+        """The default values."""
+        defaults = super().get_defaults(skip_validation, **kwargs)
+        for name in ("model", "data"):
+            if isinstance(defaults.get(name), Namespace):
+                defaults[name].pop("init_args", None)
+        return defaults
 
 
 def _check_prediction(model: Any, path: str | None) -> None:
