@@ -112,6 +112,13 @@ def test_a_config_says_how_it_is_run_and_is_understood(path: Path, capsys: pytes
     assert includes(yaml.safe_load(capsys.readouterr().out), merged(*layers(path)))
 
 
+@pytest.mark.parametrize("path", [*CONFIGS, BASE, GRAMMAR], ids=names)
+def test_a_config_names_no_text_that_a_user_lacks(path: Path) -> None:
+    data = yaml.safe_load(path.read_text(encoding="utf-8")).get("data", {}).get("init_args", {})
+    for source in (*data.get("train", ()), *data.get("valid", ())):
+        assert source.startswith(("hub:", "world:")) or (ROOT / source).is_file()
+
+
 def test_a_base_without_a_method_is_refused() -> None:
     with pytest.raises(UserError, match="method"):
         run(["fit", *given(BASE)])

@@ -2,7 +2,7 @@
 
 python notebooks/experiments/amortization_hmm/run.py
 
-Writes results/importance_resampling.json; needs what configs/amortization/rtb.yaml and
+Writes results/importance_resampling.json; needs what configs/amortization/rtb.yaml (over base.yaml) and
 configs/worlds/hmm-ar.yaml leave in runs/. The autoregressive baseline proposes from the prefix and weighs by all the
 rest. Seconds are processor time of one thread.
 """
