@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributed import destroy_process_group, init_process_group
+from torch.distributed import barrier, destroy_process_group, init_process_group
 from torch.distributed.fsdp import FullyShardedDataParallel as Sharded
 from torch.nn.functional import cross_entropy
 
@@ -71,6 +71,7 @@ def process(rank: int, folder: str, kind: str) -> None:
         wrap = partial(Sharded, auto_wrap_policy=RepeatedLayers(), device_id=torch.device("cpu"))
         found = learnt(wrap, rank, 2, kind, Path(folder))  # a collective: the whole weights come from both
         torch.save(found, Path(folder) / f"{rank}.pt")
+        barrier()  # neither process leaves while the other still talks to it
     finally:
         destroy_process_group()
 
