@@ -102,7 +102,10 @@ def test_a_mistake_takes_one_line(
     [
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--config", "broken.yaml"], "Problems parsing config: while parsing a flow sequence"),
-        (["--config", "fit.yaml", "--data.trian", "x"], "TextDataModule': Option 'trian' is not accepted"),
+        (
+            ["--config", "fit.yaml", "--data.trian", "x"],
+            "Option 'trian' is not accepted; `textdiff fit --data.help TextDataModule` lists the options",
+        ),
         (["--config", "fit.yaml", "--ckpt_path", "nowhere.ckpt"], "no checkpoint at 'nowhere.ckpt'"),
         (["--config", "fit.yaml", "--ckpt_path", "broken.yaml"], "'broken.yaml' is no checkpoint of a textdiff run"),
         (

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from textdiff.cli.lightning_messages import fewer_messages, in_one_line
+from textdiff.cli.lightning_messages import fewer_messages, help_command, in_one_line
 from textdiff.errors import UserError
 from textdiff.pretrained import tokenizer_folder
 from textdiff.training import AtomicCheckpointIO, PredictionWriter, StepBar
@@ -40,7 +40,8 @@ def run(arguments: list[str]) -> int:
         try:
             TextCLI(arguments)
         except ArgumentError as error:
-            raise UserError(f"{in_one_line(str(error))}; `textdiff {arguments[0]} --help` lists the options") from error
+            message = in_one_line(str(error))
+            raise UserError(f"{message}; `{help_command(arguments[0], message)}` lists the options") from error
         except ValueError as error:
             if (mistake := _user_error(error)) is None:
                 raise

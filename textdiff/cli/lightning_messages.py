@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,14 @@ def in_one_line(message: str) -> str:
         given = [line.strip() for line in lines if line.strip().startswith("Given value:")]
         return " ".join([*key, " or ".join(meant), *given])
     return " ".join(line.strip() for line in lines)
+
+
+def help_command(command: str, message: str) -> str:
+    """The help page that lists the options which the error `message [one line]` is about."""
+    of_class = re.match(
+        r"Parser key \"(model|data)\": Problem with given class_path 'textdiff\.\w+\.(\w+)': Option", message
+    )
+    return f"textdiff {command} --{of_class[1]}.help {of_class[2]}" if of_class else f"textdiff {command} --help"
 
 
 def _bullet(line: str) -> str:
