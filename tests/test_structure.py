@@ -15,7 +15,7 @@ from tests.helpers.tree import ROOT, files
 
 # A room may import itself and what stands before it. `textdiff` stands for the public names of textdiff/__init__.py.
 ORDER = (
-    "errors", "text", "diffusion", "models", "denoisers", "evidence", "samplers", "posterior", "priors", "worlds",
+    "errors", "files", "text", "diffusion", "models", "denoisers", "evidence", "samplers", "posterior", "priors", "worlds",
     "pretrained", "inference", "data", "training", "amortization", "evaluation", "display", "serving", "testing",
     "textdiff", "cli", "__main__",
 )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from textdiff.data.files import atomically
+from textdiff.files import atomically
 
 
 @final

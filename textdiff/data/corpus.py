@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data.files import atomically
+from textdiff.files import atomically
 from textdiff.data.sources import Source, documents, parse_source, source_names
 from textdiff.errors import UserError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from textdiff.data import HeldOutGap
-from textdiff.data.files import atomically
+from textdiff.files import atomically
 from textdiff.errors import UserError
 from textdiff.evaluation.candidate import Candidate
 from textdiff.evaluation.comparison import CandidateResult, Cell, Comparison

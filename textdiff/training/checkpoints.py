@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from textdiff.data.files import atomically
+from textdiff.files import atomically
 from textdiff.errors import UserError
 from textdiff.models import ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig
 from textdiff.text import Vocabulary

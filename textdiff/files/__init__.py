@@ -1,0 +1,21 @@
+"""Files: written whole or not at all, probed before work begins, checked against their checksums, read within bounds."""
+
+from textdiff.files.atomic import atomically, tidy, whole_folder, write_text
+from textdiff.files.checksums import CHECKSUMS, check_checksums, write_checksums
+from textdiff.files.probe import as_path, probe_file, probe_folder
+from textdiff.files.read import check_plain, read_json
+
+__all__ = [
+    "CHECKSUMS",
+    "as_path",
+    "atomically",
+    "check_checksums",
+    "check_plain",
+    "probe_file",
+    "probe_folder",
+    "read_json",
+    "tidy",
+    "whole_folder",
+    "write_checksums",
+    "write_text",
+]
