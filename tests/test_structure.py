@@ -15,9 +15,9 @@ from tests.helpers.tree import ROOT, files
 
 # A room may import itself and what stands before it. `textdiff` stands for the public names of textdiff/__init__.py.
 ORDER = (
-    "errors", "files", "text", "diffusion", "models", "denoisers", "evidence", "samplers", "posterior", "priors", "worlds",
-    "pretrained", "inference", "data", "training", "amortization", "evaluation", "display", "serving", "testing",
-    "textdiff", "cli", "__main__",
+    "errors", "files", "text", "diffusion", "models", "denoisers", "evidence", "samplers", "posterior", "priors",
+    "worlds", "pretrained", "inference", "data", "training", "amortization", "evaluation", "display", "serving",
+    "testing", "textdiff", "cli", "__main__",
 )  # fmt: skip
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "textdiff").rglob("*.py"))
 

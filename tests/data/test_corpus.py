@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from tests.helpers.training import stories, write_corpus
 from textdiff.data import Corpus, load_corpus
 from textdiff.data.corpus import fingerprint, in_memory
-from textdiff.files import atomically
 from textdiff.errors import UserError
+from textdiff.files import atomically
 from textdiff.text import decode, load_tokenizer, train_tokenizer
 
 

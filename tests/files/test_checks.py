@@ -59,7 +59,7 @@ def test_a_flipped_bit_is_seen_here_and_by_sha256sum(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [b"\xff", b"x", b"0" * 64 + b"  ../secret", b"0" * 64 + b"  /etc/passwd"])
 def test_damaged_checksums_are_one_line(line: bytes, tmp_path: Path) -> None:
     (tmp_path / CHECKSUMS).write_bytes(line + b"\n")
-    with pytest.raises(UserError, match="SHA256SUMS in .* is damaged"):
+    with pytest.raises(UserError, match=r"SHA256SUMS in .* is damaged"):
         check_checksums(tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     for name in ("pipe", "circle", "."):
-        with pytest.raises(UserError, match="no plain file|cannot be read"):
+        with pytest.raises(UserError, match=r"no plain file|cannot be read"):
             read_json(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "nothing")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.files import atomically
 from textdiff.data.sources import Source, documents, parse_source, source_names
 from textdiff.errors import UserError
+from textdiff.files import atomically
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 
 from textdiff.data import HeldOutGap
-from textdiff.files import atomically
 from textdiff.errors import UserError
 from textdiff.evaluation.candidate import Candidate
 from textdiff.evaluation.comparison import CandidateResult, Cell, Comparison
 from textdiff.evaluation.measurements import MEASURES, Effort, measured
 from textdiff.evaluation.text_scores import TextScore
+from textdiff.files import atomically
 from textdiff.worlds import ProbabilisticAutomaton
 
 

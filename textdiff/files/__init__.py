@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, probed before work begins, checked against their checksums, read within bounds."""
+"""Files: written whole or not at all, probed before the work, checked by checksums, and read within bounds."""
 
 from textdiff.files.atomic import atomically, tidy, whole_folder, write_text
 from textdiff.files.checksums import CHECKSUMS, check_checksums, write_checksums

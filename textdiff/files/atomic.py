@@ -40,12 +40,11 @@ def atomically(path: Path) -> Iterator[BinaryIO]:
     path = Path(os.path.realpath(path))  # a link stays one
     if os.path.lexists(path) and not path.is_file():
         raise UserError(f"{str(path)!r} is no plain file: name another file to write to")
-    with _reported(path), _part(path) as part:
-        with part.open("xb") as file, _locked(file.fileno()):
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            part.replace(path)
+    with _reported(path), _part(path) as part, part.open("xb") as file, _locked(file.fileno()):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        part.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -73,7 +73,7 @@ def _probe(path: Path, folder: Path) -> None:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether something has that name; unlike `Path.exists` it raises what the system says about names that are none."""
+    """Whether something has that name; raises what the system says about names that are none."""
     try:
         path.lstat()
     except FileNotFoundError:

@@ -14,8 +14,8 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from textdiff.files import atomically
 from textdiff.errors import UserError
+from textdiff.files import atomically
 from textdiff.models import ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig
 from textdiff.text import Vocabulary
 

@@ -12,10 +12,10 @@ from lightning import LightningModule
 from lightning.pytorch import Callback, Trainer
 
 from textdiff.data import Part, TextDataModule
-from textdiff.files import atomically
 from textdiff.data.shards import assigned_rank
 from textdiff.data.sources import parse_source
 from textdiff.errors import UserError
+from textdiff.files import atomically
 from textdiff.models import fingerprint
 from textdiff.training.prediction import PredictionModule
 
