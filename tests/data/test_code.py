@@ -24,7 +24,7 @@ def test_problems_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"task_id": "t", "prompt": ""}', "row 1 .* has no text 'suffix'"), ("{", "cannot be read")],
+    [('{"task_id": "t", "prompt": ""}', "line 1 .* has no text 'suffix'"), ("{", "line 1 .* is no JSON")],
 )
 def test_a_row_without_a_field_is_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "code.jsonl").write_text(content)

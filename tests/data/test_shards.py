@@ -41,7 +41,7 @@ def test_files_of_all_kinds_follow_one_another(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"text": ["Six [gap]."], "id": [8]}), tmp_path / "c.parquet")
     found = taken([str(tmp_path / name) for name in ("a.txt", "b.csv", "c.parquet")])
     assert [row.template for row in found] == ["One [gap] two.", "Three [gap:4] four.", "Five, [gap]", "Six [gap]."]
-    assert [dict(row.fields) for row in found] == [{}, {}, {"id": 7}, {"id": 8}]
+    assert [dict(row.fields) for row in found] == [{}, {}, {"id": "7"}, {"id": 8}]
     assert [row.index for row in found] == [0, 1, 2, 3]
     assert taken([jsonl(tmp_path / "d.jsonl", [{"a": "x ", "b": "[gap] y"}])], "a+b")[0].template == "x [gap] y"
 

@@ -128,11 +128,14 @@ def broken(kind: Callable[[Path, list[str]], Path]) -> Callable[[Path], Path]:
         (lambda path: write(path / "a.docx", "x"), "'.docx': known are"),
         (lambda path: write(path / "a.jsonl", '{"story": "One."}\n'), "no field 'text', only story"),
         (lambda path: write(path / "a.jsonl", '{"text": 7}\n'), "holds 7, expected text"),
-        (lambda path: write(path / "a.jsonl", "{ not json\n"), "cannot be read"),
-        (lambda path: broken(jsonl)(path / "a"), "cannot be read"),
+        (lambda path: write(path / "a.jsonl", "{ not json\n"), "line 1 of .* is no JSON .* at character 3"),
+        (lambda path: broken(jsonl)(path / "a"), "line 60 of .* is no JSON"),
         (lambda path: broken(xz)(path / "a"), "cannot be read"),
         (lambda path: broken(parquet)(path / "a"), "cannot be read"),
-        (lambda path: (path / "a.txt").write_bytes(b"caf\xe9") and path / "a.txt", "cannot be read .*utf-8"),
+        (
+            lambda path: (path / "a.txt").write_bytes(b"caf\xe9") and path / "a.txt",
+            "byte 0xe9 in line 1 .position 3. is not UTF-8",
+        ),
     ],
     ids=["absent", "folder", "kind", "field", "number", "no json", "cut jsonl", "cut xz", "cut parquet", "latin-1"],
 )

@@ -9,8 +9,8 @@ from textdiff.errors import UserError
 
 ABOUT = """\
 Compare ways to fill gaps on the same held-out gaps: likelihood, text and speed. Writes compare.md, compare.json,
-compare.png and compare.html into the folder `to`; finished measurements survive an interrupt and are reused. Examples:
-configs/compare/."""
+compare.png and compare.html into the folder `to`; finished measurements survive an interrupt and are reused. Examples
+that come with textdiff: --config stories, --config walk."""
 
 
 def run(arguments: list[str]) -> int:
@@ -18,15 +18,16 @@ def run(arguments: list[str]) -> int:
     from jsonargparse import ArgumentError, ArgumentParser
     from transformers.utils import logging
 
+    from textdiff.cli.configs import with_configs
     from textdiff.cli.lightning_messages import in_one_line
     from textdiff.evaluation.comparison_settings import ComparisonSettings
 
     logging.set_verbosity_error()
     parser = ArgumentParser(prog="textdiff compare", description=ABOUT, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="a YAML file")
+    parser.add_argument("--config", action="config", help="a YAML file, or the name of one that comes with textdiff")
     parser.add_class_arguments(ComparisonSettings)
     try:
-        options = parser.instantiate(parser.parse_args(arguments or ["--help"]))
+        options = parser.instantiate(parser.parse_args(with_configs(arguments, "compare") or ["--help"]))
     except ArgumentError as error:
         raise UserError(f"{in_one_line(str(error))}; `textdiff compare --help` lists the options") from error
     except SystemExit as stopped:

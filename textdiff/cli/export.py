@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from textdiff.cli.parser import Parser
 from textdiff.cli.terminal import write
 from textdiff.errors import UserError
@@ -20,9 +18,10 @@ def run(arguments: list[str]) -> int:
         return write(parser.format_help())
 
     from textdiff.data.sources import world_name
+    from textdiff.pretrained.packaged import packaged
 
-    name = world_name(options.tokenizer)
-    if name is None and not Path(options.tokenizer).is_dir():
+    name, folder = world_name(options.tokenizer), packaged(options.tokenizer)
+    if name is None and not folder.is_dir():
         raise UserError(f"there is no folder {options.tokenizer!r}: give the one that data.tokenizer of the run names")
 
     from transformers.utils import logging
@@ -32,6 +31,6 @@ def run(arguments: list[str]) -> int:
     from textdiff.worlds import world
 
     logging.disable_progress_bar()
-    tokenizer = load_tokenizer(options.tokenizer) if name is None else world(name).tokenizer
+    tokenizer = load_tokenizer(folder) if name is None else world(name).tokenizer
     export(options.run, tokenizer, options.to)
     return write(f'wrote {options.to}: textdiff infill "... [gap] ..." --checkpoint {options.to}\n')

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from textdiff.cli.configs import with_configs
 from textdiff.cli.lightning_messages import fewer_messages, help_command, in_one_line
 from textdiff.errors import UserError
 from textdiff.pretrained import tokenizer_folder
@@ -36,6 +37,7 @@ def run(arguments: list[str]) -> int:
     Raises:
         UserError: an option, a file or a combination of them is wrong; the message is one line.
     """
+    arguments = with_configs(arguments, arguments[0] if arguments else "")
     with fewer_messages():
         try:
             TextCLI(arguments)

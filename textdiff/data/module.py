@@ -26,6 +26,7 @@ from textdiff.data.shards import Shards
 from textdiff.data.sources import Source, check_sources, documents, hub_name, world_name
 from textdiff.data.streamed_rows import StreamedRows
 from textdiff.errors import UserError
+from textdiff.pretrained.packaged import packaged
 from textdiff.text import Template, Vocabulary, load_tokenizer, train_tokenizer
 from textdiff.worlds import world
 
@@ -247,7 +248,7 @@ def _tokenizer(path: str, sources: Sequence[str | Source], field: str, vocab_siz
         return load_tokenizer(repository)
     if (name := world_name(path)) is not None:
         return world(name).tokenizer
-    folder = Path(path)
+    folder = packaged(path)
     if not folder.exists():
         check_sources(sources)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, final
 
 from torch.utils.data import IterableDataset
 
-from textdiff.data.sources import RowSource, Source, check_sources, parse_source, readable, source_names
+from textdiff.data.sources import Entry, RowSource, Source, check_sources, parse_sources, readable, source_names
 from textdiff.errors import UserError
+
+FIRST_ROWS = 16
+"""Rows of which one must have a template."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Shards(IterableDataset[Part]):
     ranks and of finished shards are skipped; in text and jsonl files they are not even parsed.
 
     Args:
-        sources: a `.txt` file (or `.txt.xz`) has a template in each line that is not blank; jsonl, csv and parquet
+        sources: a `.txt` file has a template in each line that is not blank; jsonl, csv and parquet
             files and data sets of the Hub in `field`, whose rows keep their other fields.
         field: of the template.
         size: rows in a shard; None: one shard holds all.
@@ -71,7 +74,7 @@ class Shards(IterableDataset[Part]):
         length: of a template; rows of similar length share a part, so that little of a batch is padding.
 
     Raises:
-        UserError: there is no source, no row in any, or the first row has no template.
+        UserError: there is no source, no row in any, or none of the first `FIRST_ROWS` rows has a template.
     """
 
     def __init__(
@@ -88,17 +91,13 @@ class Shards(IterableDataset[Part]):
     ) -> None:
         check_sources(sources, "data.predict")
         self.sources: list[RowSource] = []
-        for source in map(parse_source, sources):
+        for source in parse_sources(sources):
             if not isinstance(source, RowSource):
                 raise UserError(f"{source.name!r} has texts without gaps: name files of templates in data.predict")
             self.sources.append(source)
         self.field, self.size, self.batch_size = field, size, batch_size
         self.rank, self.world_size, self.finished, self.length = rank, world_size, finished, length
-        first = next(self._entries(), None)
-        if first is None:
-            raise UserError(f"no template in {source_names(self.sources)}: the files are empty")
-        if (row := self._row(0, *first)).error is not None:
-            raise UserError(row.error)
+        self._check_beginning()
 
     def __iter__(self) -> Iterator[Part]:
         for number, entries in groupby(enumerate(self._entries()), lambda entry: self._shard(entry[0])):
@@ -128,11 +127,20 @@ class Shards(IterableDataset[Part]):
     def _mine(self, number: int) -> bool:
         return assigned_rank(number, self.finished, self.world_size) == self.rank
 
-    def _entries(self) -> Iterator[tuple[RowSource, str | Mapping[str, Any]]]:
+    def _check_beginning(self) -> None:
+        """Raise a `UserError` if none of the first rows has a template: then no other is likely to have one."""
+        errors = []
+        for index, entry in enumerate(islice(self._entries(), FIRST_ROWS)):
+            if (error := self._row(index, *entry).error) is None:
+                return
+            errors.append(error)
+        raise UserError(errors[0] if errors else f"no template in {source_names(self.sources)}: the files are empty")
+
+    def _entries(self) -> Iterator[tuple[RowSource, Entry]]:
         """Each row as its source holds it, with the source."""
         for source in self.sources:
             with readable(source.name):
                 yield from ((source, entry) for entry in source.entries())
 
-    def _row(self, index: int, source: RowSource, entry: str | Mapping[str, Any]) -> Row:
+    def _row(self, index: int, source: RowSource, entry: Entry) -> Row:
         return Row(index, *source.parse(entry, self.field))

@@ -15,8 +15,7 @@ from textdiff.data.corpus import encoded
 from textdiff.data.corruption.corruption import Corruption
 from textdiff.data.packing import cut, pack
 from textdiff.data.rows import Key, Row, check_room, corrupt_row
-from textdiff.data.sources import Source, documents, source_names
-from textdiff.errors import UserError
+from textdiff.data.sources import Source, documents
 from textdiff.text import Vocabulary
 
 Piece = NDArray[np.int64]
@@ -94,8 +93,6 @@ class StreamedRows(IterableDataset[Row]):
                 for row in np.random.default_rng((self.seed, epoch, number, 1)).permutation(len(rows)):
                     yield (epoch, index), [some[piece] for piece in rows[row]]
                     index += 1
-            if index == 0:
-                raise UserError(f"no document in {source_names(self.sources)}: the files are empty")
 
     def _pieces(self, document: list[int]) -> list[Piece]:
         ids = np.asarray(document, dtype=np.int64)

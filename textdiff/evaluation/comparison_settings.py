@@ -25,7 +25,7 @@ from textdiff.data import problems as code_problems
 from textdiff.data.corpus import Corpus, in_memory
 from textdiff.data.corruption.fill_in_middle import MARKS
 from textdiff.data.packing import cut
-from textdiff.data.sources import parse_source, source_name, source_names
+from textdiff.data.sources import parse_sources, source_name, source_names
 from textdiff.errors import UserError
 from textdiff.evaluation.candidate import Candidate
 from textdiff.evaluation.code_execution import passes
@@ -159,8 +159,9 @@ class ComparisonSettings:
                 f"gaps {self.gaps}, gap_length {self.gap_length} and timed {self.timed} must be at least 1, "
                 f"fills {self.fills} at least 2"
             )
-        code = [source_name(file) for file in self.files if isinstance(parse_source(file), HumanEval)]
-        if code and (len(code) < len(self.files) or self.sentence is not None):
+        sources = list(parse_sources(self.files))
+        code = [source.name for source in sources if isinstance(source, HumanEval)]
+        if code and (len(code) < len(sources) or self.sentence is not None):
             raise UserError(f"{code[0]!r} has gaps of its own: compare on it without other files and without sentence")
         if self.run_code and not code:
             raise UserError("run_code runs the tests of code infilling: give files as humaneval:FILE.jsonl")
@@ -210,13 +211,13 @@ class ComparisonSettings:
         if truth is not None:
             room = context - self.places * (longest - self.gap_length)
             return world_items(truth, self.gaps, self.gap_length, seed=self.seed, longest=room, places=self.places), []
-        if isinstance(parse_source(self.files[0]), HumanEval):
+        if isinstance(next(parse_sources(self.files)), HumanEval):
             return self._code(candidates[0], context, longest)
         return self._gaps(candidates[0], context, longest), []
 
     def _code(self, first: Candidate, context: int, longest: int) -> tuple[list[HeldOutGap], list[Problem]]:
         """The problems that fit, and the gaps that are cut into them."""
-        every = [problem for file in self.files for problem in code_problems(file)]
+        every = [problem for source in parse_sources(self.files) for problem in code_problems(source)]
         tokenizer, vocabulary = first.prior.tokenizer, first.prior.vocabulary
         found = held_out_code(every, tokenizer, vocabulary, self.gaps, longest=context - longest, longest_gap=longest)
         if not found[0]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from textdiff.errors import UserError
 from textdiff.models.adapters import ADAPTER_CONFIG, base_of
 from textdiff.pretrained.hub import download, is_hub_id
+from textdiff.pretrained.packaged import packaged
 from textdiff.pretrained.weights import CONFIG, WEIGHTS
 
 DEFAULT_CHECKPOINT = "stories"
@@ -42,8 +43,9 @@ def locate(checkpoint: str | Path) -> Path:
     Raises:
         UserError: there is no such checkpoint.
     """
-    if os.path.isdir(checkpoint):
-        return Path(checkpoint)
+    checkpoint = packaged(checkpoint)
+    if checkpoint.is_dir():
+        return checkpoint
     folders = _shipped()
     if str(checkpoint) in folders:
         return folders[str(checkpoint)]

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 
 from textdiff.data import Part, TextDataModule
 from textdiff.data.shards import assigned_rank
-from textdiff.data.sources import parse_source
+from textdiff.data.sources import parse_sources
 from textdiff.errors import UserError
 from textdiff.files import atomically
 from textdiff.models import fingerprint
@@ -117,7 +117,7 @@ class PredictionWriter(Callback):
         """The settings that predictions depend on, by name; not the batch size, which moves their last digits only."""
         assert isinstance(module, PredictionModule)
         data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        names = [source.name for source in map(parse_source, data.templates)]
+        names = [source.name for source in parse_sources(data.templates)]
         return {
             "data.predict": [[Path(name).name, *_content_hash(name)] for name in names],
             "data.field": data.field,

@@ -7,15 +7,16 @@ short by a string, which `parse_source` turns into that class.
 from textdiff.data.sources.hub_dataset import HubDataset
 from textdiff.data.sources.human_eval import HumanEval
 from textdiff.data.sources.model_samples import ModelSamples
-from textdiff.data.sources.parse import hub_name, parse_source, world_name
+from textdiff.data.sources.parse import hub_name, parse_source, parse_sources, world_name
 from textdiff.data.sources.questions import Questions
 from textdiff.data.sources.reading import check_sources, documents, source_name, source_names, templates
-from textdiff.data.sources.source import ParsedRow, RowSource, Source, readable
+from textdiff.data.sources.source import Entry, ParsedRow, RowSource, Source, readable
 from textdiff.data.sources.table_file import JsonLines, TableFile
 from textdiff.data.sources.text_file import TextFile
 from textdiff.data.sources.world_texts import WorldTexts
 
 __all__ = [
+    "Entry",
     "HubDataset",
     "HumanEval",
     "JsonLines",
@@ -31,6 +32,7 @@ __all__ = [
     "documents",
     "hub_name",
     "parse_source",
+    "parse_sources",
     "readable",
     "source_name",
     "source_names",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
-from textdiff.data.sources.source import ParsedRow, RowSource
+from textdiff.data.sources.source import Entry, ParsedRow, RowSource
 from textdiff.data.sources.tables import parse_row, text_of
 
 
@@ -34,17 +34,16 @@ class HubDataset(RowSource):
         pass  # whether it exists is known when it is read
 
     def texts(self, field: str) -> Iterator[str]:
-        return (text_of(row, field, self.name) for row in self._rows())
+        return (text_of(entry, field) for entry in self.entries())
 
     def version(self) -> list[str | int]:
         return []
 
-    def entries(self) -> Iterator[Mapping[str, Any]]:
-        return iter(self._rows())
+    def entries(self) -> Iterator[Entry]:
+        return (Entry(f"row {number} of {self.name!r}", row) for number, row in enumerate(self._rows(), 1))
 
-    def parse(self, entry: str | Mapping[str, Any], field: str) -> ParsedRow:
-        assert isinstance(entry, Mapping)
-        return parse_row(entry, field, self.name)
+    def parse(self, entry: Entry, field: str) -> ParsedRow:
+        return parse_row(entry, field)
 
     def count(self) -> int | None:
         return None

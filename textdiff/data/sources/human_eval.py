@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
 from textdiff.data.sources.paths import check_file, file_version
 from textdiff.data.sources.source import Source, readable
-from textdiff.data.sources.text_file import lines
+from textdiff.data.sources.tables import check_text, decoded, json_lines
 from textdiff.errors import UserError
 
 FIELDS = ("task_id", "prompt", "suffix", "canonical_solution", "test")
@@ -46,13 +45,15 @@ class HumanEval(Source):
         Raises:
             UserError: there is no such file, or a row lacks a field.
         """
+        self.check()
         with readable(self.path):
-            for number, line in enumerate(lines(self.path), 1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
+            for entry in map(decoded, json_lines(self.path)):
+                if entry.error is not None:
+                    raise UserError(entry.error)
+                row = entry.content
+                assert isinstance(row, Mapping)
                 if missing := [name for name in FIELDS if not isinstance(row.get(name), str)]:
-                    raise UserError(
-                        f"row {number} of {self.path!r} has no text {missing[0]!r}: a problem has {', '.join(FIELDS)}"
-                    )
-                yield {name: row[name] for name in FIELDS} | {"entry_point": row.get("entry_point") or ""}
+                    raise UserError(f"{entry.where} has no text {missing[0]!r}: a problem has {', '.join(FIELDS)}")
+                for name in FIELDS:
+                    check_text(row[name], name, entry.where)
+                yield {name: row[name] for name in FIELDS} | {"entry_point": str(row.get("entry_point") or "")}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from textdiff.data.sources.hub_dataset import HubDataset
 from textdiff.data.sources.human_eval import HumanEval
 from textdiff.data.sources.model_samples import ModelSamples
+from textdiff.data.sources.paths import LINES, TEXT, ending, matching
 from textdiff.data.sources.questions import Questions
 from textdiff.data.sources.source import Source
 from textdiff.data.sources.table_file import JsonLines, TableFile
-from textdiff.data.sources.text_file import ENDINGS, TextFile
+from textdiff.data.sources.text_file import TextFile
 from textdiff.data.sources.world_texts import WorldTexts
 from textdiff.errors import UserError
 
@@ -25,14 +27,16 @@ def parse_source(source: str | Path | Source) -> Source:
 
             | shorthand | source |
             |---|---|
-            | `FILE.txt`, `FILE.txt.xz` | `TextFile` |
-            | `FILE.jsonl` | `JsonLines` |
-            | `FILE.json`, `FILE.csv`, `FILE.parquet` | `TableFile` |
+            | `FILE.txt` | `TextFile` |
+            | `FILE.jsonl`, `FILE.ndjson` | `JsonLines` |
+            | `FILE.json`, `FILE.csv`, `FILE.tsv`, `FILE.parquet`, `FILE.arrow` | `TableFile` |
             | `hub:owner/name[:config][@split]` | `HubDataset` |
             | `world:name:count[:seed]` | `WorldTexts` |
             | `prior:checkpoint:count[:seed]` | `ModelSamples` |
             | `questions:path` | `Questions` |
             | `humaneval:path` | `HumanEval` |
+
+            Files but parquet and arrow may be compressed: `FILE.txt.gz`, `.zst`, `.xz`, `.bz2`.
 
     Raises:
         UserError: a count or a seed is missing or no number.
@@ -52,9 +56,28 @@ def parse_source(source: str | Path | Source) -> Source:
         return Questions(text.removeprefix(QUESTIONS))
     if text.startswith(HUMANEVAL):
         return HumanEval(text.removeprefix(HUMANEVAL))
-    if text.endswith(ENDINGS):
-        return TextFile(text)
-    return JsonLines(text) if text.endswith(".jsonl") else TableFile(text)
+    kind = ending(text)
+    return TextFile(text) if kind in TEXT else JsonLines(text) if kind in LINES else TableFile(text)
+
+
+def parse_sources(sources: Sequence[str | Path | Source]) -> Iterator[Source]:
+    """The sources that strings name, see `parse_source`; a shell pattern such as `~/texts/*.txt` names several files.
+
+    A file whose name is exactly the string wins over a pattern: `held[1].jsonl` is that file, if it is there.
+
+    Raises:
+        UserError: as `parse_source`.
+        TypeError: `sources` is a single string.
+    """
+    if isinstance(sources, str | Path):
+        raise TypeError(f"expected a list of sources, got {str(sources)!r}: write it in brackets")
+    for source in sources:
+        text = "" if isinstance(source, Source) else str(source)
+        if isinstance(source, Source) or text.startswith((HUB, WORLD, PRIOR)):
+            yield parse_source(source)
+            continue
+        prefix = next((prefix for prefix in (QUESTIONS, HUMANEVAL) if text.startswith(prefix)), "")
+        yield from (parse_source(prefix + path) for path in matching(text.removeprefix(prefix)))
 
 
 def world_name(text: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from textdiff.data.sources.parse import parse_source
+from textdiff.data.sources.parse import parse_sources
 from textdiff.data.sources.source import Source, readable
 from textdiff.data.sources.text_file import TextFile
 from textdiff.errors import UserError
@@ -19,12 +19,17 @@ def documents(sources: Sequence[str | Source], field: str = "text") -> Iterator[
             blanks: "sentence1+sentence2".
 
     Raises:
-        UserError: a file is missing, damaged, of an unknown kind, or lacks the field.
+        UserError: a file is missing, damaged, of an unknown kind, or lacks the field; or there is no document in any.
     """
-    for source in map(parse_source, sources):
+    empty = True
+    for source in parse_sources(sources):
         source.check()
         with readable(source.name):
-            yield from filter(None, map(str.strip, source.texts(field)))
+            for text in filter(None, map(str.strip, source.texts(field))):
+                empty = False
+                yield text
+    if empty and sources:
+        raise UserError(f"no document in {source_names(sources)}: the files are empty")
 
 
 def templates(sources: Sequence[str | Source], field: str = "text") -> Iterator[str]:
@@ -32,11 +37,21 @@ def templates(sources: Sequence[str | Source], field: str = "text") -> Iterator[
 
     Arguments and errors as for `documents`.
     """
-    for source in map(parse_source, sources):
+    for source in parse_sources(sources):
         source.check()
         with readable(source.name):
-            texts = source.entries() if isinstance(source, TextFile) else source.texts(field)
-            yield from filter(None, map(str.strip, texts))
+            yield from filter(
+                None, map(str.strip, _lines(source) if isinstance(source, TextFile) else source.texts(field))
+            )
+
+
+def _lines(source: TextFile) -> Iterator[str]:
+    """The lines of a file that are not blank."""
+    for entry in source.entries():
+        row = source.parse(entry, "")
+        if row.error is not None:
+            raise UserError(row.error)
+        yield row.template
 
 
 def check_sources(sources: Sequence[str | Source], option: str = "data.train") -> None:
@@ -53,8 +68,8 @@ def check_sources(sources: Sequence[str | Source], option: str = "data.train") -
         raise UserError(
             f"no source of text was given: set {option} to .txt, .jsonl, .csv or .parquet files, or to hub:owner/name"
         )
-    for source in sources:
-        parse_source(source).check()
+    for source in parse_sources(sources):
+        source.check()
 
 
 def source_name(source: str | Source) -> str:

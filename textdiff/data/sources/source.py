@@ -35,6 +35,20 @@ class Source(ABC):
         """What changes if the documents change, as far as this is known without reading all of them."""
 
 
+class Entry(NamedTuple):
+    """A row as its source holds it.
+
+    Attributes:
+        where: its place, for messages: "line 3 of 'rows.jsonl'".
+        content: its fields by name; or a line of a file, which is parsed later.
+        error: why the row cannot be read; None: it can, as far as this is known without parsing it.
+    """
+
+    where: str
+    content: str | Mapping[str, Any]
+    error: str | None = None
+
+
 class ParsedRow(NamedTuple):
     """A row with a template.
 
@@ -53,12 +67,12 @@ class RowSource(Source, ABC):
     """A source whose rows may be templates to fill; rows that cost time to parse are read first and parsed later."""
 
     @abstractmethod
-    def entries(self) -> Iterator[str | Mapping[str, Any]]:
+    def entries(self) -> Iterator[Entry]:
         """The rows in order, unparsed if they are lines of a file."""
 
     @abstractmethod
-    def parse(self, entry: str | Mapping[str, Any], field: str) -> ParsedRow:
-        """The template of a row, in `field`, and its other fields."""
+    def parse(self, entry: Entry, field: str) -> ParsedRow:
+        """The template of a row, in `field`, and its other fields; a row that cannot be read is no exception."""
 
     @abstractmethod
     def count(self) -> int | None:

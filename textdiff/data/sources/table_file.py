@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from textdiff.data.sources.paths import check_file, file_version
-from textdiff.data.sources.source import ParsedRow, RowSource
-from textdiff.data.sources.tables import FORMATS, parse_row, read_table, text_of
-from textdiff.data.sources.text_file import ENDINGS, lines
+from textdiff.data.sources.paths import LINES, TABLES, TEXT, check_file, ending, file_version
+from textdiff.data.sources.source import Entry, ParsedRow, RowSource
+from textdiff.data.sources.tables import decoded, json_lines, parse_row, read_table, text_of
 
 
 @final
 @dataclass(frozen=True)
 class JsonLines(RowSource):
-    """A `.jsonl` file: an object in each line, a document or template in one of its fields.
+    """A `.jsonl` file, which may be compressed: an object in each line, a document or template in one of its fields.
 
     Args:
         path: of the file.
@@ -33,23 +30,16 @@ class JsonLines(RowSource):
         check_file(self.path)
 
     def texts(self, field: str) -> Iterator[str]:
-        return (text_of(row, field, self.name) for row in read_table(self.path))
+        return (text_of(decoded(entry), field) for entry in json_lines(self.path))
 
     def version(self) -> list[str | int]:
         return file_version(self.path)
 
-    def entries(self) -> Iterator[str]:
-        return (line for line in lines(self.path) if line.strip())
+    def entries(self) -> Iterator[Entry]:
+        return json_lines(self.path)
 
-    def parse(self, entry: str | Mapping[str, Any], field: str) -> ParsedRow:
-        line = str(entry).strip()
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            return ParsedRow(line, {}, f"a row of {self.name!r} is no JSON ({error})")
-        if not isinstance(row, dict):
-            return ParsedRow(line, {}, f"a row of {self.name!r} is no JSON object, expected one with {field!r}")
-        return parse_row(row, field, self.name)
+    def parse(self, entry: Entry, field: str) -> ParsedRow:
+        return parse_row(decoded(entry), field)
 
     def count(self) -> int:
         return sum(1 for _ in self.entries())
@@ -58,7 +48,7 @@ class JsonLines(RowSource):
 @final
 @dataclass(frozen=True)
 class TableFile(RowSource):
-    """A `.json`, `.csv` or `.parquet` file, a document or template in one of its columns.
+    """A `.json`, `.csv`, `.tsv`, `.parquet` or `.arrow` file, a document or template in one of its columns.
 
     Args:
         path: of the file.
@@ -71,23 +61,22 @@ class TableFile(RowSource):
         return self.path
 
     def check(self) -> None:
-        check_file(self.path, known=(*ENDINGS, *FORMATS))
+        check_file(self.path, known=(*TEXT, *LINES, *TABLES))
 
     def texts(self, field: str) -> Iterator[str]:
-        return (text_of(row, field, self.name) for row in read_table(self.path))
+        return (text_of(entry, field) for entry in read_table(self.path, field))
 
     def version(self) -> list[str | int]:
         return file_version(self.path)
 
-    def entries(self) -> Iterator[Mapping[str, Any]]:
-        return iter(read_table(self.path))
+    def entries(self) -> Iterator[Entry]:
+        return read_table(self.path)
 
-    def parse(self, entry: str | Mapping[str, Any], field: str) -> ParsedRow:
-        assert isinstance(entry, Mapping)
-        return parse_row(entry, field, self.name)
+    def parse(self, entry: Entry, field: str) -> ParsedRow:
+        return parse_row(entry, field)
 
     def count(self) -> int | None:
-        if Path(self.path).suffix != ".parquet":
+        if ending(self.path) != ".parquet":
             return None
         from pyarrow.parquet import read_metadata
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import lzma
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-from textdiff.data.sources.paths import check_file, file_version
-from textdiff.data.sources.source import ParsedRow, RowSource
+from textdiff.data.sources.paths import check_file, file_version, lines, unescaped
+from textdiff.data.sources.source import Entry, ParsedRow, RowSource
 from textdiff.worlds.catalog import SEPARATOR
-
-ENDINGS = (".txt", ".txt.xz")
 
 
 @final
 @dataclass(frozen=True)
 class TextFile(RowSource):
-    """A `.txt` file (or `.txt.xz`): documents that end with a line `<|endoftext|>`, or a template in each line.
+    """A `.txt` file (or `.txt.gz` etc.): documents that end with a line `<|endoftext|>`, or a template in each line.
 
-    Without a line `<|endoftext|>` the file is a single document.
+    Without a line `<|endoftext|>` the file is a single document, which may be as long as a novel: whoever needs shorter
+    texts reads it in passages, see `textdiff.data.passages`.
 
     Args:
         path: of the file.
@@ -47,17 +45,16 @@ class TextFile(RowSource):
     def version(self) -> list[str | int]:
         return file_version(self.path)
 
-    def entries(self) -> Iterator[str]:
-        return (line for line in lines(self.path) if line.strip())
+    def entries(self) -> Iterator[Entry]:
+        for number, line in enumerate(lines(self.path, escape=True), 1):
+            if line.strip():
+                yield Entry(f"line {number} of {self.path!r}", line.strip())
 
-    def parse(self, entry: str | Mapping[str, Any], field: str) -> ParsedRow:
-        return ParsedRow(str(entry).strip(), {})
+    def parse(self, entry: Entry, field: str) -> ParsedRow:
+        line = str(entry.content)
+        if (spelt := unescaped(line)) is not None:
+            return ParsedRow(spelt, {}, f"{entry.where} is not UTF-8: convert it")
+        return ParsedRow(line, {})
 
     def count(self) -> int:
         return sum(1 for _ in self.entries())
-
-
-def lines(path: str) -> Iterator[str]:
-    """The lines of a text file, which may be compressed."""
-    with (lzma.open if path.endswith(".xz") else open)(path, "rt", encoding="utf-8-sig") as file:
-        yield from file
