@@ -210,6 +210,7 @@ def test_the_wheel_holds_every_module(wheel: Path) -> None:
     assert {module.as_posix() for module in MODULES} | {"textdiff/py.typed"} <= held
     assert not [name for name in held if not re.match(r"textdiff(-[^/]+\.dist-info)?/", name)]
     assert any(name.endswith("licenses/LICENSE") for name in held)
+    assert {f"textdiff/{path}" for path in map(str, files()) if path.startswith(("configs/", "checkpoints/"))} <= held
 
 
 @pytest.mark.slow
@@ -229,6 +230,24 @@ def test_the_wheel_imports_when_unpacked(wheel: Path, tmp_path: Path) -> None:
     loaded = done.stdout.split("\n")[:-1]
     assert len(loaded) == len(names)
     assert all(Path(path).is_relative_to(tmp_path) for path in loaded), loaded
+
+
+@pytest.mark.slow
+def test_the_wheel_finds_its_configurations(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    options = ["--model.fill.n", "1", "--model.fill.steps", "2", "--trainer.accelerator", "cpu"]
+    for arguments in (["predict", "--config", "predict", *options], ["fit", "--config", "own", "--print_config"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "textdiff", *arguments],
+            cwd=elsewhere,
+            env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode == 0) == (arguments[0] == "predict"), done.stderr
+    assert len((elsewhere / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    assert "there is no configuration 'own'" in done.stderr and "custom-text" in done.stderr
 
 
 def test_importing_the_package_stays_light() -> None:

@@ -16,10 +16,10 @@ def test_gaps_lie_within_documents_with_evidence_on_both_sides(
 ) -> None:
     corpus = in_memory(stories(20), tokenizer)
     documents = [corpus[d].tolist() for d in range(len(corpus))]
-    items = held_out_gaps(corpus, vocabulary, 30, gap=8, margin=5, longest=100)
+    items = held_out_gaps(corpus, vocabulary, 30, gap=8, margin=5, longest=200)
     assert len(items) == 30
     for canvas, tokens in items:
-        assert tokens[0].tolist() in documents and tokens.shape[1] <= 100
+        assert tokens[0].tolist() in documents and tokens.shape[1] <= 200
         assert canvas.slots.sum() == 8 and canvas.minimum.tolist() == [[8]] and canvas.maximum.tolist() == [[8]]
         first = int(canvas.slots[0].nonzero()[0])
         assert first >= 5 and first + 8 + 5 <= tokens.shape[1]

@@ -109,7 +109,7 @@ def test_nothing_of_the_training_text_is_kept_in_streaming(options: dict[str, An
         ({"train": ["nowhere.txt"]}, "no text file at 'nowhere.txt'"),
         ({"train": []}, "no source of text"),
         ({"length": 4}, "no room for text"),
-        ({"gap_length": 90}, "no held-out document of up to 96 tokens has room for a gap of 90"),
+        ({"gap_length": 90}, "no held-out text of up to 96 tokens has room for a gap of 90"),
     ],
     ids=str,
 )

@@ -70,3 +70,19 @@ def test_fills_are_the_first_texts_with_the_third_sentence_replaced(
     assert len(shown) == 2 and shown == list(unpicked_fills(diffusion, [stories], 2))
     assert shown[0].startswith(". ".join(first.split(". ")[:2]) + ". **")
     assert shown[0].endswith(f"*The author: {first.split('. ')[2]}.*")
+
+
+def test_a_long_document_is_measured_in_passages(diffusion: Prior, autoregressive: Prior, tmp_path: Path) -> None:
+    path = tmp_path / "novel.txt"
+    path.write_text("\n".join(CORPUS * (1 + 3000 // len(CORPUS))))
+    options = {"gaps": 4, "gap_length": 6, "policies": (), "texts": 3, "samples": 2}
+    report = held_out(diffusion, autoregressive, [str(path)], **options)
+    assert (report.about["gaps"], report.about["texts"]) == (4, 3)
+    assert all(math.isfinite(figure.value) for figure in (*report.gaps, *report.texts))
+    assert len(list(unpicked_fills(diffusion, [str(path)], 3))) == 3
+
+
+def test_texts_without_a_third_sentence_are_passed_over(diffusion: Prior, tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("One.\n<|endoftext|>\nOne. Two.\n<|endoftext|>\nThe dog ran. The cat sat. It was big.")
+    assert len(list(unpicked_fills(diffusion, [str(path)], 3))) == 1

@@ -86,7 +86,7 @@ class QueryDataModule(lightning.LightningDataModule):
         gap_length: tokens in the gap that is cut into a text; of a rationale, the most that it may have.
         shortest: the least tokens that a fill of such a gap may have; None: exactly as many as were cut out.
         margin: the least tokens on either side of a gap.
-        longest: texts of more tokens are skipped.
+        longest: tokens of a text; longer ones are read in passages.
         count: queries to train on.
         unseen: queries to validate on, and as many of those that are trained on.
         batch_size: queries in a batch, per device.

@@ -13,7 +13,8 @@ from textdiff.data.corruption.position_jumps import PositionJumps
 from textdiff.data.corruption.random_masks import RandomMasks
 from textdiff.data.corruption.sentence_gaps import SentenceGaps
 from textdiff.data.corruption.span_gaps import SpanGaps
-from textdiff.data.held_out import HeldOutGap, held_out_gaps, held_out_lengths, held_out_sentences
+from textdiff.data.held_out import HeldOutGap, held_out_gaps, held_out_lengths, held_out_sentences, held_out_texts
+from textdiff.data.passages import passages
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.shards import Part, Row, Shards
 from textdiff.data.sources import (
@@ -70,8 +71,10 @@ __all__ = [
     "held_out_gaps",
     "held_out_lengths",
     "held_out_sentences",
+    "held_out_texts",
     "load_corpus",
     "parse_source",
+    "passages",
     "problems",
 ]
 

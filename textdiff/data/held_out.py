@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.data.corpus import Corpus
+from textdiff.data.passages import passages
 from textdiff.errors import UserError
 from textdiff.text import Canvas, Vocabulary, encode
 
@@ -71,8 +73,9 @@ def held_out_gaps(
 ) -> list[HeldOutGap]:
     """Cut one gap of known length into each of `count` documents.
 
-    Documents are taken in order and again from the start; the gap's place is uniform, at least `margin` tokens from
-    both ends of the document, bos and eos counted. Deterministic given `seed`.
+    Documents are taken in order, those of at most `longest` tokens before the passages of longer ones (see
+    `textdiff.data.passages`), and again from the start; the gap's place is uniform, at least `margin` tokens from both
+    ends of the document, bos and eos counted. Deterministic given `seed`.
 
     Args:
         corpus: documents to cut into.
@@ -80,21 +83,42 @@ def held_out_gaps(
         count: number of gaps.
         gap: tokens in a gap.
         margin: evidence on either side, at least, in tokens.
-        longest: longer documents, and those too short for gap and margins, are passed over.
+        longest: tokens that a text may have; longer documents are read in passages. Texts that are too short for gap
+            and margins are passed over.
         seed: of the gaps' places.
 
     Returns:
         The gaps; none if no document is long enough.
     """
-    lengths = np.diff(corpus.offsets)
-    fit = np.flatnonzero((lengths >= gap + 2 * margin) & (lengths <= longest))
+    texts = list(islice(_texts(corpus, vocabulary, gap + 2 * margin, longest), count))
     rng = np.random.default_rng(seed)
     found = []
-    for document in np.resize(fit, count if len(fit) else 0):
-        tokens = torch.from_numpy(corpus[int(document)])[None]
+    for number in range(count if texts else 0):
+        begin, end = texts[number % len(texts)]
+        tokens = torch.from_numpy(corpus.tokens[begin:end].astype(np.int64))[None]
         start = int(rng.integers(margin, tokens.shape[1] - gap - margin + 1))
         found.append(HeldOutGap.cut(tokens, [start], gap, vocabulary.mask))
     return found
+
+
+def held_out_texts(corpus: Corpus, vocabulary: Vocabulary, count: int, *, longest: int = 512) -> list[Tensor]:
+    """At most `count` texts `[length]` of at most `longest` tokens, in the order of `held_out_gaps`."""
+    spans = islice(_texts(corpus, vocabulary, 3, longest), count)
+    return [torch.from_numpy(corpus.tokens[begin:end].astype(np.int64)) for begin, end in spans]
+
+
+def _texts(corpus: Corpus, vocabulary: Vocabulary, shortest: int, longest: int) -> Iterator[tuple[int, int]]:
+    """Where the texts of `shortest` to `longest` tokens are: whole documents, then passages of longer ones."""
+    if shortest > longest:
+        return
+    lengths = np.diff(corpus.offsets)
+    for document in np.flatnonzero((lengths >= shortest) & (lengths <= longest)):
+        yield int(corpus.offsets[document]), int(corpus.offsets[document + 1])
+    for document in np.flatnonzero(lengths > longest):
+        begin, end = int(corpus.offsets[document]), int(corpus.offsets[document + 1])
+        for start, stop in passages(corpus.tokens[begin:end], vocabulary, longest):
+            if stop - start >= shortest:
+                yield begin + start, begin + stop
 
 
 def held_out_lengths(
@@ -129,7 +153,8 @@ def held_out_sentences(
 ) -> list[HeldOutGap]:
     """Cut one sentence out of the beginning of each text: the protocol of story infilling, sentence 4 of 5.
 
-    Only the first `of` sentences of a text are kept, separated by blanks; the gap is sentence number `which`.
+    Only the first `of` sentences of a text are kept, separated by blanks; the gap is sentence number `which`. A text of
+    more than `longest` tokens is a text for every `of` sentences.
 
     Args:
         texts: stories, taken in order.
@@ -145,8 +170,7 @@ def held_out_sentences(
         other tokens when they are tokenised piece by piece.
     """
     found: list[HeldOutGap] = []
-    for text in texts:
-        sentences = _BETWEEN_SENTENCES.split(text.strip())[:of]
+    for sentences in chain.from_iterable(_in_sentences(text, tokenizer, of, longest) for text in texts):
         if len(found) == count:
             break
         if len(sentences) < of:
@@ -165,3 +189,11 @@ def held_out_sentences(
         item.canvas.word_start[:, start] = bool(before)
         found.append(item)
     return found
+
+
+def _in_sentences(text: str, tokenizer: PreTrainedTokenizerBase, of: int, longest: int) -> Iterator[list[str]]:
+    """The first `of` sentences of a text; of a text that is too long all sentences, `of` at a time."""
+    sentences = _BETWEEN_SENTENCES.split(text.strip())
+    several = len(sentences) >= 2 * of and len(encode(tokenizer, text)) + 2 > longest
+    for start in range(0, len(sentences) if several else 1, of):
+        yield sentences[start : start + of]

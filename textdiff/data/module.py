@@ -188,7 +188,7 @@ class TextDataModule(lightning.LightningDataModule):
             gaps = held_out_gaps(corpus, self.vocabulary, self.gaps, self.gap_length, longest=longest)
             if not gaps:
                 raise UserError(
-                    f"no held-out document of up to {self.length} tokens has room for a gap of {self.gap_length}: "
+                    f"no held-out text of up to {self.length} tokens has room for a gap of {self.gap_length}: "
                     "lower data.gap_length, raise data.length, or set data.gaps to 0"
                 )
             loaders.append(DataLoader(gaps, batch_size=None))  # type: ignore[arg-type]

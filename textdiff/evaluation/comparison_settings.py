@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, final
 
-import numpy as np
 import torch
 
 from textdiff.data import (
@@ -22,9 +21,9 @@ from textdiff.data import (
     held_out_sentences,
 )
 from textdiff.data import problems as code_problems
-from textdiff.data.corpus import Corpus, in_memory
+from textdiff.data.corpus import in_memory
 from textdiff.data.corruption.fill_in_middle import MARKS
-from textdiff.data.packing import cut
+from textdiff.data.passages import in_passages
 from textdiff.data.sources import parse_sources, source_name, source_names
 from textdiff.errors import UserError
 from textdiff.evaluation.candidate import Candidate
@@ -232,9 +231,7 @@ class ComparisonSettings:
         texts, tokenizer, vocabulary = documents(self.files, self.field), first.prior.tokenizer, first.prior.vocabulary
         if self.sentence is None:
             what, room = f"a gap of {self.gap_length} tokens", context - (longest - self.gap_length)
-            whole = in_memory(texts, tokenizer)
-            pieces = cut(whole.offsets, room)
-            corpus = Corpus(whole.tokens, np.append(pieces[:, 0], pieces[-1:, 1]))
+            corpus = in_passages(in_memory(texts, tokenizer), vocabulary, max(room, 4))
             items = held_out_gaps(corpus, vocabulary, self.gaps, self.gap_length, longest=room, seed=self.seed)
         else:
             what, room = f"{self.of} sentences, number {self.sentence} of at most {longest} tokens", context - longest

@@ -7,21 +7,21 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from textdiff.data import HeldOutGap, documents, held_out_gaps
+from textdiff.data import HeldOutGap, documents, held_out_gaps, held_out_texts
 from textdiff.data.corpus import in_memory
 from textdiff.denoisers import Denoiser, nelbo_exact_k
 from textdiff.errors import UserError
 from textdiff.evaluation.statistics import Estimate
 from textdiff.evaluation.table import Table
 from textdiff.posterior import Denoises, Prior
-from textdiff.text import Canvas, Vocabulary
+from textdiff.text import Canvas, Vocabulary, encode
 
 BATCH = 16
 POLICIES = (("strided", 32), ("strided", 16), ("strided", 8), ("strided", 4))
@@ -125,11 +125,12 @@ def held_out(
 
     Args:
         prior, baseline: a diffusion prior and an autoregressive one with the same tokenizer.
-        files: held-out text, see `textdiff.data.sources`.
+        files: held-out text, see `textdiff.data.sources`; documents that are too long for the models are read in
+            passages, see `textdiff.data.passages`.
         gaps, gap_length: number of gaps, and tokens in each.
         policies: names and steps of unmasking policies with exact log-probabilities; None for a policy's own number of
             steps.
-        texts: number of whole texts.
+        texts: number of whole texts, or of passages, whose first token is given.
         samples: of the NELBO, for each text.
         seed: of the gaps' places and of the noise.
         progress: called with the name of what is measured next.
@@ -151,7 +152,7 @@ def held_out(
         )
     gap_figures = _gap_figures(prior, baseline, items, policies, progress)
     progress("whole texts")
-    chosen = [torch.from_numpy(corpus[d]) for d in range(len(corpus)) if len(corpus[d]) <= longest][:texts]
+    chosen = held_out_texts(corpus, prior.vocabulary, texts, longest=longest)
     text_figures = _text_figures(prior, prior.network, baseline, chosen, samples, seed)
     names = [str(file).replace("\\", "/").rsplit("/", 1)[-1] for file in files]
     about = {"files": names, "gaps": len(items), "gap_length": gap_length, "texts": len(chosen), "seed": seed}
@@ -159,17 +160,26 @@ def held_out(
 
 
 def unpicked_fills(prior: Prior, files: Sequence[str], count: int = 10, seed: int = 0) -> Iterator[str]:
-    """Fills of the third sentence of the first `count` held-out texts, none left out, as Markdown.
+    """Fills of the third sentence of the first `count` held-out texts that have one, none left out, as Markdown.
 
-    The first five sentences of each text are shown; the gap's length is unknown, and fill i has seed `seed + i`. The
-    author's own sentence stands below.
+    A text that is too long for the prior is read in passages of five sentences. The first five sentences of each text
+    are shown; the gap's length is unknown, and fill i has seed `seed + i`. The author's own sentence stands below.
     """
-    for number, text in enumerate(islice(documents(files), count)):
-        sentences = re.findall(r"\S.*?[.!?][\"”']*(?=\s|$)", " ".join(text.split()))[:5]
+    texts = chain.from_iterable(_in_sentences(text, prior) for text in documents(files))
+    for number, sentences in enumerate(islice(texts, count)):
         before, after = " ".join(sentences[:2]), " ".join(sentences[3:])
         template = " ".join((_escaped(before), "[gap]", _escaped(after)))
         fill = prior.infill(template, seed=seed + number)[0].fills[0]
         yield f"{before} **{' '.join(fill.split())}** {after}  \n*The author: {sentences[2]}*"
+
+
+def _in_sentences(text: str, prior: Prior) -> Iterator[list[str]]:
+    """Three to five sentences from the beginning of a text, or from each part of one that is too long for a prior."""
+    sentences = re.findall(r"\S.*?[.!?][\"”']*(?=\s|$)", " ".join(text.split()))
+    several = len(sentences) > 5 and len(encode(prior.tokenizer, text)) > (prior.context or 512)
+    for start in range(0, len(sentences) if several else 1, 5):
+        if len(some := sentences[start : start + 5]) >= 3:
+            yield some
 
 
 def _escaped(text: str) -> str:
@@ -246,8 +256,9 @@ def _score(prior: Prior, canvas: Canvas, tokens: Tensor) -> tuple[Tensor, Tensor
 
 
 def _masked(tokens: Tensor, vocabulary: Vocabulary) -> Canvas:
-    """A canvas that masks everything but bos, eos and padding."""
+    """A canvas that masks everything but bos, eos and padding, and the first token of a passage, which has no bos."""
     content = ~vocabulary.forbidden[tokens]
+    content[:, 0] = False
     return Canvas.of(tokens.masked_fill(content, vocabulary.mask), vocabulary.mask)
 
 
