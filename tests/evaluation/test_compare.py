@@ -245,7 +245,7 @@ def test_the_command(tmp_path, capsys):
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"dtype": "int3"}, "Got value: int3"),
         ({"run_code": True}, "run_code runs the tests of code infilling: give files as humaneval:FILE.jsonl"),
-        ({"files": ["humaneval:nowhere.jsonl"]}, "'nowhere.jsonl' cannot be read"),
+        ({"files": ["humaneval:nowhere.jsonl"]}, "no text file at 'nowhere.jsonl'"),
         ({"files": ["humaneval:nowhere.jsonl"], "sentence": 2}, "has gaps of its own"),
         ({"sentence": 6}, "sentence is 6 of 5: expected 2 to 5"),
         ({"sentence": 4, "of": 40}, "has room for 40 sentences, number 4 of at most 8 tokens"),
