@@ -110,9 +110,9 @@ def test_a_mistake_takes_one_line(
         (["--config", "fit.yaml", "--ckpt_path", "broken.yaml"], "'broken.yaml' is no checkpoint of a textdiff run"),
         (
             ["--config", "fit.yaml", "--ckpt_path", "run/last.ckpt", "--model.network.hidden_size", "32"],
-            "the checkpoint has another shape .hidden_size is 16, here 32",
+            "does not fit .model.network.hidden_size was 16, is 32",
         ),
-        (["--config", "fit.yaml", "--ckpt_path", "run/last.ckpt", "--data.tokenizer", "other"], "another tokenizer"),
+        (["--config", "fit.yaml", "--ckpt_path", "run/last.ckpt", "--data.tokenizer", "other"], "data.tokenizer was"),
     ],
     ids=lambda value: " ".join(value[2:]) if isinstance(value, list) else "",
 )

@@ -1,5 +1,11 @@
 """Checkpoints are written atomically, checked before use, and exported to models."""
 
+import resource
+import signal
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,8 @@ from textdiff.pretrained import load
 from textdiff.priors import DiffusionPrior
 from textdiff.text import load_tokenizer, train_tokenizer
 from textdiff.training import AtomicCheckpointIO, export
-from textdiff.training.checkpoints import SHAPE, read_checkpoint, shape_difference
+from textdiff.training.checkpoint_files import read_checkpoint
+from textdiff.training.checkpoints import SHAPE, shape_difference
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +119,96 @@ def test_shapes_are_compared() -> None:
     causal = config.to_dict() | {"causal": True}
     assert shape_difference(causal, config) == "causal is True, here False"
     assert shape_difference(causal, config, ignore_causal=True) is None
+
+
+def flipped(path: Path, to: Path, place: int) -> Path:
+    """A copy with one bit flipped."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    to.write_bytes(content)
+    return to
+
+
+def test_a_flipped_bit_is_noticed_and_another_checkpoint_named(finished: Path, tmp_path: Path) -> None:
+    path = finished / "run" / "last.ckpt"
+    expected = torch.load(path, weights_only=True)
+    with zipfile.ZipFile(path) as archive:
+        parts = [entry for entry in archive.infolist() if entry.file_size > 8]
+    for entry in parts[:: len(parts) // 12]:
+        head = path.read_bytes()[entry.header_offset :][:30]
+        start = entry.header_offset + 30 + sum(struct.unpack("<HH", head[26:30])) + entry.file_size // 2
+        with pytest.raises(UserError, match=r"flipped\d+.ckpt.*damaged \(.*: give another .ckpt file"):
+            read_checkpoint(flipped(path, tmp_path / f"flipped{start}.ckpt", start))
+        (tmp_path / f"flipped{start}.ckpt").unlink()
+    (tmp_path / "older.ckpt").write_bytes(path.read_bytes())
+    size = path.stat().st_size
+    for place in range(7, size, size // 40):
+        damaged = flipped(path, tmp_path / f"flipped{place}.ckpt", place)
+        try:
+            content = AtomicCheckpointIO().load_checkpoint(damaged)
+        except UserError as error:
+            assert "another one beside it is" in str(error) and "older.ckpt" in str(error) and len(str(error)) < 700
+        else:  # the bit was in the padding between two parts
+            weights = content["state_dict"]
+            assert all(torch.equal(value, expected["state_dict"][name]) for name, value in weights.items())
+        damaged.unlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 20_000 * 8}, "do not fit its network_config"),
+        ({"num_hidden_layers": 10**9}, "describes no network .it has 1000000000 layers"),
+        ({"num_attention_heads": []}, "describes no network"),
+        ({"vocab_size": "x"}, "describes no network"),
+    ],
+    ids=str,
+)
+def test_a_damaged_config_is_refused_before_memory_is_taken(
+    changes: dict[str, Any], message: str, finished: Path, tmp_path: Path
+) -> None:
+    content = torch.load(finished / "run" / "last.ckpt", weights_only=True)
+    content["network_config"] |= changes
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=message) as caught:
+        export(tmp_path / "other.ckpt", load_tokenizer(finished / "tokenizer"), tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_compressed_archive_is_not_unpacked(finished: Path, tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(finished / "run" / "last.ckpt") as archive,
+        zipfile.ZipFile(tmp_path / "small.ckpt", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for entry in archive.infolist():
+            small.writestr(entry.filename, archive.read(entry))
+    with pytest.raises(UserError, match="its parts are compressed"):
+        read_checkpoint(tmp_path / "small.ckpt")
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": [], "network_config": {}}, {"state_dict": {"a": 1}}], ids=str)
+def test_an_archive_of_other_things_is_refused(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=r"other.ckpt' is no checkpoint of a textdiff run, or damaged"):
+        read_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path) -> None:
+    files, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    files.save_checkpoint({"step": torch.tensor(1)}, path)
+    with limited_file_size(50_000), pytest.raises(UserError, match=r"last.ckpt' cannot be written \(File too large\)"):
+        files.save_checkpoint({"step": torch.zeros(100_000)}, path)
+    assert files.load_checkpoint(path) == {"step": torch.tensor(1)}
+    assert [made.name for made in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@contextmanager
+def limited_file_size(size: int) -> Iterator[None]:
+    """A context in which the system refuses to make files larger, as if the disk were full."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)

@@ -126,6 +126,11 @@ class QueryDataModule(lightning.LightningDataModule):
         self._ready = False
         self.tokenizer: PreTrainedTokenizerBase | None = None
 
+    @property
+    def training_sources(self) -> Sequence[str | Source]:
+        """Sources of the queries to train on."""
+        return self.train
+
     def setup(self, stage: str) -> None:
         """Read the sources; without a trainer, whose module has a tokenizer, set the attribute `tokenizer` before."""
         if self._ready:

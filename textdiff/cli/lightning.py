@@ -17,7 +17,9 @@ from textdiff.cli.lightning_messages import fewer_messages, help_command, in_one
 from textdiff.errors import UserError
 from textdiff.pretrained import tokenizer_folder
 from textdiff.training import AtomicCheckpointIO, PredictionWriter, StepBar
-from textdiff.training.checkpoints import read_checkpoint
+from textdiff.training.checkpoint_files import read_checkpoint
+from textdiff.training.resumption import Resumption, check_network
+from textdiff.training.run_settings import run_settings
 
 DATA, PRETRAINING, PREDICTION = (
     "textdiff.data.TextDataModule",
@@ -27,9 +29,6 @@ DATA, PRETRAINING, PREDICTION = (
 DEFAULT_MODEL = {"fit": PRETRAINING, "validate": PRETRAINING, "test": PRETRAINING, "predict": PREDICTION}
 """The model of each command, if no configuration names another."""
 
-NAMED_CHECKPOINTS = ("best", "last", "hpc")
-"""Values of `--ckpt_path` for which Lightning finds the file itself."""
-
 
 def run(arguments: list[str]) -> int:
     """Run one of the four commands with the options that follow it; returns the exit status.
@@ -37,7 +36,9 @@ def run(arguments: list[str]) -> int:
     Raises:
         UserError: an option, a file or a combination of them is wrong; the message is one line.
     """
-    arguments = with_configs(arguments, arguments[0] if arguments else "")
+    if (command := arguments[0] if arguments else "") not in DEFAULT_MODEL:
+        raise UserError(f"no command {command!r}: expected {', '.join(DEFAULT_MODEL)}")
+    arguments = with_configs(arguments, command)
     with fewer_messages():
         try:
             TextCLI(arguments)
@@ -63,9 +64,7 @@ class TextCLI(LightningCLI):
     """
 
     def __init__(self, arguments: list[str]) -> None:
-        self._command = arguments[0] if arguments else ""
-        if self._command not in DEFAULT_MODEL:
-            raise UserError(f"no command {self._command!r}: expected {', '.join(DEFAULT_MODEL)}")
+        self._command = arguments[0]
         raising: dict[str, Any] = {"exit_on_error": False}
         super().__init__(
             LightningModule,
@@ -92,6 +91,14 @@ class TextCLI(LightningCLI):
         parser.set_defaults({"model": {"class_path": DEFAULT_MODEL[self._command]}, "data": {"class_path": DATA}})
         parser.link_arguments("data.tokenizer", "model.init_args.tokenizer", apply_on="instantiate")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        if self._command == "fit":
+            parser.add_argument(
+                "--accept_changes",
+                type=bool,
+                default=False,
+                help="Go on from ckpt_path although data or settings differ from those of its run. "
+                "Without it a difference that changes the result is refused.",
+            )
         model = DEFAULT_MODEL[self._command].rpartition(".")[2]
         parser.epilog = f"Options of the model: --model.help {model}; of the data: --data.help TextDataModule"
 
@@ -101,8 +108,7 @@ class TextCLI(LightningCLI):
         self.config = parser.parse_args(args)
         options = self.config[self._command]
         model, path = options["model"], options.get("ckpt_path")
-        if path is not None and path not in NAMED_CHECKPOINTS:
-            read_checkpoint(path)
+        self._checkpoint = None if path is None else read_checkpoint(path)
         if self._command == "predict":
             _check_prediction(model, path)
             options["return_predictions"] = False  # they are on disk, and may be too many for the memory
@@ -117,6 +123,22 @@ class TextCLI(LightningCLI):
             if not checkpoint.endswith(".ckpt"):
                 data["tokenizer"] = str(tokenizer_folder(checkpoint))
 
+    def before_fit(self) -> None:
+        """Compare the settings with those of the run that is resumed, before anything is read or restored."""
+        if self._checkpoint is not None:
+            path = self.config[self._command]["ckpt_path"]
+            self._resumption.check(self._checkpoint, path, self.trainer.max_steps)
+            self._checkpoint = None
+
+    def before_validate(self) -> None:
+        """Compare the network with that of the checkpoint."""
+        if self._checkpoint is not None:
+            options = self.config[self._command]
+            check_network(self._checkpoint, run_settings(options, self.datamodule), options["ckpt_path"])
+            self._checkpoint = None
+
+    before_test = before_validate
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer, with atomic checkpoints and our progress bar unless the options name others."""
         options = self.config_init[self.subcommand]["trainer"]
@@ -125,6 +147,10 @@ class TextCLI(LightningCLI):
             kwargs["callbacks"] = [*callbacks, StepBar()]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
+        if self._command == "fit":
+            settings = run_settings(self.config[self._command], self.datamodule)
+            self._resumption = Resumption(settings, self.config[self._command]["accept_changes"])
+            kwargs["callbacks"] = [*kwargs.get("callbacks", callbacks), self._resumption]
         try:
             return super().instantiate_trainer(**kwargs)
         except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # Lightning's, on its options

@@ -117,6 +117,11 @@ class TextDataModule(lightning.LightningDataModule):
         self.finished: Sequence[int] = ()
         self._start = self._batches = 0
 
+    @property
+    def training_sources(self) -> Sequence[str | Source]:
+        """Sources of the text to train on."""
+        return self.sources
+
     def prepare_data(self) -> None:
         """Tokenise the documents of this run into the cache; Lightning calls it in one process."""
         task = self.trainer.state.fn if self.trainer is not None else TrainerFn.FITTING

@@ -1,7 +1,8 @@
 """Training with Lightning: pretraining, fine-tuning, optimizers, callbacks, checkpoints, prediction."""
 
 from textdiff.training.callbacks import SampleFill, Throughput
-from textdiff.training.checkpoints import AtomicCheckpointIO, export
+from textdiff.training.checkpoint_files import AtomicCheckpointIO
+from textdiff.training.checkpoints import export
 from textdiff.training.fill_rows import FillOptions
 from textdiff.training.fine_tuning import FineTuningModule
 from textdiff.training.metrics import BitsPerCharacter, NatsPerToken

@@ -1,23 +1,20 @@
-"""Checkpoints of a training run: written atomically, checked before use, exported to a folder."""
+"""What a checkpoint of a run has beside its weights, whether it fits a network, and its export to a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, final
-from zipfile import is_zipfile
+from typing import Any
 
 import torch
-from lightning.fabric.plugins import CheckpointIO
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.files import atomically
 from textdiff.models import ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig
 from textdiff.text import Vocabulary
+from textdiff.training.checkpoint_files import read_checkpoint
 
 SHAPE = (
     "causal",
@@ -30,50 +27,6 @@ SHAPE = (
     "backbone",
 )
 """Settings that must agree for a network to load the weights of another; `causal` may differ to start from them."""
-
-
-@final
-class AtomicCheckpointIO(CheckpointIO):
-    """Local checkpoint files that are replaced atomically, so that a kill while saving leaves the old one intact.
-
-    Lightning's own class first writes to the system's temporary folder; from there to another file system a move is a
-    copy, which can be cut short.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write to a temporary file, then rename it."""
-        with atomically(Path(path)) as file:
-            torch.save(checkpoint, file)
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read tensors and plain values; code in a checkpoint is never run."""
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Delete a file."""
-        Path(path).unlink(missing_ok=True)
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of the `.ckpt` file of a run, its tensors memory-mapped.
-
-    Raises:
-        UserError: the file is missing, damaged or of another program.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"no checkpoint at {str(path)!r}: give a .ckpt file that a textdiff run has written")
-    reason = "the file is not whole"
-    try:
-        if is_zipfile(path):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            if isinstance(content, dict) and {"state_dict", "network_config"} <= content.keys():
-                return content
-            reason = "it holds no network_config"
-    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-    raise UserError(f"{str(path)!r} is no checkpoint of a textdiff run, or damaged ({reason}): give another .ckpt file")
 
 
 def shape_difference(theirs: Mapping[str, Any], ours: PreTrainedConfig, *, ignore_causal: bool = False) -> str | None:
@@ -133,24 +86,43 @@ def network_of_run(checkpoint: str | Path, tokenizer: PreTrainedTokenizerBase) -
         UserError: the file is not such a checkpoint, or the tokenizer is of another size.
     """
     content = read_checkpoint(checkpoint)
-    settings = content["network_config"]
-    foreign = settings.get("model_type") == ForeignConfig.model_type
-    config = ForeignConfig.from_dict(settings) if foreign else TransformerConfig.from_dict(settings)
+    prefix, weights = "network.", content["state_dict"]
+    if any(".lora_" in name for name in weights):
+        raise UserError(
+            f"{str(checkpoint)!r} is of an adapter, which its run has written to model.to: load that folder"
+        )
+    tensors = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    try:
+        config = _config(content["network_config"], len(tensors))
+        with torch.device("meta"):
+            shapes = {name: value.shape for name, value in _build(config).state_dict().items()}
+    except Exception as error:  # whatever values of wrong types lead to
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"the network_config of {str(checkpoint)!r} describes no network ({reason})") from error
     if (size := Vocabulary.of(tokenizer).size) != config.vocab_size:
         raise UserError(
             f"the tokenizer has {size} tokens and the network of {str(checkpoint)!r} {config.vocab_size}: "
             "give the tokenizer of that run"
         )
-    if any(".lora_" in name for name in content["state_dict"]):
-        raise UserError(
-            f"{str(checkpoint)!r} is of an adapter, which its run has written to model.to: load that folder"
-        )
-    network = ForeignDenoiser(config) if isinstance(config, ForeignConfig) else Transformer(config)
-    prefix = "network."
-    network.load_state_dict(
-        {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}
-    )
+    if shapes != {name: value.shape for name, value in tensors.items()}:
+        raise UserError(f"the weights of {str(checkpoint)!r} do not fit its network_config: give another .ckpt file")
+    network = _build(config)
+    network.load_state_dict(tensors)
     return network.eval()
+
+
+def _config(settings: Mapping[str, Any], tensors: int) -> TransformerConfig | ForeignConfig:
+    """The config of a network that has so many tensors; it may be of another program."""
+    foreign = settings.get("model_type") == ForeignConfig.model_type
+    config = ForeignConfig.from_dict(dict(settings)) if foreign else TransformerConfig.from_dict(dict(settings))
+    layers = config.num_hidden_layers if isinstance(config, TransformerConfig) else 0
+    if layers > tensors:
+        raise UserError(f"it has {layers} layers and {tensors} tensors")
+    return config
+
+
+def _build(config: TransformerConfig | ForeignConfig) -> Transformer | ForeignDenoiser:
+    return ForeignDenoiser(config) if isinstance(config, ForeignConfig) else Transformer(config)
 
 
 def export(
