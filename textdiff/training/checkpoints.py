@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
@@ -91,7 +92,11 @@ def network_of_run(checkpoint: str | Path, tokenizer: PreTrainedTokenizerBase) -
         raise UserError(
             f"{str(checkpoint)!r} is of an adapter, which its run has written to model.to: load that folder"
         )
-    tensors = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    tensors = {
+        name.removeprefix(prefix): value
+        for name, value in weights.items()
+        if name.startswith(prefix) and isinstance(value, Tensor)
+    }
     try:
         config = _config(content["network_config"], len(tensors))
         with torch.device("meta"):
