@@ -10,3 +10,8 @@ class UserError(ValueError):
 
 class Impossible(UserError):
     """No text agrees with the evidence: its probability is 0."""
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":. ")

@@ -1,7 +1,6 @@
 """Files and folders are whole or not there, whatever happens; leftovers of dead processes are deleted."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,22 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.helpers.full_disk import full_disk
 from textdiff.errors import UserError
 from textdiff.files import atomically, tidy, whole_folder, write_text
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def full_disk():
-    """No file grows beyond 4096 bytes."""
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def bytes_(place: Path) -> None:
@@ -40,21 +30,23 @@ def tensors(place: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [bytes_, tensors])
-def test_a_full_disk_leaves_the_old_file(write, tmp_path: Path, full_disk: None) -> None:
+def test_a_full_disk_leaves_the_old_file(write, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
-    with pytest.raises(UserError, match=r"file' cannot be written \(File too large\): what was there before") as error:
+    complaint = r"file' cannot be written \(File too large\): what was there before"
+    with full_disk(), pytest.raises(UserError, match=complaint) as error:
         write(tmp_path / "file")
     assert "\n" not in str(error.value)
     assert names(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_full_disk_leaves_the_old_folder(there: bool, tmp_path: Path, full_disk: None) -> None:
+def test_a_full_disk_leaves_the_old_folder(there: bool, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     if there:
         folder.mkdir()
         (folder / "weights").write_bytes(b"old")
-    with pytest.raises(UserError, match=r"folder' cannot be written \(File too large\)"), whole_folder(folder) as part:
+    complaint = r"folder' cannot be written \(File too large\)"
+    with full_disk(), pytest.raises(UserError, match=complaint), whole_folder(folder) as part:
         (part / "weights").write_bytes(b"new")
         save_file({"a": torch.zeros(10_000)}, part / "more")
     assert names(tmp_path) == (["folder"] if there else [])

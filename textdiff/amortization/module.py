@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, final
 
 import lightning
@@ -21,6 +20,7 @@ from textdiff.amortization.task import Task
 from textdiff.data.sources import world_name
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence
+from textdiff.files import probe_folder
 from textdiff.models import LoRA, save_adapter
 from textdiff.posterior import Prior
 from textdiff.pretrained import NetworkPrior, load, save
@@ -81,6 +81,8 @@ class PosteriorModule(lightning.LightningModule):
         super().__init__()
         if valid_draws < 2:
             raise UserError(f"model.valid_draws is {valid_draws}, expected at least 2")
+        if to is not None:
+            probe_folder(to, "model.to")
         self.base = learner
         prior = _with_policy(load(learner), policy)
         assert isinstance(prior.network, PreTrainedModel)
@@ -184,7 +186,6 @@ class PosteriorModule(lightning.LightningModule):
     def _write(self) -> None:
         if self.to_folder is None or not self.trainer.is_global_zero or self.trainer.state.fn != "fit":
             return
-        Path(self.to_folder).mkdir(parents=True, exist_ok=True)
         if self.adapter is not None:
             save_adapter(self.network, self.to_folder, self.base)
         else:

@@ -43,6 +43,7 @@ def run(arguments: list[str]) -> int:
     from textdiff.data import documents, held_out_gaps
     from textdiff.data.corpus import in_memory
     from textdiff.evaluation import world_items
+    from textdiff.files import probe_file, replaced
     from textdiff.posterior import Denoises, seeded
     from textdiff.pretrained.load import DEPENDENCE
     from textdiff.pretrained.shipped import locate
@@ -50,8 +51,8 @@ def run(arguments: list[str]) -> int:
     from textdiff.worlds import world
 
     folder = locate(options.checkpoint)
-    (folder / DEPENDENCE).unlink(missing_ok=True)  # an old or damaged one must not keep the checkpoint from loading
-    prior = load(options.checkpoint, options)
+    probe_file(folder / DEPENDENCE)
+    prior = load(options.checkpoint, options, calibration=False)
     if not isinstance(prior, Denoises):
         raise UserError(f"{options.checkpoint!r} fills one token after the other: calibrate a diffusion prior")
     longest = prior.context or 512
@@ -64,7 +65,8 @@ def run(arguments: list[str]) -> int:
     if not items:
         raise UserError(f"no text is long enough for a gap of {options.gap_length} tokens: give a lower --gap-length")
     measured = calibrate(prior.network, prior.vocabulary, items, seeded(options.seed), progress=report_progress)
-    measured.save(folder / DEPENDENCE)
+    with replaced(folder, DEPENDENCE):
+        measured.save(folder / DEPENDENCE)
     return write(f"{_table(measured).markdown()}\n")
 
 

@@ -50,16 +50,15 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     add("--quantization", type=int, choices=(8, 4), help="quantize the weights of a published model to this many bits")
 
 
-def load(checkpoint: str, options: argparse.Namespace) -> Prior:
+def load(checkpoint: str, options: argparse.Namespace, *, calibration: bool = True) -> Prior:
     """Load a checkpoint as the options of `add_network_options` say, without messages of transformers.
 
     Raises:
         UserError: no such checkpoint or device, or a model that cannot be quantized.
     """
-    import torch
     from transformers.utils import logging
 
     from textdiff import pretrained
 
     logging.set_verbosity_error()
-    return pretrained.load(checkpoint, options.device, getattr(torch, options.dtype), options.quantization)
+    return pretrained.load(checkpoint, options.device, options.dtype, options.quantization, calibration=calibration)

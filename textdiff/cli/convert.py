@@ -21,7 +21,9 @@ def run(arguments: list[str]) -> int:
     from transformers.utils import logging
 
     from textdiff.pretrained import convert, save
+    from textdiff.pretrained.save import check_place
 
+    check_place(options.to)
     logging.set_verbosity_error()
     save(convert(options.model), options.to)
     return write(

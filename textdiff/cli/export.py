@@ -26,10 +26,12 @@ def run(arguments: list[str]) -> int:
 
     from transformers.utils import logging
 
+    from textdiff.pretrained.save import check_place
     from textdiff.text import load_tokenizer
     from textdiff.training import export
     from textdiff.worlds import world
 
+    check_place(options.to)
     logging.disable_progress_bar()
     tokenizer = load_tokenizer(folder) if name is None else world(name).tokenizer
     export(options.run, tokenizer, options.to)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from textdiff.cli.terminal import write
+from textdiff.files import atomically, probe_folder, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ def add_folder(parser: argparse.ArgumentParser, files: str) -> None:
 def make_folder(options: argparse.Namespace) -> None:
     """Make the folder of `add_folder`, if one was named: before minutes of work, not after them."""
     if options.to is not None:
-        Path(options.to).mkdir(parents=True, exist_ok=True)
+        probe_folder(options.to).mkdir(parents=True, exist_ok=True)
 
 
 def publish(result: Result, options: argparse.Namespace, name: str, figure: Figure | None = None) -> int:
@@ -44,8 +45,9 @@ def publish(result: Result, options: argparse.Namespace, name: str, figure: Figu
     """
     if getattr(options, "to", None) is not None:
         folder = Path(options.to)
-        (folder / f"{name}.md").write_text(f"{result}\n", encoding="utf-8")
-        (folder / f"{name}.json").write_text(f"{result.json()}\n", encoding="utf-8")
+        write_text(folder / f"{name}.md", f"{result}\n")
+        write_text(folder / f"{name}.json", f"{result.json()}\n")
         if figure is not None:
-            figure.savefig(folder / f"{name}.png", dpi=120)
+            with atomically(folder / f"{name}.png") as file:
+                figure.savefig(file, format="png", dpi=120)
     return write(f"{result.json() if options.json else result}\n")

@@ -32,6 +32,7 @@ from textdiff.evaluation.compare import compare
 from textdiff.evaluation.comparison import Comparison
 from textdiff.evaluation.text_scores import TextScore
 from textdiff.evaluation.world_items import world_items
+from textdiff.files import atomically, probe_folder, write_text
 from textdiff.posterior import CausalJoint, ChoosesLayout, Layout, PosteriorSampler, Prior, SupportsExpert
 from textdiff.pretrained import NetworkPrior, load
 from textdiff.priors import DiffusionPrior
@@ -117,11 +118,11 @@ class ComparisonSettings:
             UserError: the names do not fit together, or there is no text with room for such gaps.
         """
         self._check()
+        folder = probe_folder(self.to, "to")
         truth = None if self.world is None else world(self.world)
         candidates = self._candidates(truth)
         longest = self.longest or 2 * self.gap_length
         items, problems = self._items(candidates, truth, longest)
-        folder = Path(self.to)
         folder.mkdir(parents=True, exist_ok=True)
         found = compare(
             candidates,
@@ -138,10 +139,11 @@ class ComparisonSettings:
         )
         about = self._about(found.about, f"canonical solutions of at most {longest} tokens" if problems else None)
         found = replace(found, about=about)
-        (folder / "compare.md").write_text(f"{found}\n", encoding="utf-8")
-        (folder / "compare.json").write_text(found.json() + "\n", encoding="utf-8")
-        (folder / "compare.html").write_text(found.html(), encoding="utf-8")
-        found.figure().savefig(folder / "compare.png", dpi=120)
+        write_text(folder / "compare.md", f"{found}\n")
+        write_text(folder / "compare.json", f"{found.json()}\n")
+        write_text(folder / "compare.html", found.html())
+        with atomically(folder / "compare.png") as file:
+            found.figure().savefig(file, format="png", dpi=120)
         return found
 
     def _check(self) -> None:

@@ -1,7 +1,7 @@
 """Files: written whole or not at all, probed before the work, checked by checksums, and read within bounds."""
 
 from textdiff.files.atomic import atomically, tidy, whole_folder, write_text
-from textdiff.files.checksums import CHECKSUMS, check_checksums, write_checksums
+from textdiff.files.checksums import CHECKSUMS, check_checksums, replaced, write_checksums
 from textdiff.files.probe import as_path, probe_file, probe_folder
 from textdiff.files.read import check_plain, read_json
 
@@ -14,6 +14,7 @@ __all__ = [
     "probe_file",
     "probe_folder",
     "read_json",
+    "replaced",
     "tidy",
     "whole_folder",
     "write_checksums",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, reason
 
 MOST_BYTES = 2**24
 """Of a file of settings."""
@@ -46,8 +46,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{_of(path)} is damaged ({why:.120}): copy it again") from error
+        raise UserError(f"{_of(path)} is damaged ({reason(error):.120}): copy it again") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

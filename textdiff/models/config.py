@@ -7,13 +7,24 @@ from typing import Any, Literal, get_args
 from transformers import PreTrainedConfig
 
 from textdiff.errors import UserError
+from textdiff.files.fields import FLAG, SHARE, WAVELENGTH, check_fields, choice, token, whole
 
 Attention = Literal["isolated", "full"]
 
-_SIZES = (
-    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-    "max_position_embeddings",
+FIELDS = {
+    **dict.fromkeys(("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"), whole()),
+    **dict.fromkeys(("intermediate_size", "max_position_embeddings"), whole()),
+    **dict.fromkeys(("causal", "fill_in_middle", "tie_word_embeddings"), FLAG),
+    "attention": choice(*get_args(Attention)),
+    "dropout": SHARE,
+    "rope_theta": WAVELENGTH,
+}
+"""What each setting of a `TransformerConfig` may be, but for the special ids, which depend on the vocabulary."""
+NEEDED = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings", "causal",
+    "attention", "rope_theta",
 )  # fmt: skip
+"""Settings that a checkpoint has to name: answers depend on them, and the shapes of its weights do not show them."""
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id", "null_token_id")
 """Names of the settings that hold special ids, see `Vocabulary.special_ids`."""
 
@@ -77,6 +88,7 @@ class TransformerConfig(PreTrainedConfig):
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
+        check_fields({"hidden_size": hidden_size}, FIELDS)
         self.intermediate_size = -(-hidden_size * 8 // 3 // 16) * 16 if intermediate_size is None else intermediate_size
         self.max_position_embeddings = max_position_embeddings
         self.causal = causal
@@ -94,25 +106,15 @@ class TransformerConfig(PreTrainedConfig):
         self._check()
 
     def _check(self) -> None:
-        for name in _SIZES:
-            if not isinstance(size := getattr(self, name), int) or size < 1:
-                raise UserError(f"{name} is {size!r}, expected a whole number, 1 or more")
+        check_fields(vars(self), FIELDS)
+        check_fields(vars(self), dict.fromkeys(SPECIAL_IDS, token(self.vocab_size)))
         if self.hidden_size % (2 * self.num_attention_heads):
             raise UserError(
                 f"hidden_size {self.hidden_size} is not a multiple of 2 x num_attention_heads = "
                 f"{2 * self.num_attention_heads}: rotary positions turn pairs of channels in each head"
             )
-        if self.attention not in get_args(Attention):
-            raise UserError(f"attention is {self.attention!r}, expected one of {', '.join(get_args(Attention))}")
         if self.fill_in_middle and not self.causal:
             raise UserError("fill_in_middle is for causal networks: a denoiser sees both sides of a gap as it is")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is {self.dropout}, expected in [0, 1)")
-        if not self.rope_theta > 0:
-            raise UserError(f"rope_theta is {self.rope_theta}, expected above 0")
-        for name in SPECIAL_IDS:
-            if (token := getattr(self, name)) is not None and not 0 <= token < self.vocab_size:
-                raise UserError(f"{name} is {token}, outside a vocabulary of {self.vocab_size} tokens")
 
     @property
     def forbidden(self) -> list[int]:

@@ -7,17 +7,19 @@ from pathlib import Path
 import torch
 
 from textdiff.errors import UserError
+from textdiff.files import as_path, check_checksums
 from textdiff.models import FAMILIES, TransformerConfig
+from textdiff.pretrained.device import network_device, network_dtype
 from textdiff.pretrained.network_prior import prior_of
 from textdiff.pretrained.published import load_published
-from textdiff.pretrained.settings import read_settings
+from textdiff.pretrained.settings import kind_of, read_settings
 from textdiff.pretrained.shipped import locate
 from textdiff.pretrained.weights import CONFIG
 from textdiff.priors.diffusion import DiffusionPrior
 
 
 def convert(
-    folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | str = torch.float32
 ) -> DiffusionPrior:
     """The start of a masked diffusion model: a published model, usually a causal one, with bidirectional attention.
 
@@ -31,15 +33,18 @@ def convert(
     Raises:
         UserError: see `load`.
     """
+    device, dtype = network_device(device), network_dtype(dtype)
+    as_path(folder, "folder")
     path = locate(folder)
     content = read_settings(path, CONFIG)
-    if (kind := content.get("model_type")) not in FAMILIES:
+    check_checksums(path)
+    if (kind := kind_of(content)) not in FAMILIES:
         if kind == TransformerConfig.model_type:
             fix = (
                 f"a prior learns from where it stopped by model.init_from: {folder} in a configuration of textdiff fit"
             )
             raise UserError(f"the model in {str(path)!r} is textdiff's own: {fix}, as in configs/stories.yaml")
-        raise UserError(f"the model in {str(path)!r} is of type {kind!r}, expected one of {', '.join(FAMILIES)}")
+        raise UserError(f"the model in {str(path)!r} is of type {kind!r:.80}, expected one of {', '.join(FAMILIES)}")
     prior = prior_of(*load_published(path, content, device, dtype, grow=True))
     assert isinstance(prior, DiffusionPrior)
     return prior

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from textdiff.errors import UserError
-from textdiff.pretrained.settings import reason
+from textdiff.errors import UserError, reason
+from textdiff.files import CHECKSUMS
 
-SETTINGS = ("*.json", "*.txt", "*.model")
+SETTINGS = ("*.json", "*.txt", "*.model", CHECKSUMS)
 """Patterns of the files of configs and tokenizers."""
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, reason
 from textdiff.models import FAMILIES, Family, ForeignConfig, ForeignDenoiser
 from textdiff.models.foreign.families import backbone_config
 from textdiff.pretrained.hub import download
 from textdiff.pretrained.quantization import Quantizer
-from textdiff.pretrained.settings import reason
 from textdiff.pretrained.weights import CONFIG, WEIGHTS, WRAPPED, Weights, load_weights
 from textdiff.text import SPECIAL_TOKENS, read_tokenizer, with_special_tokens
+from textdiff.text.quiet import quiet
 
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 """Files of a tokenizer; a folder with none of these has none."""
@@ -101,7 +101,7 @@ def _network(
         depth = backbone_config(backbone).num_hidden_layers
         if depth > len(weights):
             raise UserError(f"{depth} layers, and {len(weights)} tensors in {WEIGHTS}")
-        with torch.device("meta"):
+        with torch.device("meta"), quiet():
             network = ForeignDenoiser(config)
     except KeyError as error:
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({error} is missing)") from error

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, reason
 from textdiff.pretrained.network_prior import NetworkPrior
 from textdiff.pretrained.save import save
-from textdiff.pretrained.settings import reason
 
 
 def push_to_hub(

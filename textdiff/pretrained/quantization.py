@@ -27,8 +27,8 @@ class Quantizer:
     """
 
     def __init__(self, bits: int) -> None:
-        if bits not in (4, 8):
-            raise UserError(f"quantization is {bits!r}, expected 8 or 4, the bits of a weight")
+        if not isinstance(bits, int) or bits not in (4, 8):
+            raise UserError(f"quantization is {bits!r:.80}, expected 8 or 4, the bits of a weight")
         from transformers import QuantoConfig
         from transformers.quantizers import AutoHfQuantizer
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from textdiff.errors import UserError
+from textdiff.files import read_json
 
 CODE = ("auto_map", "attn_implementation", "_attn_implementation", "experts_implementation")
 """Settings by which transformers would download and run code."""
@@ -20,11 +21,9 @@ def read_settings(path: Path, name: str) -> dict[str, Any]:
         UserError: the file is missing or damaged.
     """
     try:
-        content = json.loads((path / name).read_text(encoding="utf-8"))
+        content = read_json(path / name)
     except FileNotFoundError:
         raise UserError(f"no {name} in {str(path)!r}: give a folder that holds a textdiff checkpoint") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{name} in {str(path)!r} is damaged ({reason(error)}): copy the checkpoint again") from error
     if not isinstance(content, dict):
         raise UserError(f"{name} in {str(path)!r} is damaged (no settings in it): copy the checkpoint again")
     return content
@@ -43,6 +42,7 @@ def refuse_code(path: Path, name: str, content: Mapping[str, Any]) -> None:
             )
 
 
-def reason(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def kind_of(content: Mapping[str, Any]) -> str | None:
+    """The type of model that settings are of; None: they name none."""
+    kind = content.get("model_type")
+    return kind if isinstance(kind, str | None) else reprlib.repr(kind)

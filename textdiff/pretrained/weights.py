@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -12,11 +11,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, reason
+from textdiff.files import check_plain, read_json
 from textdiff.pretrained.quantization import Quantizer
-from textdiff.pretrained.settings import reason
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+MOST_BYTES = 2**50
 WRAPPED = "backbone."
 """Prefix of the names of the weights of a wrapped network."""
 
@@ -49,8 +49,8 @@ class Weights(Mapping[str, Tensor]):
         """The names of the tensors of each file, according to the index."""
         where = f"{INDEX} in {str(self.folder)!r}"
         try:
-            found = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))["weight_map"].items()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            found = read_json(self.folder / INDEX)["weight_map"].items()
+        except (OSError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{where} is damaged ({reason(error)}): copy the checkpoint again") from error
         files: dict[str, set[str]] = {}
         for name, file in found:
@@ -61,10 +61,13 @@ class Weights(Mapping[str, Tensor]):
 
     def _open(self, file: str) -> Any:
         path = self.folder / file
-        if not path.is_file():
-            raise UserError(f"no {file} in {str(self.folder)!r}: only weights in safetensors are read, no pickled ones")
         try:
+            check_plain(path, MOST_BYTES)
             return safe_open(path, "pt")
+        except FileNotFoundError:
+            raise UserError(
+                f"no {file} in {str(self.folder)!r}: only weights in safetensors are read, no pickled ones"
+            ) from None
         except (SafetensorError, OSError) as error:
             raise UserError(
                 f"{file} in {str(self.folder)!r} cannot be read ({reason(error)}): copy the checkpoint again"
@@ -100,7 +103,7 @@ def load_weights(
         quantizer: of the linear layers; None: nothing is quantized.
 
     Raises:
-        UserError: the weights do not fit the network, there is no such device, or there is nothing to quantize.
+        UserError: the weights do not fit the network or are not finite, or there is nothing to quantize.
     """
     tied = set(network.all_tied_weights_keys)
     shapes = {name: value.shape for name, value in network.named_parameters(remove_duplicate=False)}
@@ -113,10 +116,12 @@ def load_weights(
         if name in tied:
             copies[name] = value
             continue
-        try:
-            parameter = nn.Parameter(value.to(device, dtype, copy=True))
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"device {str(device)!r} cannot be used ({reason(error)})") from error
+        parameter = nn.Parameter(value.to(device, dtype, copy=True))
+        if not torch.isfinite(parameter).all():
+            raise UserError(
+                f"{WEIGHTS} in {str(folder)!r} holds numbers that are NaN, infinite or too large for {dtype}, first in "
+                f"{name.removeprefix(WRAPPED)!r}: copy the checkpoint again, or export an earlier one of its run"
+            )
         if quantizer is not None and quantizer.applies_to(network, name):
             quantizer.set_quantized(network, name, parameter.data)
             continue

@@ -15,6 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textdiff.denoisers import CachedDenoiser, Denoiser
 from textdiff.errors import UserError
+from textdiff.files import read_json, write_text
+from textdiff.files.fields import is_number
 from textdiff.samplers.lengths import rank_and_size
 from textdiff.samplers.policies.confidence import entropy
 from textdiff.text import Canvas, Vocabulary
@@ -52,7 +54,7 @@ class Dependence:
         sizes = {len(row) for row in self.shares}
         if len(self.shares) != len(BETWEEN) or len(sizes) != 1 or 0 in sizes:
             raise UserError(f"a dependence has {len(BETWEEN)} rows of shares, of one length: calibrate it again")
-        if not all(isinstance(share, float | int) and 0 <= share <= 1 for row in self.shares for share in row):
+        if not all(is_number(share) and 0 <= share <= 1 for row in self.shares for share in row):
             raise UserError("the shares of a dependence are numbers from 0 to 1: calibrate it again")
 
     def share(self, apart: Tensor, between: Tensor) -> Tensor:
@@ -62,10 +64,14 @@ class Dependence:
         row = torch.bucketize(between, torch.tensor(BETWEEN, device=apart.device), right=True) - 1
         return table[row, apart.clamp(max=table.shape[1] - 1)]
 
-    def save(self, file: str | Path) -> None:
-        """Write it as JSON."""
+    def json(self) -> str:
+        """It as JSON."""
         content = {"shares": [[round(share, 6) for share in row] for row in self.shares], "gaps": self.gaps}
-        Path(file).write_text(json.dumps(content) + "\n", encoding="utf-8")
+        return json.dumps(content) + "\n"
+
+    def save(self, file: str | Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        write_text(Path(file), self.json())
 
     @classmethod
     def load(cls, file: str | Path) -> Dependence:
@@ -75,10 +81,12 @@ class Dependence:
             UserError: the file holds something else.
         """
         try:
-            content = json.loads(Path(file).read_text(encoding="utf-8"))
+            content = read_json(Path(file))
             return cls(tuple(tuple(row) for row in content["shares"]), int(content["gaps"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{str(file)!r} holds no dependence ({error}): run textdiff calibrate again") from error
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise UserError(
+                f"{str(file)!r} holds no dependence ({error}): run textdiff calibrate again, or delete the file"
+            ) from error
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -10,9 +11,26 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, reason
+from textdiff.files import as_path, check_plain
+from textdiff.files.fields import FLAG, check_fields, choice, number
+from textdiff.text.quiet import quiet
 
 SPECIAL_TOKENS = {f"{name}_token": f"<|{name}|>" for name in ("pad", "mask", "bos", "eos", "null")}
+
+FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+"""Patterns of the files that tokenizers are read from."""
+MOST_BYTES = 2**27
+"""Of such a file."""
+FIELDS = {
+    "model_max_length": number(lambda value: value > 0, "a number of tokens"),
+    "padding_side": choice("left", "right"),
+    "truncation_side": choice("left", "right"),
+    "split_special_tokens": FLAG,
+    "verbose": FLAG,
+}
+"""What settings of a tokenizer may be."""
+SAMPLE = "Once upon a time, "
 
 _ANCHOR = "."
 """Text put before a text that continues another one, and cut off again.
@@ -53,16 +71,14 @@ def load_tokenizer(path_or_name: str | PathLike[str]) -> PreTrainedTokenizerBase
     Raises:
         UserError: there is none, or its files are damaged.
     """
-    folder, expected = Path(path_or_name), "expected a folder written by save_pretrained, or a name on the Hub"
+    folder = as_path(path_or_name, "the tokenizer")
+    expected = "expected a folder written by save_pretrained, or a name on the Hub"
     if len(folder.parts) > 1 and folder.parent.is_dir() and not folder.is_dir():
         raise UserError(f"there is no folder {str(folder)!r}: {expected}.")
-    try:
+    with _readable(folder, expected):
         tokenizer = AutoTokenizer.from_pretrained(path_or_name, trust_remote_code=False)
-    except Exception as error:  # the backend raises bare exceptions on damaged files
-        raise UserError(
-            f"no tokenizer could be read from {str(path_or_name)!r} ({_reason(error)}): {expected}."
-        ) from error
-    return with_special_tokens(tokenizer)
+        _check(tokenizer)
+        return with_special_tokens(tokenizer)
 
 
 def read_tokenizer(folder: Path, kind: str | None = None) -> PreTrainedTokenizerBase:
@@ -79,22 +95,39 @@ def read_tokenizer(folder: Path, kind: str | None = None) -> PreTrainedTokenizer
     if kind is not None and (folder / "tokenizer.json").is_file():
         kind = "PreTrainedTokenizerFast"  # everything is in there, whatever the class
     loader = AutoTokenizer if kind is None else getattr(transformers, kind)
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # it warns where the files name a class of their own
-    try:
+    with _readable(folder, "copy the checkpoint again"):
         tokenizer = loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the backend raises bare exceptions on damaged files
-        raise UserError(
-            f"no tokenizer could be read from {str(folder)!r} ({_reason(error)}): copy the checkpoint again"
-        ) from error
-    finally:
-        transformers.logging.set_verbosity(verbosity)
+        _check(tokenizer)
     tokenizer.init_kwargs.pop("auto_map", None)  # or it would be saved along
     return tokenizer
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":. ")
+@contextmanager
+def _readable(folder: Path, fix: str) -> Iterator[None]:
+    """A context in which a tokenizer is read, if its files are plain ones of a bounded size; errors take one line."""
+    try:
+        for pattern in FILES:
+            for file in folder.glob(pattern):
+                check_plain(file, MOST_BYTES)
+        with quiet():  # transformers warns where the files name a class of their own
+            yield
+    except BaseException as error:  # the backend raises bare exceptions on damaged files, and panics
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
+            raise
+        raise UserError(f"no tokenizer could be read from {str(folder)!r} ({reason(error)}): {fix}") from error
+
+
+def _check(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that the ids of a tokenizer are those of a vocabulary, and that it can be used.
+
+    Raises:
+        UserError: its ids have large holes, for which memory would be taken, or a setting has a wrong type.
+    """
+    ids = tokenizer.get_vocab().values()
+    if not ids or max(ids) >= 2 * len(ids) + 2**16:
+        raise UserError(f"it has {len(ids)} tokens, and ids up to {max(ids, default=0)}")
+    check_fields(vars(tokenizer), FIELDS)
+    decode(tokenizer, encode(tokenizer, SAMPLE))
 
 
 def with_special_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

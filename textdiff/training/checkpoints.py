@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.models import ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig
+from textdiff.pretrained.save import check_place, write_checkpoint
 from textdiff.text import Vocabulary
 from textdiff.training.checkpoint_files import read_checkpoint
 
@@ -142,10 +143,11 @@ def export(
         dtype: of the weights on disk.
 
     Raises:
-        UserError: the file is not such a checkpoint, or the tokenizer is of another size.
+        UserError: the file is not such a checkpoint, the tokenizer is of another size, a weight is not finite, or the
+            folder cannot be written.
     """
+    place = check_place(folder)
     network = network_of_run(checkpoint, tokenizer)
     for parameter in network.parameters():
         parameter.data = parameter.data.to(dtype)
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_checkpoint(network, tokenizer, place)

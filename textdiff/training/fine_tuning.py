@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.data import FillInMiddle, TextDataModule
 from textdiff.errors import UserError
+from textdiff.files import probe_folder
 from textdiff.models import ForeignDenoiser, LoRA, Transformer, save_adapter
 from textdiff.pretrained import load
 from textdiff.training.module import TrainingModule
@@ -50,6 +51,7 @@ class FineTuningModule(TrainingModule):
         if adapter is not None:
             if to is None:
                 raise UserError("model.adapter is written to the folder model.to: give both")
+            probe_folder(to, "model.to")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 adapter.attach(network)

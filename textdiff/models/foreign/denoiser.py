@@ -19,7 +19,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from transformers.pytorch_utils import Conv1D
 
 from textdiff.diffusion import subs
-from textdiff.errors import UserError
+from textdiff.files.fields import FLAG, Field, check_fields, token, whole
 from textdiff.models.attention import denoising_visibility
 from textdiff.models.config import SPECIAL_IDS, Attention
 from textdiff.models.foreign.dit import DiT, DiTConfig
@@ -27,6 +27,9 @@ from textdiff.models.foreign.families import MASKED, backbone_config
 
 HEADS = {"bert": ("cls",), "modernbert": ("head", "decoder")}
 """Modules of a backbone that turn hidden states into logits, one after the other; of any other one ("lm_head",)."""
+
+
+_SETTINGS = Field(lambda value: isinstance(value, dict), "expected the settings of a network")
 
 
 class ForeignConfig(PreTrainedConfig):
@@ -61,6 +64,7 @@ class ForeignConfig(PreTrainedConfig):
         **kwargs: Any,
     ) -> None:
         self.backbone = {"model_type": DiTConfig.model_type} if backbone is None else backbone
+        check_fields({"backbone": self.backbone}, {"backbone": _SETTINGS})
         inner = backbone_config(self.backbone)
         self.rows, self.hidden_size = inner.vocab_size, inner.hidden_size
         self.vocab_size = self.rows if vocab_size is None else vocab_size
@@ -68,6 +72,7 @@ class ForeignConfig(PreTrainedConfig):
         # RoBERTa counts positions from behind the id of its padding.
         self.offset = inner.pad_token_id + 1 if "roberta" in self.backbone["model_type"] else 0
         self.max_position_embeddings = inner.max_position_embeddings - self.offset
+        check_fields(vars(self), {"vocab_size": whole(), "max_position_embeddings": whole(), "shifted": FLAG})
         super().__init__(**kwargs)
         self.tie_word_embeddings = inner.tie_word_embeddings
         self.pad_token_id = pad_token_id
@@ -77,8 +82,8 @@ class ForeignConfig(PreTrainedConfig):
         self.null_token_id = null_token_id
         for name in SPECIAL_IDS:
             most = self.rows if name in ("mask_token_id", "null_token_id") else self.vocab_size
-            if (token := getattr(self, name)) is not None and not (isinstance(token, int) and 0 <= token < most):
-                raise UserError(f"{name} is {token!r}, expected a token below {most}")
+            known = Field(token(most).fits, f"expected a token below {most}")
+            check_fields({name: getattr(self, name)}, {name: known})
 
     @property
     def forbidden(self) -> list[int]:

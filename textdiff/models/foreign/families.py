@@ -8,6 +8,7 @@ transformers.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,10 @@ from typing import Any, final
 
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers.activations import ACT2FN
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, reason
+from textdiff.files.fields import SHARE, WAVELENGTH, Field, check_fields, choice, is_number, number, whole
 from textdiff.models.foreign.dit import DiTConfig, folded
 
 Settings = Mapping[str, Any]
@@ -35,6 +38,39 @@ _OLDER = (
     "tie_word_embeddings",
 )  # fmt: skip
 """Older settings, which transformers understands although its configs hold others in their place today."""
+
+_SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+_OPTIONAL_SIZES = (
+    "intermediate_size", "num_key_value_heads", "head_dim", "type_vocab_size", "sliding_window", "local_attention",
+    "global_attn_every_n_layers",
+)  # fmt: skip
+_DROPOUTS = (
+    "dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout", "embedding_dropout",
+    "mlp_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop",
+)  # fmt: skip
+_EPSILONS = ("layer_norm_eps", "rms_norm_eps", "layer_norm_epsilon", "norm_eps")
+_ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function")
+
+
+def _turns(value: Any) -> bool:
+    """Whether a value may be the parameters of rotary positions: at the leaves, names and finite numbers."""
+    if isinstance(value, Mapping):
+        return all(WAVELENGTH.fits(part) if name == "rope_theta" else _turns(part) for name, part in value.items())
+    if isinstance(value, list):
+        return all(_turns(part) for part in value)
+    return value is None or isinstance(value, str | bool) or is_number(value)
+
+
+FIELDS = {
+    **dict.fromkeys(_SIZES, whole()),
+    **dict.fromkeys(_OPTIONAL_SIZES, whole().optional()),
+    **dict.fromkeys(_DROPOUTS, SHARE),
+    **dict.fromkeys(_EPSILONS, number(lambda value: 0 < value < 1, "between 0 and 1")),
+    **dict.fromkeys(_ACTIVATIONS, choice(*ACT2FN)),
+    "initializer_range": number(lambda value: value >= 0, "0 or more"),
+    "rope_parameters": Field(_turns, f"expected finite numbers, and a rope_theta {WAVELENGTH.expected}"),
+}
+"""What each setting of a backbone may be, under the names that the configs of transformers have in common."""
 
 
 def _named_mask(settings: Settings) -> Any:
@@ -71,17 +107,17 @@ def backbone_config(settings: Settings) -> PreTrainedConfig:
     Raises:
         UserError: it is of no known kind, or describes no network.
     """
-    if (kind := settings.get("model_type")) not in BACKBONES:
-        raise UserError(f"the backbone is of type {kind!r}, expected one of {', '.join(BACKBONES)}")
+    kind, known = settings.get("model_type"), choice(*BACKBONES)
+    if not isinstance(kind, str) or not known.fits(kind):
+        raise UserError(f"the backbone is of type {reprlib.repr(kind)}, {known.expected}")
     made = DiTConfig if kind == DiTConfig.model_type else CONFIG_MAPPING[kind]
     shape = made().to_dict().keys() - PreTrainedConfig().to_dict().keys()
     try:
         config = made(**{name: settings[name] for name in sorted({*shape, *_OLDER}) if name in settings})
-        sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size, config.max_position_embeddings
+        found = {name: getattr(config, name) for name in FIELDS if hasattr(config, name)}
     except Exception as error:  # transformers raises whatever a wrong type leads to
-        raise UserError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise UserError(f"sizes are {', '.join(map(repr, sizes))}, expected whole numbers, 1 or more")
+        raise UserError(reason(error)) from error
+    check_fields(found, FIELDS)
     return config
 
 
