@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from tests.helpers.rows import same
-from tests.helpers.training import corpora
+from tests.helpers.training import corpora, stories
 from textdiff.data import LeftToRight, TextDataModule
 from textdiff.errors import UserError
 
@@ -99,6 +99,21 @@ def test_nothing_of_the_training_text_is_kept_in_streaming(options: dict[str, An
     data = TextDataModule(**options, streaming=True)
     data.prepare_data()
     assert len(list(Path(options["cache"]).iterdir())) == 2, "the held-out text alone"
+
+
+def test_without_held_out_text_the_end_of_the_training_text_is_held_out(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "novel.txt"
+    path.write_text("\n\n".join(stories(600)))
+    data = TextDataModule(**options | {"train": [str(path)], "valid": [], "gaps": 3})
+    data.prepare_data()
+    packed, gaps = data.val_dataloader()
+    assert len(gaps) == 3 and len(packed) > 0 and next(iter(data.train_dataloader()))["tokens"].shape == (4, 96)
+    train, held_out = data._training_corpus(), data._held_out_corpus([])
+    assert train.offsets[-1] == held_out.offsets[0] and held_out.offsets[-1] == len(train.tokens)
+    with pytest.raises(UserError, match=r"no source of text was given: set data\.valid"):
+        TextDataModule(**options | {"valid": [], "streaming": True}).prepare_data()
 
 
 @pytest.mark.parametrize(

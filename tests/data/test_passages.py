@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 from tests.helpers.training import stories
 from textdiff.data import Corpus, held_out_gaps, held_out_lengths, held_out_sentences, held_out_texts, passages
 from textdiff.data.corpus import in_memory
-from textdiff.data.passages import in_passages
+from textdiff.data.passages import in_passages, split
 from textdiff.text import Vocabulary
 
 
@@ -77,3 +77,21 @@ def test_a_long_text_is_a_story_for_every_few_sentences(
     found = held_out_sentences([text], tokenizer, vocabulary, 50, 2, 3, longest=200)
     assert len(found) == 20
     assert len(held_out_sentences([text], tokenizer, vocabulary, 50, 2, 3, longest=100_000)) == 1
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_the_end_of_a_corpus_is_held_out(
+    novel: Corpus, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase, share: float
+) -> None:
+    for corpus in (novel, in_memory(stories(200), tokenizer), in_memory(["A dog."], tokenizer)):
+        train, held_out = split(corpus, vocabulary, share)
+        assert train.offsets[0] == 0 and train.offsets[-1] == held_out.offsets[0] > 0
+        assert held_out.offsets[-1] == corpus.offsets[-1] > held_out.offsets[0]
+        assert {*train.offsets, *held_out.offsets} - {train.offsets[-1]} == {*corpus.offsets} - {train.offsets[-1]}
+        if len(corpus.tokens) > 1000:
+            size = len(corpus.tokens) - int(held_out.offsets[0])
+            assert 0.8 * share < size / len(corpus.tokens) < 1.2 * share + 0.01
+    train, held_out = split(novel, vocabulary, share)
+    assert tokenizer.decode(train[0].tolist()).endswith("\n\n") and len(train) == len(held_out) == 1
+    train, held_out = split(in_memory(stories(200), tokenizer), vocabulary, share)
+    assert len(train) + len(held_out) == 200

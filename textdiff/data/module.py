@@ -11,6 +11,7 @@ from typing import Any, final
 import lightning
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -21,6 +22,7 @@ from textdiff.data.corruption.left_to_right import LeftToRight
 from textdiff.data.corruption.mixture import Mixture
 from textdiff.data.corruption.random_masks import RandomMasks
 from textdiff.data.held_out import held_out_gaps
+from textdiff.data.passages import split
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.shards import Shards
 from textdiff.data.sources import Source, check_sources, documents, hub_name, world_name
@@ -47,7 +49,8 @@ class TextDataModule(lightning.LightningDataModule):
 
     Args:
         train: sources of training text, by class or in short, see `textdiff.data.sources`.
-        valid: sources of held-out text.
+        valid: sources of held-out text; by default, unless `streaming`, the last 5 % of `train`, which are then not
+            trained on. (A tokenizer that is trained here has seen them.)
         tokenizer: folder of a tokenizer; if it does not exist, a byte-level BPE of `vocab_size` tokens is trained on
             `train` and saved there. Or `hub:owner/name`, any tokenizer on the Hub, or `world:name`, that of a world.
         corruption: turns a text into the input of the network; `LeftToRight` or `FillInMiddle` for a causal network.
@@ -129,14 +132,26 @@ class TextDataModule(lightning.LightningDataModule):
             check_sources(self.sources)
             if not self.streaming:
                 self._corpus(self.sources)
+            if not (self.held_out or self.streaming):
+                rank_zero_info("data.valid is not given: the last 5 % of data.train are held out")
         if task in (TrainerFn.FITTING, TrainerFn.VALIDATING):
-            self._corpus(self.held_out, "data.valid")
+            self._held_out_corpus(self.held_out)
         if task is TrainerFn.TESTING:
-            self._corpus(self.tests, "data.test or data.valid")
+            self._held_out_corpus(self.tests, "data.test or data.valid")
 
     def _corpus(self, sources: Sequence[str | Source], option: str = "data.train") -> Corpus:
         check_sources(sources, option)
         return load_corpus(sources, self.tokenizer, self.cache, self.field)
+
+    def _training_corpus(self) -> Corpus:
+        corpus = self._corpus(self.sources)
+        return corpus if self.held_out else split(corpus, self.vocabulary)[0]
+
+    def _held_out_corpus(self, sources: Sequence[str | Source], option: str = "data.valid") -> Corpus:
+        """Held-out text, or the end of the training text where none is named."""
+        if sources or self.streaming or not self.sources:
+            return self._corpus(sources, option)
+        return split(self._corpus(self.sources), self.vocabulary)[1]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Endless batches of this rank; after `load_state_dict` they continue where the checkpoint was written."""
@@ -164,7 +179,7 @@ class TextDataModule(lightning.LightningDataModule):
             )
             return DataLoader(stream, batch_size=self.batch_size, **settings)
         rows = PackedRows(
-            self._corpus(self.sources), self.vocabulary, self.length, self.corruption, self.seed, self.reserve
+            self._training_corpus(), self.vocabulary, self.length, self.corruption, self.seed, self.reserve
         )
         sampler = KeyedSampler(len(rows), self.batch_size, self.seed, rank, world_size, self._start)
         return DataLoader(rows, batch_sampler=sampler, **settings)
@@ -182,7 +197,7 @@ class TextDataModule(lightning.LightningDataModule):
         return self._evaluation_loaders(self.tests)
 
     def _evaluation_loaders(self, sources: Sequence[str | Source]) -> list[DataLoader[Any]]:
-        corpus = self._corpus(sources, "data.valid")
+        corpus = self._held_out_corpus(sources)
         causal = self.corruption.causal
         corruption: Corruption = LeftToRight() if causal else RandomMasks()
         rows = PackedRows(corpus, self.vocabulary, self.length, corruption, seed=0)

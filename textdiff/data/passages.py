@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from textdiff.data.corpus import Corpus
 from textdiff.text import Vocabulary
 
+_NEAR = 256
+"""Tokens among which the end of a corpus looks for a border."""
+
 
 def passages(document: NDArray[np.unsignedinteger], vocabulary: Vocabulary, longest: int) -> Iterator[tuple[int, int]]:
     """Cut a document into passages that hold each of its tokens once, in order.
@@ -46,6 +49,29 @@ def in_passages(corpus: Corpus, vocabulary: Vocabulary, longest: int) -> Corpus:
         for _, stop in passages(corpus.tokens[begin:end], vocabulary, longest)
     ]
     return Corpus(corpus.tokens, np.asarray([corpus.offsets[0], *stops], dtype=np.int64))
+
+
+def split(corpus: Corpus, vocabulary: Vocabulary, share: float = 0.05) -> tuple[Corpus, Corpus]:
+    """Part a corpus into its beginning, to train on, and its end, to be held out; no token is in both.
+
+    The two are parted between documents; where no such border is near, as in a novel, within a document, at the best
+    border of those that `passages` looks for. Deterministic.
+
+    Args:
+        corpus: documents, of 4 tokens at least.
+        vocabulary: says where lines, sentences and words end.
+        share: of the tokens that are held out, about.
+    """
+    begin, end = int(corpus.offsets[0]), int(corpus.offsets[-1])
+    wanted = end - max(1, round(share * (end - begin)))
+    between = corpus.offsets[1:-1]
+    place = int(between[np.abs(between - wanted).argmin()]) if len(between) else begin
+    if abs(place - wanted) > share * (end - begin) / 2:
+        first = max(begin + 2, wanted - _NEAR)
+        quality = _borders(np.asarray(corpus.tokens[first - 2 : wanted + 1], dtype=np.int64), vocabulary)
+        place = wanted - int(quality[::-1].argmax())
+    before, after = corpus.offsets[corpus.offsets < place], corpus.offsets[corpus.offsets > place]
+    return Corpus(corpus.tokens, np.append(before, place)), Corpus(corpus.tokens, np.append([place], after))
 
 
 def _borders(ids: NDArray[np.int64], vocabulary: Vocabulary) -> NDArray[np.int64]:

@@ -111,7 +111,8 @@ def run_settings(config: Mapping[str, Any], data: LightningDataModule) -> dict[s
     if not settings.get("data.streaming"):
         settings.pop("data.buffer", None)
     if isinstance(data, HasTrainingSources):
-        settings["data.train"] = [_identity(source) for source in parse_sources(data.training_sources)]
+        held_out = ["less its end, which is held out"] if settings.get("data.valid", "none") == [] else []
+        settings["data.train"] = [*(_identity(source) for source in parse_sources(data.training_sources)), *held_out]
     if isinstance(tokenizer := getattr(data, "tokenizer", None), PreTrainedTokenizerBase):
         settings["data.tokenizer"] = fingerprint(tokenizer)
     settings.pop("model.tokenizer", None)
