@@ -1,11 +1,20 @@
-"""The exceptions for mistakes that a user can correct."""
+"""The exceptions for mistakes that a user can correct, and text from anywhere as one short line."""
+
+import re
+
+MOST_CHARACTERS = 680
+"""Of a message; with what the command line puts before it, a line takes at most 700."""
 
 
 class UserError(ValueError):
     """A mistake in what a user gave (text, path, option): the message says what it was, what was expected and the fix.
 
-    The command line prints the message as one line and exits with status 2; Python code may catch a `ValueError`.
+    As a string it is one line, see `one_line`. The command line prints it and exits with status 2; Python code may
+    catch a `ValueError`.
     """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class Impossible(UserError):
@@ -15,3 +24,28 @@ class Impossible(UserError):
 def reason(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":. ")
+
+
+_LONG_VALUE = re.compile(r"'(?:[^'\\]|\\.){60,}'|\"(?:[^\"\\]|\\.){60,}\"|\S{60,}")
+
+
+def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
+    """The text in one line of at most `most` characters that does nothing to a terminal.
+
+    Lines are joined by blanks, and characters that cannot be printed are escaped. Of a long text first the values are
+    shortened (what stands in quotes, or has no blanks), each in its middle, then the whole.
+    """
+    line = " ".join(part.strip() for part in _middle_cut(text, 40 * most).splitlines() if part.strip())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    for room in (200, 60):
+        if len(line) > most:
+            line = _LONG_VALUE.sub(lambda value, room=room: _middle_cut(value[0], room), line)  # type: ignore[misc]
+    return _middle_cut(line, most)
+
+
+def _middle_cut(text: str, most: int) -> str:
+    """At most so many characters, `...` in place of those in the middle."""
+    if len(text) <= most:
+        return text
+    head = (most - 3 + 1) // 2
+    return f"{text[:head]}...{text[len(text) - (most - 3 - head) :]}"

@@ -15,6 +15,7 @@ import textdiff.display.text
 import textdiff.pretrained
 from tests.helpers.commands import Run, feed
 from textdiff import cli
+from textdiff.cli.infill import NOTES
 from textdiff.pretrained import load
 from textdiff.samplers import POLICIES
 from textdiff.text import Template
@@ -63,42 +64,17 @@ def test_the_help_lists_every_command_and_policy(run: Run) -> None:
 
 
 def test_the_examples_of_the_help_run(monkeypatch: pytest.MonkeyPatch, run: Run, tmp_path: Path) -> None:
-    lines = re.findall(r"^  textdiff (infill .*)$", cli.HELP + cli.infill.NOTES, re.MULTILINE)
+    lines = re.findall(r"^  textdiff (infill .*)$", cli.HELP + NOTES, re.MULTILINE)
     assert len(lines) > 5
     for line in lines:
         feed(monkeypatch, b"Tom had a [gap:2]. He was happy.\n")
         run(*shlex.split(line.removesuffix(" < story.txt")))
-    gaps = re.findall(r"^  (\[gap\S*) ", cli.infill.NOTES, re.MULTILINE)
+    gaps = re.findall(r"^  (\[gap\S*) ", NOTES, re.MULTILINE)
     assert [str(Template.parse(f"a {gap}").gaps[0]) for gap in gaps] == ["[gap:1-32]", "[gap:12]", "[gap:4-16]"]
 
 
 def test_version(run: Run) -> None:
     assert run("--version") == (f"textdiff {textdiff.__version__}\n", "")
-
-
-def process(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """The command line in a process of its own."""
-    root = Path(textdiff.__file__).parents[1]
-    command = [sys.executable, "-m", "textdiff", *arguments]
-    return subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, **options)
-
-
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    end, start = os.pipe()
-    os.close(end)
-    with open(start, "w") as nobody:
-        process_ = process("--help", stdout=nobody)
-    _, err = process_.communicate(timeout=60)
-    assert (process_.returncode, err) == (141, "")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_reported_in_one_line() -> None:
-    with open("/dev/full", "w") as full:
-        process_ = process("--help", stdout=full)
-    _, err = process_.communicate(timeout=60)
-    assert process_.returncode == 2
-    assert re.fullmatch(r"textdiff: .*No space left on device\n", err)
 
 
 def test_filling_gaps_imports_neither_lightning_nor_datasets_nor_matplotlib(checkpoints: Path) -> None:

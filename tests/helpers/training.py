@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.helpers.tree import ROOT
 from textdiff.data import TextDataModule
+
+STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "TextDataModule")
+"""Of a checkpoint: weights and their averages, optimizer, schedule, position in the data."""
 
 WORDS = (
     "the a little big red blue dog cat ball girl boy tree house ran sat saw liked played with and then was happy sad"
@@ -133,6 +137,15 @@ def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
 def start_fit(config: Path, *more: str) -> subprocess.Popen[bytes]:
     """`textdiff fit --config CONFIG ...` as a process."""
     return start(["fit", "--config", str(config), *more])
+
+
+def identical(a: Any, b: Any) -> bool:
+    """Whether two nested states are bit-identical."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(identical(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(identical, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else bool(a == b)
 
 
 def includes(whole: Any, part: Any) -> bool:

@@ -10,25 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.training import run_config, start_fit, write_config
+from tests.helpers.training import STATE, identical, run_config, start_fit, write_config
 from textdiff.cli.lightning import run
 from textdiff.training import TrainingModule
-
-STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "TextDataModule")
-"""Weights and their averages, optimizer, schedule, position in the data."""
 
 
 class Killed(Exception):
     pass
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Whether two nested states are bit-identical."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 def final_state(folder: Path) -> dict[str, Any]:
@@ -74,12 +62,12 @@ def test_a_resumed_run_ends_bit_identical(save: str, tmp_path: Path, monkeypatch
         kill_at(patch, 7 if save != "within an accumulation" else 5)
         run(["fit", "--config", path])
     halfway = final_state(tmp_path)
-    assert 0 < halfway["TextDataModule"]["batches"] < 7 and not equal(halfway, expected)
+    assert 0 < halfway["TextDataModule"]["batches"] < 7 and not identical(halfway, expected)
     assert (
         run(["fit", "--config", path, "--ckpt_path", str(tmp_path / "run" / "last.ckpt"), "--seed_everything", "9"])
         == 0
     )
-    assert equal(final_state(tmp_path), expected)
+    assert identical(final_state(tmp_path), expected)
 
 
 @pytest.mark.slow
@@ -104,4 +92,4 @@ def test_a_killed_process_resumes_bit_identical(tmp_path: Path) -> None:
         process.wait()
         process = start_fit(path, "--ckpt_path", str(last), "--data.workers", next(workers))
     assert process.wait(timeout=300) == 0
-    assert equal(final_state(tmp_path), expected)
+    assert identical(final_state(tmp_path), expected)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from textdiff.cli import audit, bench, calibrate, compare, convert, evaluate, export, infill, lengths, questions
-from textdiff.cli.parser import nearest
-from textdiff.cli.terminal import write
-from textdiff.errors import UserError
+from textdiff.cli import signals
 
 HELP = """\
 textdiff fills in missing text by masked discrete diffusion, and says how likely each fill is.
@@ -45,28 +42,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        The exit status: 0; 2 after one line on standard error for a mistake of the user; 130 after Ctrl-C; 141 when
-        standard output was closed.
+        The exit status, see `textdiff.cli.failures.status_of`. Whatever it is but 0, standard error has one line on it.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         # Before torch is imported: by default its threads spin while they wait for each other, for so long that one
         # busy core costs 30 times the time.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
-    except KeyboardInterrupt:
-        return _complain("interrupted", 130)
-    except BrokenPipeError:
-        return 141
-    except (UserError, OSError) as error:
-        return _complain(str(error), 2)
+
+    with signals.stopping(whole_process=arguments is None):  # first of all, for imports take seconds
+        from textdiff.cli import failures, streams
+
+        streams.settle()
+        with streams.messages() as messages:
+            try:
+                streams.check_output()
+                status = _run(list(sys.argv[1:] if arguments is None else arguments))
+                streams.flush_output()
+                return status if signals.received() is None else signals.stop()
+            except BaseException as error:  # whatever it is, the user gets one line
+                return failures.report(error, messages)
 
 
 def _run(arguments: list[str]) -> int:
     from textdiff import __version__
+    from textdiff.cli.parser import nearest
+    from textdiff.cli.terminal import write
+    from textdiff.errors import UserError
 
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help"):
@@ -74,7 +75,8 @@ def _run(arguments: list[str]) -> int:
     if command == "--version":
         return write(f"textdiff {__version__}\n")
     if command in COMMANDS:
-        return COMMANDS[command](arguments if command in LIGHTNING else rest)
+        run: Callable[[list[str]], int] = import_module(f"textdiff.cli.{COMMANDS[command]}").run
+        return run(arguments if COMMANDS[command] == "lightning" else rest)
     if "[gap" in command:
         raise UserError(f'{command!r} is no command: write textdiff infill "..." to fill its gaps')
     kind = "option" if command.startswith("-") else "command"
@@ -83,28 +85,14 @@ def _run(arguments: list[str]) -> int:
     )
 
 
-def _lightning(arguments: list[str]) -> int:
-    from textdiff.cli.lightning import run
-
-    return run(arguments)
-
-
-LIGHTNING = ("fit", "validate", "test", "predict")
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "infill": infill.run,
-    **dict.fromkeys(LIGHTNING, _lightning),
-    "export": export.run,
-    "convert": convert.run,
-    "evaluate": evaluate.run,
-    "compare": compare.run,
-    "calibrate": calibrate.run,
-    "audit": audit.run,
-    "lengths": lengths.run,
-    "questions": questions.run,
-    "bench": bench.run,
-}
-
-
-def _complain(message: str, status: int) -> int:
-    print(f"textdiff: {' '.join(message.split())}", file=sys.stderr)
-    return status
+COMMANDS = {
+    "infill": "infill",
+    **dict.fromkeys(("fit", "validate", "test", "predict"), "lightning"),
+    **{
+        name: name
+        for name in (
+            "export", "convert", "evaluate", "compare", "calibrate", "audit", "lengths", "questions", "bench",
+        )
+    },
+}  # fmt: skip
+"""The module of each command; imported when it is run, so that a signal finds its handler early."""

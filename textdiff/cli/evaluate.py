@@ -5,7 +5,7 @@ from __future__ import annotations
 from textdiff.cli.checkpoints import add_network_options, baseline_folder, load, prior_folder
 from textdiff.cli.output import add_json
 from textdiff.cli.parser import Parser, paced, whole
-from textdiff.cli.terminal import report_progress, write
+from textdiff.cli.terminal import report_progress, write, write_json
 from textdiff.errors import UserError
 
 
@@ -43,6 +43,6 @@ def run(arguments: list[str]) -> int:
     counts = {"gaps": options.gaps, "gap_length": options.gap_length, "texts": options.texts, "seed": options.seed}
     found = held_out(prior, baseline, options.files, policies=policies, progress=report_progress, **counts)
     if options.json:
-        return write(found.json() + "\n")
+        return write_json(found.json())
     fills = unpicked_fills(prior, options.files, options.fills, options.seed)
     return write("\n\n".join([str(found), *fills]) + "\n")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from textdiff.cli.checkpoints import add_network_options, baseline_folder, load, prior_folder
 from textdiff.cli.parser import Parser, number, whole
-from textdiff.cli.terminal import progress, write
+from textdiff.cli.terminal import progress, write, write_json
 from textdiff.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
     if options.json:
         baseline = others[0].as_json(options.show_steps) if others else None
         answer = {"text": text, **first.as_json(options.show_steps), "baseline": baseline}
-        return write(json.dumps(answer, ensure_ascii=False) + "\n")
+        return write_json(json.dumps(answer, ensure_ascii=False))
 
     from rich.console import Console
 
@@ -246,6 +246,8 @@ def _text(options: argparse.Namespace) -> str:
         raise UserError('there is no text: give it in quotes, "... [gap] ...", or - to read it from standard input')
     if text != "-":
         return str(text)
+    if sys.stdin is None:
+        raise UserError("standard input is closed: give the text in quotes, or a file, as in < story.txt")
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from textdiff.cli.configs import with_configs
 from textdiff.cli.lightning_messages import fewer_messages, help_command, in_one_line
+from textdiff.cli.lightning_signals import EndInOrder
 from textdiff.errors import UserError
 from textdiff.pretrained import tokenizer_folder
 from textdiff.training import AtomicCheckpointIO, PredictionWriter, StepBar
@@ -144,7 +145,8 @@ class TextCLI(LightningCLI):
         options = self.config_init[self.subcommand]["trainer"]
         callbacks, plugins = _as_list(options["callbacks"]), _as_list(options["plugins"])
         if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            kwargs["callbacks"] = [*callbacks, StepBar()]
+            callbacks = [*callbacks, StepBar()]
+        kwargs["callbacks"] = [*callbacks, EndInOrder()]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs["plugins"] = [*plugins, AtomicCheckpointIO()]
         if self._command == "fit":

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from textdiff.cli.terminal import write
+from textdiff.cli.terminal import write, write_json
 from textdiff.files import atomically, probe_folder, write_text
 
 if TYPE_CHECKING:
@@ -50,4 +50,4 @@ def publish(result: Result, options: argparse.Namespace, name: str, figure: Figu
         if figure is not None:
             with atomically(folder / f"{name}.png") as file:
                 figure.savefig(file, format="png", dpi=120)
-    return write(f"{result.json() if options.json else result}\n")
+    return write_json(result.json()) if options.json else write(f"{result}\n")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from textdiff.cli.streams import flush_output, say
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,21 +18,23 @@ if TYPE_CHECKING:
 
 
 def write(text: str) -> int:
-    """Print to standard output."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError:
-        # Or Python would try to write the rest of the buffer at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise
+    """Print to standard output; returns the exit status of a command that is done."""
+    sys.stdout.write(text)
+    flush_output()
     return 0
+
+
+def write_json(text: str) -> int:
+    """`write` a JSON document and a line break, in escapes of JSON where the output takes ASCII alone."""
+    if not (sys.stdout.encoding or "utf-8").lower().startswith("utf"):
+        text = re.sub(r"[^\x00-\x7f]", lambda character: json.dumps(character[0])[1:-1], text)
+    return write(f"{text}\n")
 
 
 def report_progress(stage: str) -> None:
     """Print what is done next, if standard error is a terminal."""
     if sys.stderr.isatty():
-        print(f"textdiff: {stage}", file=sys.stderr)
+        say(stage)
 
 
 @contextmanager
