@@ -16,7 +16,7 @@ from textdiff.errors import MOST_CHARACTERS, UserError, one_line
     [
         (UserError("say what"), 2, "say what"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (FileNotFoundError(errno.ENOENT, "No such file", "a.txt"), 1, "'a.txt': No such file"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a.txt"), 2, "'a.txt': No such file"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
         (OSError("no route\nto the Hub"), 1, "no route to the Hub"),
         (RecursionError("maximum recursion depth exceeded"), 1, "something in the input is nested too deeply"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.commands import TEXT, Run, raiser
-from textdiff import cli
+from textdiff.cli import audit
 
 
 def test_evaluate_prints_both_tables(run: Run, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_audit_of_a_world_prints_and_writes(run: Run, tmp_path: Path) -> None:
 
 
 def test_audit_looks_at_its_folder_before_it_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli.audit, "_audit_world", raiser(AssertionError("worked for nothing")))
+    monkeypatch.setattr(audit, "_audit_world", raiser(AssertionError("worked for nothing")))
     (tmp_path / "taken").write_text("")
     out, err = run("audit", "--world", "hmm", "--to", str(tmp_path / "taken"), status=2)
     assert "taken" in err and err.count("\n") == 1 and not out

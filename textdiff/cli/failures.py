@@ -32,10 +32,12 @@ def report(error: BaseException, messages: Messages) -> int:
 
 
 BROKEN_PIPE = 141
+WRONG_NAMES = FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError
+"""Errors of the system that come from the name of a file."""
 
 
 def status_of(error: BaseException) -> int:
-    """The exit status: 2 for a mistake of the user, 1 for what the machine or textdiff cannot do.
+    """The exit status: 2 for a mistake of the user, a file included, 1 for what the machine or textdiff cannot do.
 
     130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP; 141 where nobody reads standard output any longer.
     """
@@ -47,7 +49,7 @@ def status_of(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
-    return 2 if isinstance(error, UserError) else 1
+    return 2 if isinstance(error, (UserError, *WRONG_NAMES)) else 1
 
 
 def in_words(error: BaseException) -> str:
