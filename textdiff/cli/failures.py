@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 
@@ -32,7 +33,10 @@ def report(error: BaseException, messages: Messages) -> int:
 
 
 BROKEN_PIPE = 141
-WRONG_NAMES = FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError
+WRONG_NAME = {
+    errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.ENOTEMPTY,
+}  # fmt: skip
 """Errors of the system that come from the name of a file."""
 
 
@@ -49,7 +53,8 @@ def status_of(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, BrokenPipeError):
         return BROKEN_PIPE
-    return 2 if isinstance(error, (UserError, *WRONG_NAMES)) else 1
+    named_wrongly = isinstance(error, OSError) and error.errno in WRONG_NAME
+    return 2 if isinstance(error, UserError) or named_wrongly else 1
 
 
 def in_words(error: BaseException) -> str:
