@@ -75,7 +75,7 @@ def in_words(error: BaseException) -> str:
         return "something in the input is nested too deeply to be read"
     what = one_line(str(error), 400)
     return (
-        f"this is a mistake in textdiff ({type(error).__name__}: {what}): {TRACEBACK}=1 in the environment shows where"
+        f"a mistake in textdiff itself ({type(error).__name__}: {what}): {TRACEBACK}=1 in the environment shows where"
     )
 
 
