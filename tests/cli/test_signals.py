@@ -41,6 +41,7 @@ def command(body: str, before: Callable[[], None] | None = None) -> Iterator[sub
         [sys.executable, "-c", code, "infill"], cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=before
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(0.1)  # a signal just before a sleep is seen after it
         yield process
         process.kill()
 
