@@ -9,12 +9,25 @@ MOST_CHARACTERS = 680
 class UserError(ValueError):
     """A mistake in what a user gave (text, path, option): the message says what it was, what was expected and the fix.
 
-    As a string it is one line, see `one_line`. The command line prints it and exits with status 2; Python code may
+    As a string it is one line, see `one_line`. The command line prints `plain` and exits with status 2; Python code may
     catch a `ValueError`.
+
+    Args:
+        message: in words that fit the shell, YAML and Python.
+        python: how it goes on in Python, where there are more ways than the shell has words for.
     """
 
+    def __init__(self, message: object = "", *, python: str = "") -> None:
+        super().__init__(message)
+        self.python = python
+
+    @property
+    def plain(self) -> str:
+        """The message for those who do not write Python."""
+        return one_line(str(self.args[0]))
+
     def __str__(self) -> str:
-        return one_line(super().__str__())
+        return one_line(f"{self.args[0]}{self.python}")
 
 
 class Impossible(UserError):

@@ -103,3 +103,13 @@ def test_nothing_of_a_command_stays_in_the_process(run: Run) -> None:
     run("infil", status=2)
     assert (sys.stderr, sys.unraisablehook) == before
     assert cli.main(["--version"]) == 0
+
+
+def test_the_shell_is_not_advised_in_python(run: Run) -> None:
+    error = UserError("give the length, as in [gap:8]", python=", or draw with ByLength()")
+    assert (str(error), error.plain) == (
+        "give the length, as in [gap:8], or draw with ByLength()",
+        "give the length, as in [gap:8]",
+    )
+    _, err = run("infill", TEXT, "--policy", "remasking", "--contains", "dog", status=2)
+    assert "do not heed constraints: choose a diffusion prior" in err and "Importance" not in err

@@ -66,7 +66,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return "" if isinstance(error.code, int | None) else one_line(str(error.code))
     if isinstance(error, UserError):
-        return str(error)
+        return error.plain
     if isinstance(error, OSError):
         return _of_the_system(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "not enough memory" in str(error):

@@ -276,8 +276,9 @@ class Conditioning(PosteriorSampler):
         drawn = posterior.propose(n, generator, self.tempering, self.watch)
         if posterior.canvas.dfa is not None and drawn.log_excess is None:
             raise UserError(
-                f"draws of {posterior.prior.label} do not heed constraints: give method=Importance() or Rejection(), "
-                "or a diffusion prior whose policy has a log-probability, such as 'strided'"
+                f"draws of {posterior.prior.label} do not heed constraints: choose a diffusion prior and a policy that "
+                "has a log-probability, such as 'strided'",
+                python=", or give method=Importance() or Rejection()",
             )
         return self.draws(posterior, drawn)
 

@@ -17,7 +17,7 @@ from textdiff.samplers.tempering import Tempering
 from textdiff.samplers.trajectory import GivenTokens
 from textdiff.text import Canvas, Vocabulary
 
-NO_NULL = "the vocabulary has no null token for a gap of unknown length: give exact lengths, or draw with ByLength()"
+NO_NULL = "the vocabulary has no null token for a gap of unknown length: give the length, as in [gap:8]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def close_gaps(
         return ClosedGaps(tokens, gap, log_q, log_q, nfe)
     null = vocabulary.null
     if null is None:
-        raise UserError(NO_NULL)
+        raise UserError(NO_NULL, python=", or draw with ByLength()")
 
     minimum, slots, where = canvas.minimum[rows], gap[rows], canvas.slots[rows]
     log_probs = denoiser.log_probs(rows, tokens[rows], where, null=True, alike=True)
@@ -103,7 +103,7 @@ def null_length_log_probs(denoiser: Denoiser, canvas: Canvas, vocabulary: Vocabu
         UserError: there is no `null` in the vocabulary.
     """
     if (null := vocabulary.null) is None:
-        raise UserError(NO_NULL)
+        raise UserError(NO_NULL, python=", or draw with ByLength()")
     log_probs = denoiser.log_probs(canvas.tokens, canvas.observed, canvas.slots, null=True)
     forbidden = vocabulary.to(canvas.tokens.device).forbidden
     return length_log_probs(without(log_probs, forbidden), null, canvas.gap, canvas.minimum)

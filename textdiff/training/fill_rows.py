@@ -73,7 +73,7 @@ def fill_rows(prior: Prior, rows: Sequence[Row], options: FillOptions) -> list[d
                 raise UserError(row.error)
             posteriors[row.index] = prior.given(row.template)
         except UserError as error:
-            errors[row.index] = str(error)
+            errors[row.index] = error.plain
     fills = _fills(posteriors, options, errors)
     return [_record(row, fills.get(row.index), errors.get(row.index), options) for row in rows]
 
@@ -88,7 +88,7 @@ def _fills(
         return dict(zip(posteriors, fills, strict=True))
     except UserError as error:
         if len(posteriors) == 1:
-            errors[next(iter(posteriors))] = str(error)
+            errors[next(iter(posteriors))] = error.plain
             return {}
         alone = [_fills({index: posterior}, options, errors) for index, posterior in posteriors.items()]
         return {index: samples for fills in alone for index, samples in fills.items()}

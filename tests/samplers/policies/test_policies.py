@@ -212,7 +212,7 @@ def test_a_policy_that_is_no_function_of_the_canvas_does_not_claim_to_be(policy)
 def test_policies_by_name():
     assert by_name("strided", 5) == Strided(5)
     assert by_name("dilated") == Dilated()
-    assert by_name("left-to-right") == LeftToRight()
+    assert by_name("left-to-right") == by_name("left-to-right", 1) == by_name("left-to-right", 99) == LeftToRight()
     assert by_name("random", 3) == RandomOrder(3)
     public = {thing for thing in vars(samplers).values() if isinstance(thing, type)}
     concrete = {thing for thing in public if issubclass(thing, UnmaskingPolicy)} - {UnmaskingPolicy, Paced, ErrorBudget}
@@ -245,6 +245,7 @@ def test_a_policy_of_the_users_own_is_called_by_its_class():
     [
         ("greedy", None, "policy is 'greedy', expected one of strided, dilated"),
         ("entropy", 0, "steps is 0, expected at least 1"),
+        ("left-to-right", 0, "steps is 0, expected at least 1"),
         ("threshold", 4, "policy 'threshold' takes no steps"),
     ],
 )

@@ -36,6 +36,8 @@ POLICIES: dict[str, type[UnmaskingPolicy]] = {
 def by_name(name: str, steps: int | None = None) -> UnmaskingPolicy:
     """The policy of a name in `POLICIES`, with its default settings or a number of steps (`blocks`: in each block).
 
+    `left-to-right` takes a step for each token, also if steps are given: they cost it nothing that was asked for.
+
     Raises:
         UserError: no such name, less than one step, or steps for a policy that chooses for itself.
     """
@@ -44,6 +46,9 @@ def by_name(name: str, steps: int | None = None) -> UnmaskingPolicy:
     policy = POLICIES[name]
     if steps is None:
         return policy()
+    if policy is LeftToRight:
+        Strided(steps)  # checks the number; a token per step is what it takes, whatever the limit
+        return LeftToRight()
     if policy is Blocks:
         return Blocks(Strided(steps))
     if not issubclass(policy, Paced):
