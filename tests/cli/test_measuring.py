@@ -75,7 +75,7 @@ def test_audit_towards_a_baseline(run: Run, checkpoints: Path, tmp_path: Path) -
         (["--world", "arithmetic", "--gap-length", "200"], "too short for gaps of 200"),
         (["--world", "hmm", "--checkpoint", "stories-ar"], "is autoregressive"),
         (["--target", "stories-ar"], "name a file of held-out text"),
-        (["--target", "stories", "x.txt"], "no exact joint probability"),
+        (["--target", "stories", "configs/templates.txt"], "no exact joint probability"),
         (["--target", "stories-ar", "none.txt"], "no text file at 'none.txt'"),
     ],
 )
@@ -173,7 +173,7 @@ def test_ways_to_fill_are_timed(run: Run, tmp_path: Path) -> None:
         (["bench", "--checkpoint", "AR"], "name a file of it"),
         (["bench", "nowhere.txt"], "no text file at"),
         (
-            ["bench", "nowhere.txt", "--checkpoint", "AR", "--baseline", "AR"],
+            ["bench", "configs/templates.txt", "--checkpoint", "AR", "--baseline", "AR"],
             "a diffusion prior and its AR baseline",
         ),
         (["bench", "--length", "20", "--overhead", "0"], "no room for a gap of 32"),

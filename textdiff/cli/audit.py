@@ -96,6 +96,13 @@ def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int
         raise UserError("there is no text to measure on: name a file of held-out text")
     if options.methods:
         raise UserError("--methods goes with --world: towards another target the weights are the method")
+
+    from textdiff.data import documents, held_out_gaps
+    from textdiff.data.corpus import in_memory
+    from textdiff.data.sources import check_sources
+    from textdiff.evaluation import audit_weights
+
+    check_sources(options.files)
     prior: Prior = load(prior_folder(options), options)
     target = load(options.target, options)
     if not isinstance(target, ExactJoint):
@@ -104,10 +111,6 @@ def _audit_target(options: argparse.Namespace, policies: Sequence[tuple[str, int
         if len(policies) != 1:
             raise UserError("with --target name one policy, such as --policies strided:16")
         prior = prior.with_policy(*policies[0])
-
-    from textdiff.data import documents, held_out_gaps
-    from textdiff.data.corpus import in_memory
-    from textdiff.evaluation import audit_weights
 
     corpus = in_memory(documents(options.files), prior.tokenizer)
     longest = prior.context or 512

@@ -82,6 +82,7 @@ def _parser() -> Parser:
 
 def _measured(options: argparse.Namespace) -> Bench:
     """The figures, on random or on held-out text."""
+    from textdiff.data.sources import check_sources
     from textdiff.evaluation import bench
     from textdiff.posterior import CausalJoint, Denoises
 
@@ -92,6 +93,7 @@ def _measured(options: argparse.Namespace) -> Bench:
     if not options.files:
         grid = bench.cases(options.texts, options.fills, options.length, options.vocabulary, options.gap)
         return bench.on_random_text(list(grid), options.overhead, device=options.device, **effort)
+    check_sources(options.files)
     name = prior_folder(options)
     baseline_name = baseline_folder(name) if options.baseline is None else options.baseline
     prior, baseline = load(name, options), load(baseline_name, options)

@@ -42,6 +42,7 @@ def run(arguments: list[str]) -> int:
 
     from textdiff.data import documents, held_out_gaps
     from textdiff.data.corpus import in_memory
+    from textdiff.data.sources import check_sources
     from textdiff.evaluation import world_items
     from textdiff.files import probe_file, replaced
     from textdiff.posterior import Denoises, seeded
@@ -50,6 +51,8 @@ def run(arguments: list[str]) -> int:
     from textdiff.samplers import calibrate
     from textdiff.worlds import world
 
+    if options.files:
+        check_sources(options.files)
     folder = locate(options.checkpoint)
     probe_file(folder / DEPENDENCE)
     prior = load(options.checkpoint, options, calibration=False)

@@ -32,9 +32,13 @@ def run(arguments: list[str]) -> int:
     options = parser.read(arguments)
     if options.help:
         return write(parser.format_help())
+
+    from textdiff.data.sources import check_sources
+
     if not options.files:
         raise UserError("there is no text to measure on: name a file of held-out text")
     policies = [paced(word) for word in options.policies.split(",")]
+    check_sources(options.files)
     name = prior_folder(options)
     prior, baseline = load(name, options), load(options.baseline or baseline_folder(name), options)
 

@@ -48,10 +48,13 @@ def run(arguments: list[str]) -> int:
 
     from textdiff.data import documents, held_out_lengths
     from textdiff.data.corpus import in_memory
+    from textdiff.data.sources import check_sources
     from textdiff.evaluation.lengths import length_calibration
     from textdiff.evaluation.world_items import world_lengths
     from textdiff.worlds import world
 
+    if options.files:
+        check_sources(options.files)
     truth = None if options.world is None else world(options.world)
     prior = _prior(options, truth)
     count, slots, seed = options.gaps, options.slots, options.seed
@@ -60,6 +63,8 @@ def run(arguments: list[str]) -> int:
     else:
         corpus, longest = in_memory(documents(options.files), prior.tokenizer), (prior.context or 512) - slots
         items = held_out_lengths(corpus, prior.vocabulary, count, slots, longest=longest, seed=seed)
+        if not items:
+            raise UserError(f"no text of {', '.join(options.files)} has room for gaps of {slots} tokens: lower --slots")
     found = length_calibration(
         prior,
         items,

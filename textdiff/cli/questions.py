@@ -40,8 +40,10 @@ def run(arguments: list[str]) -> int:
     if options.source is None:
         raise UserError("there are no questions: name a source, such as world:arithmetic-3:100:9")
     from textdiff.data import documents
+    from textdiff.data.sources import check_sources
     from textdiff.evaluation.questions import answer_questions
 
+    check_sources([options.source])
     prior = load(options.checkpoint, options)
     if options.policy is not None or options.steps is not None:
         prior = prior.with_policy(options.policy, options.steps)

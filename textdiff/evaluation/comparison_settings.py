@@ -24,7 +24,7 @@ from textdiff.data import problems as code_problems
 from textdiff.data.corpus import in_memory
 from textdiff.data.corruption.fill_in_middle import MARKS
 from textdiff.data.passages import in_passages
-from textdiff.data.sources import parse_sources, source_name, source_names
+from textdiff.data.sources import check_sources, parse_sources, source_name, source_names
 from textdiff.errors import UserError
 from textdiff.evaluation.candidate import Candidate
 from textdiff.evaluation.code_execution import passes
@@ -160,6 +160,8 @@ class ComparisonSettings:
                 f"gaps {self.gaps}, gap_length {self.gap_length} and timed {self.timed} must be at least 1, "
                 f"fills {self.fills} at least 2"
             )
+        if self.files:
+            check_sources(self.files)
         sources = list(parse_sources(self.files))
         code = [source.name for source in sources if isinstance(source, HumanEval)]
         if code and (len(code) < len(sources) or self.sentence is not None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 from textdiff.data.sources.parse import parse_sources
@@ -55,21 +56,25 @@ def _lines(source: TextFile) -> Iterator[str]:
 
 
 def check_sources(sources: Sequence[str | Source], option: str = "data.train") -> None:
-    """Check that sources exist, without reading them.
+    """Check that sources exist and that not all of them are empty files, without reading them.
 
     Args:
         sources: sources, or their shorthand, see `parse_source`.
         option: where a user names them, for the message.
 
     Raises:
-        UserError: there is no source, or no file of a known kind at one.
+        UserError: there is no source, no file of a known kind at one, or nothing in any of the files.
     """
     if not sources:
         raise UserError(
             f"no source of text was given: set {option} to .txt, .jsonl, .csv or .parquet files, or to hub:owner/name"
         )
-    for source in parse_sources(sources):
+    found = list(parse_sources(sources))
+    for source in found:
         source.check()
+    paths = [path for source in found if isinstance(path := getattr(source, "path", None), str)]
+    if len(paths) == len(found) and not any(map(os.path.getsize, paths)):
+        raise UserError(f"there is nothing in {source_names(sources)}: the files are empty")
 
 
 def source_name(source: str | Source) -> str:
