@@ -160,8 +160,6 @@ class ComparisonSettings:
                 f"gaps {self.gaps}, gap_length {self.gap_length} and timed {self.timed} must be at least 1, "
                 f"fills {self.fills} at least 2"
             )
-        if self.files:
-            check_sources(self.files)
         sources = list(parse_sources(self.files))
         code = [source.name for source in sources if isinstance(source, HumanEval)]
         if code and (len(code) < len(sources) or self.sentence is not None):
@@ -170,6 +168,8 @@ class ComparisonSettings:
             raise UserError("run_code runs the tests of code infilling: give files as humaneval:FILE.jsonl")
         if self.places < 1 or (self.places > 1 and self.world is None):
             raise UserError(f"places is {self.places}: expected 1, or more on a world")
+        if self.files:
+            check_sources(self.files)
 
     def _candidates(self, truth: ProbabilisticAutomaton | None) -> list[Candidate]:
         """The candidates, each checkpoint loaded once."""
