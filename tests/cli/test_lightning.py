@@ -101,7 +101,7 @@ def test_a_mistake_takes_one_line(
     ("options", "message"),
     [
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["--config", "broken.yaml"], "Problems parsing config: while parsing a flow sequence"),
+        (["--config", "broken.yaml"], "'broken.yaml' cannot be read: line 2, column 6: did not find expected"),
         (
             ["--config", "fit.yaml", "--data.trian", "x"],
             "Option 'trian' is not accepted; `textdiff fit --data.help TextDataModule` lists the options",

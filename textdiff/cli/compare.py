@@ -20,14 +20,18 @@ def run(arguments: list[str]) -> int:
 
     from textdiff.cli.configs import with_configs
     from textdiff.cli.lightning_messages import in_one_line
+    from textdiff.cli.yaml_text import MODE, reading_once
     from textdiff.evaluation.comparison_settings import ComparisonSettings
 
     logging.set_verbosity_error()
-    parser = ArgumentParser(prog="textdiff compare", description=ABOUT, exit_on_error=False)
+    parser = ArgumentParser(prog="textdiff compare", description=ABOUT, exit_on_error=False, parser_mode=MODE)
     parser.add_argument("--config", action="config", help="a YAML file, or the name of one that comes with textdiff")
     parser.add_class_arguments(ComparisonSettings)
     try:
-        options = parser.instantiate(parser.parse_args(with_configs(arguments, "compare") or ["--help"]))
+        arguments = with_configs(arguments, "compare") or ["--help"]
+        with reading_once(arguments):
+            given = parser.parse_args(arguments)
+        options = parser.instantiate(given)
     except ArgumentError as error:
         raise UserError(f"{in_one_line(str(error))}; `textdiff compare --help` lists the options") from error
     except SystemExit as stopped:

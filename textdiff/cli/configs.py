@@ -40,6 +40,8 @@ def with_configs(arguments: Sequence[str], command: str) -> list[str]:
 
 def _path(value: str, command: str) -> str:
     """The path of a YAML file or of a named configuration; YAML itself as it is."""
+    if value == "-":  # standard input
+        return value
     path = os.path.expanduser(value)
     if os.path.exists(path) and not os.path.isdir(path):
         return path

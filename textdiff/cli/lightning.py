@@ -15,6 +15,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from textdiff.cli.configs import with_configs
 from textdiff.cli.lightning_messages import fewer_messages, help_command, in_one_line
 from textdiff.cli.lightning_signals import EndInOrder
+from textdiff.cli.null_values import check_null_values
+from textdiff.cli.yaml_text import MODE, reading_once
 from textdiff.errors import UserError
 from textdiff.pretrained import tokenizer_folder
 from textdiff.training import AtomicCheckpointIO, PredictionWriter, StepBar
@@ -66,7 +68,7 @@ class TextCLI(LightningCLI):
 
     def __init__(self, arguments: list[str]) -> None:
         self._command = arguments[0]
-        raising: dict[str, Any] = {"exit_on_error": False}
+        raising: dict[str, Any] = {"exit_on_error": False, "parser_mode": MODE}
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -106,8 +108,12 @@ class TextCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the options, and check the checkpoint before anything is built."""
         assert isinstance(args, list)
-        self.config = parser.parse_args(args)
+        with reading_once(args):
+            self.config = parser.parse_args(args)
         options = self.config[self._command]
+        check_null_values(options, {"trainer": Trainer, "predictions": PredictionWriter})
+        if not 0 <= int(options["seed_everything"]) < 2**32:
+            raise UserError(f"seed_everything is {options['seed_everything']}, expected 0 or more, below 2**32")
         model, path = options["model"], options.get("ckpt_path")
         self._checkpoint = None if path is None else read_checkpoint(path)
         if self._command == "predict":
@@ -152,10 +158,10 @@ class TextCLI(LightningCLI):
         if self._command == "fit":
             settings = run_settings(self.config[self._command], self.datamodule)
             self._resumption = Resumption(settings, self.config[self._command]["accept_changes"])
-            kwargs["callbacks"] = [*kwargs.get("callbacks", callbacks), self._resumption]
+            kwargs["callbacks"].append(self._resumption)
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # Lightning's, on its options
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:  # Lightning's, on its options
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
 

@@ -34,6 +34,8 @@ from textdiff.worlds import world
 
 TOKENIZER_TEXTS = 200_000
 """The most documents that a tokenizer is trained on."""
+MOST_TOKENS = 2**28
+"""In a batch."""
 
 
 @final
@@ -105,6 +107,10 @@ class TextDataModule(lightning.LightningDataModule):
         super().__init__()
         _at_least(1, batch_size=batch_size, gap_length=gap_length, valid_samples=valid_samples, buffer=buffer)
         _at_least(0, workers=workers, gaps=gaps, seed=seed)
+        if batch_size * length > MOST_TOKENS:
+            raise UserError(
+                f"data.batch_size x data.length is {batch_size * length:,}, expected at most {MOST_TOKENS:,}"
+            )
         self.sources, self.held_out = list(train), list(valid)
         self.tests, self.templates = list(test) or self.held_out, list(predict)
         self.corruption = corruption if corruption is not None else Mixture()
@@ -269,6 +275,10 @@ def _tokenizer(path: str, sources: Sequence[str | Source], field: str, vocab_siz
     if (name := world_name(path)) is not None:
         return world(name).tokenizer
     folder = packaged(path)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            f"data.tokenizer is {path!r}, which is no folder: name one, in which one is trained if it is new"
+        )
     if not folder.exists():
         check_sources(sources)
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.data import TextDataModule
+from textdiff.errors import UserError
 from textdiff.models import ForeignDenoiser, Transformer, causal_visibility, denoising_visibility
 from textdiff.posterior import Denoises, Prior
 from textdiff.pretrained import prior_of
@@ -48,6 +49,9 @@ class TrainingModule(lightning.LightningModule, ABC):
         opening_steps: over so many steps of training a denoiser starts to attend to later positions, at random to a
             growing share of them (arXiv:2410.17891); 0: to all of them from the start.
         seed: of dropout.
+
+    Raises:
+        UserError: a number is out of range.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class TrainingModule(lightning.LightningModule, ABC):
         seed: int,
     ) -> None:
         super().__init__()
+        if opening_steps < 0:
+            raise UserError(f"model.opening_steps is {opening_steps}, expected 0 or more")
         self.network, self.tokenizer, self.vocabulary = network, tokenizer, Vocabulary.of(tokenizer)
         self.optimizer, self.warmup_steps, self.final_lr = optimizer, warmup_steps, final_lr
         self.opening_steps, self.seed = opening_steps, seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 
 import torch
@@ -36,6 +37,25 @@ class Network:
             config = TransformerConfig(vocab_size=vocabulary.size, **vocabulary.special_ids(), **asdict(self))
         except ValueError as error:
             raise UserError(f"model.network: {error}") from error
+        if not 0 <= seed < 2**63:
+            raise UserError(f"model.seed is {seed}, expected 0 or more, below 2**63")
+        _check_memory(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return Transformer(config)
+
+
+def _check_memory(config: TransformerConfig) -> None:
+    """Check, before any is taken, that this machine has the memory for the weights of a network.
+
+    Raises:
+        UserError: it has not.
+    """
+    layer = 4 * config.hidden_size**2 + 3 * config.hidden_size * config.intermediate_size
+    ends = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    needed = 4 * (ends + config.num_hidden_layers * layer)
+    if needed > (most := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise UserError(
+            f"model.network has {needed / 2**30:,.1f} GiB of weights, and this machine {most / 2**30:,.1f} GiB of "
+            "memory: lower hidden_size or num_hidden_layers"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -19,7 +19,11 @@ from textdiff.errors import UserError
 
 
 class OptimizerFactory(ABC):
-    """Makes the optimizer of a network."""
+    """Makes the optimizer of a network.
+
+    Raises:
+        UserError: an option is out of range.
+    """
 
     @abstractmethod
     def build(self, network: nn.Module) -> Optimizer:
@@ -34,6 +38,9 @@ class AdamW(OptimizerFactory):
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(lr=self.lr, weight_decay=self.weight_decay, betas=self.betas)
 
     def build(self, network: nn.Module) -> Optimizer:
         parameters = [p for p in network.parameters() if p.requires_grad]
@@ -66,6 +73,10 @@ class Muon(OptimizerFactory):
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.1
 
+    def __post_init__(self) -> None:
+        adam_lr = self.lr if self.adam_lr is None else self.adam_lr
+        _check(lr=self.lr, adam_lr=adam_lr, weight_decay=self.weight_decay, betas=self.betas)
+
     def build(self, network: nn.Module) -> Optimizer:
         ends = {id(p) for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
         head = network.get_output_embeddings() if isinstance(network, PreTrainedModel) else None
@@ -82,12 +93,27 @@ class Muon(OptimizerFactory):
         return CombinedOptimizer(muon, adam)
 
 
+def _check(*, betas: Sequence[float], **values: float) -> None:
+    """Check the options of an optimizer.
+
+    Raises:
+        UserError: one is out of range.
+    """
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"model.optimizer.{name} is {value}, expected a number, 0 or more")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"model.optimizer.betas is {list(betas)}, expected two numbers from 0 to below 1")
+
+
 def scheduled(optimizer: Optimizer, steps: float, warmup: int, final: float) -> OptimizerLRSchedulerConfig:
     """Linear warm-up over `warmup` steps, then a cosine down to the share `final` at step `steps`, for Lightning.
 
     Raises:
-        UserError: `steps` is infinite.
+        UserError: `steps` is infinite, `warmup` is negative or `final` no share.
     """
+    if warmup < 0 or not 0 <= final <= 1:
+        raise UserError(f"model.warmup_steps is {warmup}, expected 0 or more, and model.final_lr {final}, from 0 to 1")
     if math.isinf(steps):
         raise UserError("the stream of training batches has no end: set trainer.max_steps")
 
