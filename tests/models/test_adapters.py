@@ -49,7 +49,7 @@ def test_saved_and_loaded_by_the_folder_alone(tmp_path: Path) -> None:
     prior = adapted(base)
     save_adapter(prior.network, tmp_path / "adapter", str(base))
     names = {path.name for path in (tmp_path / "adapter").iterdir()}
-    assert names == {"adapter_config.json", "adapter_model.safetensors"}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "SHA256SUMS"}
     assert not torch.allclose(scores(prior), scores(load(base)))
     assert torch.equal(scores(load(tmp_path / "adapter")), scores(prior))
 
@@ -117,5 +117,8 @@ def test_mistakes_take_one_line(tmp_path: Path) -> None:
         load(tmp_path / "adapter")
     config.write_text(json.dumps(content))
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="is not the file that SHA256SUMS lists"):
+        load(tmp_path / "adapter")
+    (tmp_path / "adapter" / "SHA256SUMS").unlink()
     with pytest.raises(UserError, match="does not fit its network"):
         load(tmp_path / "adapter")

@@ -20,10 +20,11 @@ from textdiff.amortization.task import Task
 from textdiff.data.sources import world_name
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence
-from textdiff.files import probe_folder
 from textdiff.models import LoRA, save_adapter
+from textdiff.models.adapter_files import check_adapter_place
 from textdiff.posterior import Prior
 from textdiff.pretrained import NetworkPrior, load, save
+from textdiff.pretrained.save import check_place
 from textdiff.samplers import LogProbKind, UnmaskingPolicy
 from textdiff.training.checkpoints import shape_difference, vocabulary_key
 from textdiff.training.optimizers import AdamW, OptimizerFactory, scheduled
@@ -82,7 +83,7 @@ class PosteriorModule(lightning.LightningModule):
         if valid_draws < 2:
             raise UserError(f"model.valid_draws is {valid_draws}, expected at least 2")
         if to is not None:
-            probe_folder(to, "model.to")
+            check_place(to) if adapter is None else check_adapter_place(to, "model.to")
         self.base = learner
         prior = _with_policy(load(learner), policy)
         assert isinstance(prior.network, PreTrainedModel)

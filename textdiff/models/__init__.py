@@ -1,6 +1,7 @@
 """Networks: one transformer, bidirectional or causal, its caches and adapters; foreign architectures."""
 
-from textdiff.models.adapters import LoRA, load_adapter, merge_adapter, save_adapter, use_adapter
+from textdiff.models.adapter_files import load_adapter, save_adapter
+from textdiff.models.adapters import LoRA, merge_adapter, use_adapter
 from textdiff.models.attention import causal_visibility, denoising_visibility
 from textdiff.models.cache import EvidenceCache, KeyValueCache
 from textdiff.models.config import Attention, TransformerConfig

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from textdiff.errors import UserError, reason
 from textdiff.files import as_path, check_checksums
 from textdiff.models import FAMILIES, ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig, load_adapter
-from textdiff.models.adapters import ADAPTER_CONFIG, base_of
+from textdiff.models.adapter_files import ADAPTER_CONFIG
 from textdiff.models.config import NEEDED
 from textdiff.models.foreign.families import backbone_config
 from textdiff.pretrained.device import network_device, network_dtype
@@ -20,7 +20,7 @@ from textdiff.pretrained.network_prior import NetworkPrior, prior_of
 from textdiff.pretrained.published import load_published
 from textdiff.pretrained.quantization import Quantizer
 from textdiff.pretrained.settings import kind_of, read_settings, refuse_code
-from textdiff.pretrained.shipped import DEFAULT_CHECKPOINT, locate, shipped
+from textdiff.pretrained.shipped import DEFAULT_CHECKPOINT, adapted, locate, shipped
 from textdiff.pretrained.weights import CONFIG, WEIGHTS, Weights, load_weights
 from textdiff.priors.diffusion import DiffusionPrior
 from textdiff.samplers import Dependence
@@ -116,12 +116,7 @@ def _check_tokenizer(path: Path, tokenizer: PreTrainedTokenizerBase, config: Tra
 
 def _adapted(path: Path, device: str | torch.device, dtype: torch.dtype, quantization: int | None) -> NetworkPrior:
     """The checkpoint that an adapter adapts, with the adapter attached."""
-    base = locate(base_of(path))
-    if (base / ADAPTER_CONFIG).is_file():
-        raise UserError(
-            f"the adapter in {str(path)!r} adapts another adapter, {str(base)!r}: give it a whole checkpoint"
-        )
-    prior = load(base, device, dtype, quantization)
+    prior = load(adapted(path), device, dtype, quantization)
     assert isinstance(prior.network, Transformer | ForeignDenoiser)
     load_adapter(prior.network, path)
     for parameter in prior.network.parameters():

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.files import CHECKSUMS, as_path, probe_folder, whole_folder, write_checksums
-from textdiff.models.adapters import ADAPTER_CONFIG
+from textdiff.models.adapter_files import ADAPTER_CONFIG
 from textdiff.pretrained.card import model_card
 from textdiff.pretrained.load import DEPENDENCE
 from textdiff.pretrained.network_prior import NetworkPrior, savable_network

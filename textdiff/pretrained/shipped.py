@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from textdiff.errors import UserError
-from textdiff.models.adapters import ADAPTER_CONFIG, base_of
+from textdiff.models.adapter_files import ADAPTER_CONFIG, base_of
 from textdiff.pretrained.hub import download, is_hub_id
 from textdiff.pretrained.packaged import packaged
 from textdiff.pretrained.weights import CONFIG, WEIGHTS
@@ -63,4 +63,21 @@ def tokenizer_folder(checkpoint: str | Path) -> Path:
         UserError: there is no such checkpoint.
     """
     path = locate(checkpoint)
-    return tokenizer_folder(base_of(path)) if (path / ADAPTER_CONFIG).is_file() else path
+    return adapted(path) if (path / ADAPTER_CONFIG).exists() else path
+
+
+def adapted(adapter: Path) -> Path:
+    """The folder of the checkpoint that an adapter adapts.
+
+    Args:
+        adapter: its folder.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is an adapter itself.
+    """
+    base = locate(base_of(adapter))
+    if (base / ADAPTER_CONFIG).exists():
+        raise UserError(
+            f"the adapter in {str(adapter)!r} adapts another adapter, {str(base)!r}: give it a whole checkpoint"
+        )
+    return base

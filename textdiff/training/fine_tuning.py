@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.data import FillInMiddle, TextDataModule
 from textdiff.errors import UserError
-from textdiff.files import probe_folder
 from textdiff.models import ForeignDenoiser, LoRA, Transformer, save_adapter
+from textdiff.models.adapter_files import check_adapter_place
 from textdiff.pretrained import load
 from textdiff.training.module import TrainingModule
 from textdiff.training.optimizers import AdamW, OptimizerFactory
@@ -51,7 +51,7 @@ class FineTuningModule(TrainingModule):
         if adapter is not None:
             if to is None:
                 raise UserError("model.adapter is written to the folder model.to: give both")
-            probe_folder(to, "model.to")
+            check_adapter_place(to, "model.to")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 adapter.attach(network)
