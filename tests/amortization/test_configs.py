@@ -197,6 +197,7 @@ def test_a_learner_can_be_exported_and_an_adapter_need_not(tmp_path: Path, monke
     adapter = {"class_path": "textdiff.models.LoRA", "init_args": {"rank": 2}}
     assert run(["fit", *options(tmp_path, adapter=adapter, to=str(tmp_path / "adapter"))]) == 0
     assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
+        "SHA256SUMS",
         "adapter_config.json",
         "adapter_model.safetensors",
     }

@@ -86,14 +86,13 @@ def merge_adapter(network: PreTrainedModel) -> None:
     for module in list(network.modules()):
         for key, layer in list(module.named_children()):
             if isinstance(layer, BaseTunerLayer):
-                if layer is network.get_output_embeddings() and network.config.tie_word_embeddings:
+                head = network.get_output_embeddings()
+                if layer is head and network.config.tie_word_embeddings:
                     plain = layer.get_base_layer()  # the update of the head is not one of the embedding
                     plain.weight = nn.Parameter(plain.weight.detach().clone())
                     network.config.tie_word_embeddings = False
-                elif getattr(network.get_output_embeddings(), "weight", None) is layer.get_base_layer().weight:
-                    raise UserError(
-                        f"the adapter of {key!r} cannot be merged: the head shares its weights; keep it as one"
-                    )
+                if layer is not head and getattr(head, "weight", None) is layer.get_base_layer().weight:
+                    raise UserError(f"the adapter of {key!r} cannot be merged: the head has the same weights; keep it")
                 try:
                     layer.merge()
                 except RuntimeError as error:
