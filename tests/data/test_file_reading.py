@@ -118,6 +118,18 @@ def test_arrow_files_of_either_format(tmp_path: Path) -> None:
         texts(tmp_path / "a.arrow", "story")
 
 
+def test_a_damaged_arrow_file_is_no_crash(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    table = pyarrow.table({"text": ["abc", "def", "ghi"]})
+    with pyarrow.ipc.new_stream(path, table.schema) as file:
+        file.write_table(table)
+    whole, offsets = path.read_bytes(), b"".join(number.to_bytes(4, "little") for number in (0, 3, 6, 9))
+    assert whole.count(offsets) == 1
+    path.write_bytes(whole.replace(offsets, offsets[:12] + b"\xff\xff\xff\x7f"))
+    with pytest.raises(UserError, match="cannot be read"):
+        texts(path)
+
+
 def zstd(content: bytes) -> bytes:
     return bytes(pyarrow.Codec("zstd").compress(content, asbytes=True))
 

@@ -187,7 +187,7 @@ def test_questions_are_a_line_for_each_role(tmp_path) -> None:
         "2 + 2 = ?\n2 + 2 = 4\n4",
     ]
     (tmp_path / "bad.jsonl").write_text(json.dumps({"question": "Who?"}) + "\n")
-    with pytest.raises(UserError, match=r"the field 'answer' of .* holds '', expected text"):
+    with pytest.raises(UserError, match=r"line 1 of .* has no field 'answer', only question"):
         list(documents([f"questions:{tmp_path / 'bad.jsonl'}"]))
     (tmp_path / "plain.txt").write_text("no")
     for source, message in (("plain.txt", "ends in '.txt'"), ("none.jsonl", "no text file at")):

@@ -11,6 +11,7 @@ import torch
 from torch import Generator
 
 from textdiff.errors import UserError
+from textdiff.files import check_plain
 from textdiff.posterior.samples import seeded
 from textdiff.text import Canvas, decode
 from textdiff.worlds.arithmetic import arithmetic
@@ -30,6 +31,9 @@ WORLDS: dict[str, Callable[[], ProbabilisticAutomaton]] = {
     "modes": modes,
     "modes-9": partial(modes, bonus=5.0),
 }
+
+MOST_BYTES = 2**27
+"""Of a text whose trigrams are counted."""
 
 SEPARATOR = "<|endoftext|>"
 """Ends a document in a file of texts."""
@@ -93,6 +97,7 @@ def _tilted(plain: ProbabilisticAutomaton, rewards: str) -> ProbabilisticAutomat
 def _trigrams(name: str, file: str) -> ProbabilisticAutomaton:
     """Trigrams of the characters of a file; `name` is that of the world, in messages."""
     try:
+        check_plain(Path(file), MOST_BYTES)
         documents = Path(file).read_text(encoding="utf-8").split(SEPARATOR)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the world {name!r} cannot be fitted: {file!r} is no text file ({error})") from error

@@ -8,7 +8,7 @@ from typing import final
 
 from textdiff.data.sources.paths import LINES, TABLES, check_file, file_version
 from textdiff.data.sources.source import Source
-from textdiff.data.sources.tables import check_text, read_table
+from textdiff.data.sources.tables import check_columns, check_text, read_table
 from textdiff.errors import UserError
 from textdiff.evidence.question import one_line
 
@@ -45,6 +45,7 @@ class Questions(Source):
                 raise UserError(entry.error)
             row = entry.content
             assert isinstance(row, Mapping)
+            check_columns(("question", "answer"), row, entry.where)
             fields = {role: row.get(role) or "" for role in ROLES}
             for role, text in fields.items():
                 check_text(text, role, entry.where)

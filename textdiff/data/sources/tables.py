@@ -161,14 +161,17 @@ def _arrow(path: str, field: str | None) -> Iterator[Any]:
         except pyarrow.ArrowInvalid:  # as `datasets` writes it
             batches = reader = pyarrow.ipc.open_stream(file)
         wanted = _wanted(field, reader.schema.names, path)
-        yield from batches if wanted is None else (batch.select(wanted) for batch in batches)
+        for batch in batches:
+            some = batch if wanted is None else batch.select(wanted)
+            some.validate(full=True)  # offsets beyond the end of a damaged file would crash the interpreter
+            yield some
 
 
 def _wanted(field: str | None, names: list[str], path: str) -> list[str] | None:
     if field is None:
         return None
     columns = columns_of(field, names)
-    _check_columns(columns, names, repr(path))
+    check_columns(columns, names, repr(path))
     return columns
 
 
@@ -199,7 +202,7 @@ def text_of(entry: Entry, field: str) -> str:
     row = entry.content
     assert isinstance(row, Mapping)
     columns = columns_of(field, row)
-    _check_columns(columns, row, entry.where)
+    check_columns(columns, row, entry.where)
     parts = [row[column] for column in columns]
     for column, text in zip(columns, parts, strict=True):
         if text is not None:
@@ -224,7 +227,12 @@ def check_text(text: object, column: str, where: str) -> None:
         ) from error
 
 
-def _check_columns(columns: Iterable[str], there: Iterable[str], where: str) -> None:
+def check_columns(columns: Iterable[str], there: Iterable[str], where: str) -> None:
+    """Check that a row or file has the columns that are wanted.
+
+    Raises:
+        UserError: one is missing; the message names those there are.
+    """
     names = list(there)
     if missing := [column for column in columns if column not in names]:
         more = f" and {len(names) - 12} more" if len(names) > 12 else ""
