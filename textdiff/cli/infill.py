@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from textdiff.cli.checkpoints import add_network_options, baseline_folder, load, prior_folder
 from textdiff.cli.parser import Parser, number, whole
+from textdiff.cli.quick_start import import_networks
 from textdiff.cli.terminal import progress, write, write_json
 from textdiff.errors import UserError
 
@@ -52,6 +53,7 @@ def run(arguments: list[str]) -> int:
     """Fill and print; returns the exit status."""
     parser = _infill_parser()
     options = parser.read(arguments)
+    import_networks()
     if options.help:
         return write(parser.format_help() + _policies())
     text = _text(options)

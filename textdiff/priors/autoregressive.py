@@ -13,6 +13,7 @@ from textdiff.diffusion import subs
 from textdiff.errors import UserError
 from textdiff.models import KeyValueCache, Transformer
 from textdiff.models.attention import causal_inputs, last_before
+from textdiff.models.eager import eager
 from textdiff.models.prefix_cache import PrefixCache
 from textdiff.posterior.prior import Prior
 from textdiff.posterior.samples import seeded
@@ -147,7 +148,7 @@ class AutoregressivePrior(Prior):
         return scores.sum(dim=1)
 
     @torch.no_grad()
-    @torch.compiler.set_stance("force_eager")
+    @eager
     def simulate(
         self,
         n: int,

@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from textdiff.models.eager import eager
 from textdiff.models.prefix_cache import PrefixCache
 from textdiff.samplers.categorical import categorical
 from textdiff.samplers.decoder import Decoder, run
@@ -85,7 +86,7 @@ class CausalDecoding(ABC):
 
 
 @torch.no_grad()
-@torch.compiler.set_stance("force_eager")  # each pass has another length: compiling would not end
+@eager
 def decode_causally(
     decoding: CausalDecoding,
     streams: Streams,
