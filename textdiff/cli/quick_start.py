@@ -25,16 +25,20 @@ def import_networks() -> None:
         return
     with _no_collection():
         import torch
-        import transformers.utils as checks
+        from transformers import utils
+        from transformers.utils import import_utils
 
-        real = {name: getattr(checks, name) for what in NOT_NEEDED if hasattr(checks, name := f"is_{what}_available")}
+        checks = [name for what in NOT_NEEDED if hasattr(utils, name := f"is_{what}_available")]
+        real = [(module, {name: getattr(module, name) for name in checks}) for module in (utils, import_utils)]
         sys.modules[COMPILER] = torch.__dict__["_dynamo"] = _Unmarked(COMPILER)
-        vars(checks).update(dict.fromkeys(real, lambda: False))
+        for module, _ in real:
+            vars(module).update(dict.fromkeys(checks, lambda: False))
         try:
-            with suppress(ImportError, AttributeError, NameError):  # a version that asks for more gets it when it is used
+            with suppress(ImportError, AttributeError, NameError):  # a version that needs more gets it when it is used
                 import transformers.modeling_utils  # noqa: F401
         finally:
-            vars(checks).update(real)
+            for module, found in real:
+                vars(module).update(found)
             del sys.modules[COMPILER], torch.__dict__["_dynamo"]
 
 

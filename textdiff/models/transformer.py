@@ -60,8 +60,6 @@ class Transformer(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if self.embedding.weight.is_meta:  # weights without values, to be loaded
-            return
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
             if not self.config.causal and module is self.following:

@@ -21,7 +21,7 @@ from textdiff.pretrained.published import load_published
 from textdiff.pretrained.quantization import Quantizer
 from textdiff.pretrained.settings import kind_of, read_settings, refuse_code
 from textdiff.pretrained.shipped import DEFAULT_CHECKPOINT, adapted, locate, shipped
-from textdiff.pretrained.weights import CONFIG, WEIGHTS, Weights, load_weights
+from textdiff.pretrained.weights import CONFIG, WEIGHTS, Weights, load_weights, without_values
 from textdiff.priors.diffusion import DiffusionPrior
 from textdiff.samplers import Dependence
 from textdiff.text import load_tokenizer
@@ -155,7 +155,7 @@ def _network(
         counts = f"{shape.num_hidden_layers} layers, {len(weights)} tensors"
         raise UserError(f"{WEIGHTS} in {str(path)!r} does not fit {CONFIG}: {counts}")
     try:
-        with torch.device("meta"):
+        with without_values():
             network = Transformer(config) if isinstance(config, TransformerConfig) else ForeignDenoiser(config)
     except Exception as error:  # the same
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({reason(error)})") from error

@@ -15,7 +15,7 @@ from textdiff.models import FAMILIES, Family, ForeignConfig, ForeignDenoiser
 from textdiff.models.foreign.families import backbone_config
 from textdiff.pretrained.hub import download
 from textdiff.pretrained.quantization import Quantizer
-from textdiff.pretrained.weights import CONFIG, WEIGHTS, WRAPPED, Weights, load_weights
+from textdiff.pretrained.weights import CONFIG, WEIGHTS, WRAPPED, Weights, load_weights, without_values
 from textdiff.text import SPECIAL_TOKENS, read_tokenizer, with_special_tokens
 from textdiff.text.quiet import quiet
 
@@ -101,7 +101,7 @@ def _network(
         depth = backbone_config(backbone).num_hidden_layers
         if depth > len(weights):
             raise UserError(f"{depth} layers, and {len(weights)} tensors in {WEIGHTS}")
-        with torch.device("meta"), quiet():
+        with without_values(), quiet():
             network = ForeignDenoiser(config)
     except KeyError as error:
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({error} is missing)") from error

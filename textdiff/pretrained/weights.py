@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from textdiff.errors import UserError, reason
@@ -81,6 +83,29 @@ class Weights(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._file_of)
+
+
+@contextmanager
+def without_values() -> Iterator[None]:
+    """A context in which modules are built on the meta device, and nothing is done about their initial values.
+
+    In torch a random number on that device imports its compiler, which takes a second.
+    """
+    with torch.device("meta"), _NoInitialization():
+        yield
+
+
+@final
+class _NoInitialization(TorchFunctionMode):
+    """Functions of `torch.nn.init` return their tensor, in this thread."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
+        options = options or {}
+        if getattr(function, "__module__", None) == nn.init.__name__:
+            return arguments[0] if arguments else options["tensor"]
+        return function(*arguments, **options)
 
 
 def load_weights(
