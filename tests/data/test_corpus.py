@@ -1,6 +1,7 @@
 """The tokenised corpus is written once, and again when anything that it depends on changes."""
 
 import os
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -115,3 +116,17 @@ def test_processes_may_make_the_same_corpus_at_once(
     with get_context("spawn").Pool(3) as pool:
         totals = pool.starmap(_load, [arguments] * 3)
     assert len(set(totals)) == 1 and len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("suffix", [".tokens", ".offsets.npy"])
+@pytest.mark.parametrize("damage", [lambda content: content[:-8], lambda content: b"", lambda content: content + b"  "])
+def test_a_damaged_entry_is_written_anew(
+    source: Path, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]
+) -> None:
+    first = load_corpus([str(source)], tokenizer, tmp_path / "cache")
+    expected = first.tokens.tolist(), first.offsets.tolist()
+    (entry,) = (path for path in (tmp_path / "cache").iterdir() if path.name.endswith(suffix))
+    (content := entry.with_name("damaged")).write_bytes(damage(entry.read_bytes()))
+    content.replace(entry)
+    again = load_corpus([str(source)], tokenizer, tmp_path / "cache")
+    assert (again.tokens.tolist(), again.offsets.tolist()) == expected

@@ -77,15 +77,27 @@ def load_corpus(
     stem = Path(cache).expanduser() / _key(sources, tokenizer, field)
     tokens, offsets = stem.with_suffix(".tokens"), stem.with_suffix(".offsets.npy")
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
-    if not (tokens.exists() and offsets.exists()):
-        ends = [0]
-        with atomically(tokens) as file:
-            for ids in encoded(documents(sources, field), tokenizer):
-                file.write(np.asarray(ids, dtype).tobytes())
-                ends.append(ends[-1] + len(ids))
-        with atomically(offsets) as file:
-            np.save(file, np.asarray(ends, dtype=np.int64))
+    if (kept := _mapped(tokens, offsets, dtype)) is not None:
+        return kept
+    ends = [0]
+    with atomically(tokens) as file:
+        for ids in encoded(documents(sources, field), tokenizer):
+            file.write(np.asarray(ids, dtype).tobytes())
+            ends.append(ends[-1] + len(ids))
+    with atomically(offsets) as file:
+        np.save(file, np.asarray(ends, dtype=np.int64))
     return Corpus(np.memmap(tokens, dtype, "r"), np.load(offsets))
+
+
+def _mapped(tokens: Path, offsets: Path, dtype: type[np.unsignedinteger]) -> Corpus | None:
+    """What an earlier call has saved; None: nothing, or files that have been damaged since."""
+    try:
+        ends = np.load(offsets)
+        corpus = Corpus(np.memmap(tokens, dtype, "r"), ends)
+    except (OSError, ValueError, EOFError):
+        return None
+    whole = ends.dtype == np.int64 and ends.ndim == 1 and len(ends) > 1 and ends[0] == 0
+    return corpus if whole and ends[-1] == len(corpus.tokens) and (np.diff(ends) > 0).all() else None
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
