@@ -48,6 +48,7 @@ def resume(folder: Path, to: Path, changes: dict[str, Any], *options: str) -> in
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"data.seed": 3}, r"data\.seed was 0, is 3"),
+    "held-out end": ({"data.valid": []}, r"data\.train was .*, is .*less its end, which is held out"),
     "length": ({"data.length": 80}, r"data\.length was 96, is 80"),
     "room": ({"data.reserve": 4}, r"data\.reserve was 8, is 4"),
     "streaming": ({"data.streaming": True}, r"data\.streaming was False, is True"),
