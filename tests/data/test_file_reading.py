@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data import TextFile, load_corpus
+from textdiff.data import TextDataModule, TextFile, load_corpus
 from textdiff.data.sources import check_sources, documents, parse_sources, templates
 from textdiff.errors import UserError
 
@@ -51,8 +51,11 @@ def test_a_shell_pattern_names_files_in_order(tmp_path: Path, monkeypatch: pytes
     ]
     with pytest.raises(UserError, match=r"no text file at .*none\*\.txt"):
         check_sources([f"{tmp_path}/none*.txt"])
-    with pytest.raises(TypeError, match="expected a list of sources, got 'a"):
-        next(documents("a.txt"))
+    for wrong in ("a.txt", tmp_path, TextFile("a.txt"), None):
+        with pytest.raises(TypeError, match=r"sources is .*, expected a list of sources"):
+            list(documents(wrong))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"train is .*, expected a list of sources"):
+            TextDataModule(train=wrong, tokenizer="world:hmm")  # type: ignore[arg-type]
 
 
 def test_cells_are_no_guesses(tmp_path: Path) -> None:

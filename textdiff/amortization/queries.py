@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.data import KeyedSampler, documents, held_out_gaps
 from textdiff.data.corpus import in_memory
-from textdiff.data.sources import Source, check_sources, source_names, templates
+from textdiff.data.sources import Source, check_sources, source_list, source_names, templates
 from textdiff.errors import UserError
 from textdiff.evidence import Question
 from textdiff.evidence.question import ANSWER_GAP
@@ -116,7 +116,7 @@ class QueryDataModule(lightning.LightningDataModule):
         super().__init__()
         if min(gap_length, margin, count, unseen, batch_size) < 1:
             raise UserError("data.gap_length, margin, count, unseen and batch_size are 1 or more")
-        self.train, self.valid, self.holds = list(train), list(valid), holds
+        self.train, self.valid, self.holds = source_list(train, "train"), source_list(valid, "valid"), holds
         self.shortest = gap_length if shortest is None else shortest
         if not 0 <= self.shortest <= gap_length:
             raise UserError(f"data.shortest is {shortest}, expected at most data.gap_length, {gap_length}")

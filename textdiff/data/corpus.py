@@ -56,10 +56,8 @@ def encoded(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, at_once: i
 
 def in_memory(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Corpus:
     """Tokenise a few texts, without a cache."""
-    ids = list(encoded(texts, tokenizer))
-    return Corpus(
-        np.asarray([token for row in ids for token in row], np.uint32), np.cumsum([0, *map(len, ids)], dtype=np.int64)
-    )
+    ids = [np.asarray(row, np.uint32) for row in encoded(texts, tokenizer)]
+    return Corpus(np.concatenate([*ids, np.empty(0, np.uint32)]), np.cumsum([0, *map(len, ids)], dtype=np.int64))
 
 
 def load_corpus(

@@ -25,7 +25,7 @@ from textdiff.data.held_out import held_out_gaps
 from textdiff.data.passages import split
 from textdiff.data.rows import KeyedSampler, PackedRows
 from textdiff.data.shards import Shards
-from textdiff.data.sources import Source, check_sources, documents, hub_name, world_name
+from textdiff.data.sources import Source, check_sources, documents, hub_name, source_list, world_name
 from textdiff.data.streamed_rows import StreamedRows
 from textdiff.errors import UserError
 from textdiff.pretrained.packaged import packaged
@@ -111,8 +111,9 @@ class TextDataModule(lightning.LightningDataModule):
             raise UserError(
                 f"data.batch_size x data.length is {batch_size * length:,}, expected at most {MOST_TOKENS:,}"
             )
-        self.sources, self.held_out = list(train), list(valid)
-        self.tests, self.templates = list(test) or self.held_out, list(predict)
+        self.sources, self.held_out = source_list(train, "train"), source_list(valid, "valid")
+        self.tests = source_list(test, "test") or self.held_out
+        self.templates = source_list(predict, "predict")
         self.corruption = corruption if corruption is not None else Mixture()
         self.length, self.batch_size, self.reserve, self.field = length, batch_size, reserve, field
         self.seed, self.workers, self.cache = seed, workers, cache

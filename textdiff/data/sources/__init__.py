@@ -7,7 +7,7 @@ short by a string, which `parse_source` turns into that class.
 from textdiff.data.sources.hub_dataset import HubDataset
 from textdiff.data.sources.human_eval import HumanEval
 from textdiff.data.sources.model_samples import ModelSamples
-from textdiff.data.sources.parse import hub_name, parse_source, parse_sources, world_name
+from textdiff.data.sources.parse import hub_name, parse_source, parse_sources, source_list, world_name
 from textdiff.data.sources.questions import Questions
 from textdiff.data.sources.reading import check_sources, documents, source_name, source_names, templates
 from textdiff.data.sources.source import Entry, ParsedRow, RowSource, Source, readable
@@ -34,6 +34,7 @@ __all__ = [
     "parse_source",
     "parse_sources",
     "readable",
+    "source_list",
     "source_name",
     "source_names",
     "templates",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from textdiff.data.sources.hub_dataset import HubDataset
 from textdiff.data.sources.human_eval import HumanEval
@@ -15,6 +16,9 @@ from textdiff.data.sources.table_file import JsonLines, TableFile
 from textdiff.data.sources.text_file import TextFile
 from textdiff.data.sources.world_texts import WorldTexts
 from textdiff.errors import UserError
+
+Named = TypeVar("Named", bound=str | Path | Source)
+"""A source, or its shorthand."""
 
 HUB, WORLD, PRIOR, QUESTIONS, HUMANEVAL = "hub:", "world:", "prior:", "questions:", "humaneval:"
 
@@ -69,15 +73,24 @@ def parse_sources(sources: Sequence[str | Path | Source]) -> Iterator[Source]:
         UserError: as `parse_source`.
         TypeError: `sources` is a single string.
     """
-    if isinstance(sources, str | Path):
-        raise TypeError(f"expected a list of sources, got {str(sources)!r}: write it in brackets")
-    for source in sources:
+    for source in source_list(sources):
         text = "" if isinstance(source, Source) else str(source)
         if isinstance(source, Source) or text.startswith((HUB, WORLD, PRIOR)):
             yield parse_source(source)
             continue
         prefix = next((prefix for prefix in (QUESTIONS, HUMANEVAL) if text.startswith(prefix)), "")
         yield from (parse_source(prefix + path) for path in matching(text.removeprefix(prefix)))
+
+
+def source_list(sources: Sequence[Named], name: str = "sources") -> list[Named]:
+    """The sources as a list.
+
+    Raises:
+        TypeError: they are a single string or none at all; about the argument `name`.
+    """
+    if isinstance(sources, str | Path | Source) or not isinstance(sources, Sequence):
+        raise TypeError(f"{name} is {sources!r:.200}, expected a list of sources: put it into brackets")
+    return list(sources)
 
 
 def world_name(text: str) -> str | None:
