@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data import TextDataModule, TextFile, load_corpus
+from textdiff.data import Shards, TextDataModule, TextFile, load_corpus
 from textdiff.data.sources import check_sources, documents, parse_sources, templates
 from textdiff.errors import UserError
 
@@ -119,6 +119,19 @@ def test_arrow_files_of_either_format(tmp_path: Path) -> None:
     assert texts(tmp_path / "a.feather") == texts(tmp_path / "a.arrow") == [f"text {n}" for n in range(600)]
     with pytest.raises(UserError, match="has no field 'story', only text, n"):
         texts(tmp_path / "a.arrow", "story")
+
+
+def test_a_cell_of_a_table_that_is_no_text_is_an_error_of_its_row(tmp_path: Path) -> None:
+    cells = pyarrow.array([b"a [gap]", b"\xff", b"b [gap]"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": cells}), path := tmp_path / "a.parquet")
+    (part,) = Shards([str(path)], "text", None, 3)
+    assert sorted((row.template, row.error is None) for row in part.rows) == [
+        ("", False),
+        ("a [gap]", True),
+        ("b [gap]", True),
+    ]
+    with pytest.raises(UserError, match=r"row 2 of .* cannot be read \(.*0xff"):
+        texts(path)
 
 
 def test_a_damaged_arrow_file_is_no_crash(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Questions(Source):
                 raise UserError(entry.error)
             row = entry.content
             assert isinstance(row, Mapping)
-            check_columns(("question", "answer"), row, entry.where)
+            check_columns(("question", "answer"), row, entry.where, fix="")
             fields = {role: row.get(role) or "" for role in ROLES}
             for role, text in fields.items():
                 check_text(text, role, entry.where)

@@ -139,9 +139,23 @@ def _columns(path: str, field: str | None) -> Iterator[Entry]:
     number = 0
     for batch in (_parquet if ending(path) == ".parquet" else _arrow)(path, field):
         for start in range(0, batch.num_rows, AT_ONCE):
-            for row in batch.slice(start, AT_ONCE).to_pylist():
+            for row in _values(batch.slice(start, AT_ONCE)):
                 number += 1
-                yield Entry(f"row {number} of {path!r}", row)
+                where = f"row {number} of {path!r}"
+                if isinstance(row, Exception):
+                    yield Entry(where, "", f"{where} cannot be read ({row!s:.100})")
+                else:
+                    yield Entry(where, row)
+
+
+def _values(batch: Any) -> list[Any]:
+    """The rows of a batch as dictionaries; in place of one that Python cannot hold, the error."""
+    try:
+        return list(batch.to_pylist())
+    except (ValueError, ArithmeticError) as error:  # bytes that are not UTF-8, a date after the year 9999
+        if batch.num_rows == 1:
+            return [error]
+        return [row for number in range(batch.num_rows) for row in _values(batch.slice(number, 1))]
 
 
 def _parquet(path: str, field: str | None) -> Iterator[Any]:
@@ -227,7 +241,7 @@ def check_text(text: object, column: str, where: str) -> None:
         ) from error
 
 
-def check_columns(columns: Iterable[str], there: Iterable[str], where: str) -> None:
+def check_columns(columns: Iterable[str], there: Iterable[str], where: str, fix: str = ": set data.field") -> None:
     """Check that a row or file has the columns that are wanted.
 
     Raises:
@@ -237,7 +251,7 @@ def check_columns(columns: Iterable[str], there: Iterable[str], where: str) -> N
     if missing := [column for column in columns if column not in names]:
         more = f" and {len(names) - 12} more" if len(names) > 12 else ""
         known = ", ".join(str(name)[:40] for name in names[:12])
-        raise UserError(f"{where} has no field {missing[0][:80]!r}, only {known}{more}: set data.field")
+        raise UserError(f"{where} has no field {missing[0][:80]!r}, only {known}{more}{fix}")
 
 
 def _short(value: object) -> str:
