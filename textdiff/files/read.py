@@ -35,14 +35,14 @@ def check_plain(path: Path, most: int = MOST_BYTES) -> None:
         raise UserError(f"{_of(path)} has {found.st_size:,} bytes, expected at most {most:,}: copy it again")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """The content of a JSON file of at most so many bytes.
 
     Raises:
         FileNotFoundError: there is no such file.
         UserError: it is no plain file, too large, or no JSON in UTF-8; or a key occurs twice in an object.
     """
-    check_plain(path)
+    check_plain(path, most)
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except (OSError, ValueError, RecursionError) as error:

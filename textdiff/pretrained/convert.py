@@ -16,6 +16,7 @@ from textdiff.pretrained.settings import kind_of, read_settings
 from textdiff.pretrained.shipped import locate
 from textdiff.pretrained.weights import CONFIG
 from textdiff.priors.diffusion import DiffusionPrior
+from textdiff.text.quiet import quiet
 
 
 def convert(
@@ -45,6 +46,7 @@ def convert(
             )
             raise UserError(f"the model in {str(path)!r} is textdiff's own: {fix}, as in configs/stories.yaml")
         raise UserError(f"the model in {str(path)!r} is of type {kind!r:.80}, expected one of {', '.join(FAMILIES)}")
-    prior = prior_of(*load_published(path, content, device, dtype, grow=True))
+    with quiet():
+        prior = prior_of(*load_published(path, content, device, dtype, grow=True))
     assert isinstance(prior, DiffusionPrior)
     return prior

@@ -74,8 +74,15 @@ def load(
     # First, so that a missing package is reported before anything is downloaded.
     quantizer = None if quantization is None else Quantizer(quantization)
     path = shipped(DEFAULT_CHECKPOINT) if folder is None else locate(folder)
+    with quiet():
+        return _read(path, device, dtype, quantizer, calibration)
+
+
+def _read(
+    path: Path, device: torch.device, dtype: torch.dtype, quantizer: Quantizer | None, calibration: bool = True
+) -> NetworkPrior:
     if (path / ADAPTER_CONFIG).exists():
-        prior = _adapted(path, device, dtype, quantization)
+        prior = _adapted(path, device, dtype, quantizer)
     else:
         prior = _whole(path, device, dtype, quantizer)
     if calibration and isinstance(prior, DiffusionPrior) and (path / DEPENDENCE).exists():
@@ -114,14 +121,16 @@ def _check_tokenizer(path: Path, tokenizer: PreTrainedTokenizerBase, config: Tra
             )
 
 
-def _adapted(path: Path, device: str | torch.device, dtype: torch.dtype, quantization: int | None) -> NetworkPrior:
+def _adapted(path: Path, device: torch.device, dtype: torch.dtype, quantizer: Quantizer | None) -> NetworkPrior:
     """The checkpoint that an adapter adapts, with the adapter attached."""
-    prior = load(adapted(path), device, dtype, quantization)
+    prior = _read(adapted(path), device, dtype, quantizer)
     assert isinstance(prior.network, Transformer | ForeignDenoiser)
     load_adapter(prior.network, path)
     for parameter in prior.network.parameters():
         if parameter.requires_grad:  # the adapter's
             parameter.data = parameter.data.to(device, dtype)
+            if not torch.isfinite(parameter).all():
+                raise UserError(f"the adapter in {str(path)!r} holds numbers that are too large for {dtype}")
     prior.network.eval()
     return prior
 
@@ -134,8 +143,7 @@ def _config(path: Path, content: dict[str, Any]) -> TransformerConfig | ForeignC
     if missing := [name for name in NEEDED if kind == TransformerConfig.model_type and name not in content]:
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({missing[0]} is missing)")
     try:
-        with quiet():
-            return kinds[kind].from_dict(content)
+        return kinds[kind].from_dict(content)
     except Exception as error:  # transformers raises whatever a wrong type leads to
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({reason(error)})") from error
 

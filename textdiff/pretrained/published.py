@@ -17,7 +17,6 @@ from textdiff.pretrained.hub import download
 from textdiff.pretrained.quantization import Quantizer
 from textdiff.pretrained.weights import CONFIG, WEIGHTS, WRAPPED, Weights, load_weights, without_values
 from textdiff.text import SPECIAL_TOKENS, read_tokenizer, with_special_tokens
-from textdiff.text.quiet import quiet
 
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
 """Files of a tokenizer; a folder with none of these has none."""
@@ -68,8 +67,8 @@ def load_published(
         with_special_tokens(tokenizer)
         if not grow and tokenizer.eos_token_id >= known:
             raise UserError("it has no token that ends a text (eos or sep)")
-    except UserError as error:
-        raise UserError(f"the tokenizer in {str(path)!r} does not fit the model: {error}") from error
+    except Exception as error:  # of the backend, that finds out about damaged files when a token is asked for
+        raise UserError(f"the tokenizer in {str(path)!r} does not fit the model: {reason(error)}") from error
     if grow:
         _grow(network, len(tokenizer), list(range(known, len(tokenizer))))
     special = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in SPECIAL_TOKENS}
@@ -101,7 +100,7 @@ def _network(
         depth = backbone_config(backbone).num_hidden_layers
         if depth > len(weights):
             raise UserError(f"{depth} layers, and {len(weights)} tensors in {WEIGHTS}")
-        with without_values(), quiet():
+        with without_values():
             network = ForeignDenoiser(config)
     except KeyError as error:
         raise UserError(f"{CONFIG} in {str(path)!r} describes no model ({error} is missing)") from error

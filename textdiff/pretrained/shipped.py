@@ -44,7 +44,7 @@ def locate(checkpoint: str | Path) -> Path:
         UserError: there is no such checkpoint.
     """
     checkpoint = packaged(checkpoint)
-    if checkpoint.is_dir():
+    if os.path.isdir(checkpoint):
         return checkpoint
     folders = _shipped()
     if str(checkpoint) in folders:

@@ -3,16 +3,21 @@
 import torch
 from torch import Tensor
 
+from textdiff.errors import UserError
+
 
 def without(log_probs: Tensor, never: Tensor) -> Tensor:
     """The distribution of each slot given that none of the tokens `never` occurs; `[slots, vocab]`, `never` broadcasts.
 
     Raises:
-        ValueError: no token is left to a slot.
+        UserError: no token is left to a slot.
     """
     log_probs = log_probs.masked_fill(never, -torch.inf).log_softmax(dim=-1)
     if log_probs.isnan().any():
-        raise ValueError("the denoiser leaves a slot no allowed token: its log-probs are NaN, or -inf on all of them")
+        raise UserError(
+            "the denoiser leaves a slot no allowed token: its log-probs are NaN, or -inf on all of them; copy the "
+            "checkpoint again, or check the denoiser"
+        )
     return log_probs
 
 

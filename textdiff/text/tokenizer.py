@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from textdiff.errors import UserError, reason
-from textdiff.files import as_path, check_plain
+from textdiff.files import as_path, check_plain, read_json
 from textdiff.files.fields import FLAG, check_fields, choice, number
 from textdiff.text.quiet import quiet
 
@@ -30,6 +31,8 @@ FIELDS = {
     "verbose": FLAG,
 }
 """What settings of a tokenizer may be."""
+_ADDED_TOKEN = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
+"""Settings of a token in `tokenizer.json`."""
 SAMPLE = "Once upon a time, "
 
 _ANCHOR = "."
@@ -109,12 +112,35 @@ def _readable(folder: Path, fix: str) -> Iterator[None]:
         for pattern in FILES:
             for file in folder.glob(pattern):
                 check_plain(file, MOST_BYTES)
+        if (whole := folder / "tokenizer.json").exists():
+            _check_file(read_json(whole, MOST_BYTES))
         with quiet():  # transformers warns where the files name a class of their own
             yield
     except BaseException as error:  # the backend raises bare exceptions on damaged files, and panics
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
             raise
         raise UserError(f"no tokenizer could be read from {str(folder)!r} ({reason(error)}): {fix}") from error
+
+
+def _check_file(content: Any) -> None:
+    """Refuse what the backend does not raise an error for: it prints, or ends in a panic.
+
+    Raises:
+        UserError: a `tokenizer.json` with this content is damaged.
+    """
+    try:
+        for token in content.get("added_tokens") or []:
+            if strange := token.keys() - _ADDED_TOKEN:
+                raise UserError(f"an added token has a setting {min(strange)!r:.40}")
+        model = content["model"]
+        if prefix := model.get("continuing_subword_prefix"):
+            pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or [])
+            if not all(second.startswith(prefix) for _, second in pairs):
+                raise UserError(f"not all merges continue with {prefix!r:.40}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"tokenizer.json is damaged ({reason(error)})") from error
 
 
 def _check(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -127,7 +153,7 @@ def _check(tokenizer: PreTrainedTokenizerBase) -> None:
     if not ids or max(ids) >= 2 * len(ids) + 2**16:
         raise UserError(f"it has {len(ids)} tokens, and ids up to {max(ids, default=0)}")
     check_fields(vars(tokenizer), FIELDS)
-    decode(tokenizer, encode(tokenizer, SAMPLE))
+    decode(tokenizer, [*encode(tokenizer, SAMPLE), *tokenizer.all_special_ids])
 
 
 def with_special_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from transformers.pytorch_utils import Conv1D
 
 from textdiff.diffusion import subs
+from textdiff.errors import UserError
 from textdiff.files.fields import FLAG, Field, check_fields, token, whole
 from textdiff.models.attention import denoising_visibility
 from textdiff.models.config import SPECIAL_IDS, Attention
@@ -29,6 +30,8 @@ HEADS = {"bert": ("cls",), "modernbert": ("head", "decoder")}
 """Modules of a backbone that turn hidden states into logits, one after the other; of any other one ("lm_head",)."""
 
 
+_DERIVED = ("rows", "hidden_size", "offset", "max_position_embeddings")
+"""Settings of a `ForeignConfig` that follow from those of its backbone."""
 _SETTINGS = Field(lambda value: isinstance(value, dict), "expected the settings of a network")
 
 
@@ -73,6 +76,10 @@ class ForeignConfig(PreTrainedConfig):
         self.offset = inner.pad_token_id + 1 if "roberta" in self.backbone["model_type"] else 0
         self.max_position_embeddings = inner.max_position_embeddings - self.offset
         check_fields(vars(self), {"vocab_size": whole(), "max_position_embeddings": whole(), "shifted": FLAG})
+        derived = {name: vars(self)[name] for name in _DERIVED}
+        for name in derived.keys() & kwargs.keys():
+            if kwargs.pop(name) != derived[name]:
+                raise UserError(f"{name} does not fit the backbone, expected {derived[name]!r}")
         super().__init__(**kwargs)
         self.tie_word_embeddings = inner.tie_word_embeddings
         self.pad_token_id = pad_token_id

@@ -67,6 +67,7 @@ FIELDS = {
     **dict.fromkeys(_DROPOUTS, SHARE),
     **dict.fromkeys(_EPSILONS, number(lambda value: 0 < value < 1, "between 0 and 1")),
     **dict.fromkeys(_ACTIVATIONS, choice(*ACT2FN)),
+    **dict.fromkeys(("is_decoder", "add_cross_attention"), Field(lambda value: not value, "and only False is known")),
     "initializer_range": number(lambda value: value >= 0, "0 or more"),
     "rope_parameters": Field(_turns, f"expected finite numbers, and a rope_theta {WAVELENGTH.expected}"),
 }
