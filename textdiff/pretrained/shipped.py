@@ -43,9 +43,8 @@ def locate(checkpoint: str | Path) -> Path:
     Raises:
         UserError: there is no such checkpoint.
     """
-    checkpoint = packaged(checkpoint)
-    if os.path.isdir(checkpoint):
-        return checkpoint
+    if os.path.isdir(folder := packaged(checkpoint)):
+        return folder
     folders = _shipped()
     if str(checkpoint) in folders:
         return folders[str(checkpoint)]
