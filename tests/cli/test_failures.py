@@ -1,7 +1,9 @@
 """Whatever ends a command: one short line on standard error, and the exit status that goes with it."""
 
 import errno
+import logging
 import sys
+from typing import TextIO
 
 import pytest
 
@@ -113,3 +115,17 @@ def test_the_shell_is_not_advised_in_python(run: Run) -> None:
     )
     _, err = run("infill", TEXT, "--policy", "remasking", "--contains", "dog", status=2)
     assert "do not heed constraints: choose a diffusion prior" in err and "Importance" not in err
+
+
+def test_a_logger_that_an_earlier_command_made_is_held_back_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[logging.StreamHandler[TextIO]] = []
+
+    def log(*arguments: object, **options: object) -> None:
+        if not made:
+            made.append(logging.StreamHandler())
+        made[0].emit(logging.makeLogRecord({"msg": "unexpected keys"}))
+        raise UserError("no")
+
+    monkeypatch.setattr(textdiff.inference, "infill", log)
+    for _ in range(3):
+        assert run("infill", TEXT, status=2) == ("", "textdiff: no\n")

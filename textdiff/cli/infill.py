@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textdiff.cli.checkpoints import add_network_options, baseline_folder, load, prior_folder
-from textdiff.cli.parser import Parser, number, whole
+from textdiff.cli.parser import Parser, number, unicode, whole
 from textdiff.cli.quick_start import import_networks
 from textdiff.cli.terminal import progress, write, write_json
 from textdiff.errors import UserError
@@ -170,7 +170,12 @@ def _policies() -> str:
 def _infill_parser() -> Parser:
     parser = Parser("textdiff infill", "Fill the gaps of a text.", NOTES)
     add = parser.add_argument
-    add("text", nargs="?", help='the text, with [gap] where some is missing; "-" reads it from standard input')
+    add(
+        "text",
+        nargs="?",
+        type=unicode,
+        help='the text, with [gap] where some is missing; "-" reads it from standard input',
+    )
     add("--n", type=whole(1), default=1, metavar="N", help="number of fills, drawn independently (default 1)")
     add("--seed", type=whole(0), metavar="N", help="of the random numbers; by default drawn and printed")
     add("--checkpoint", metavar="FOLDER", help="the model (default: the one that comes with textdiff)")
@@ -216,11 +221,35 @@ def _infill_parser() -> Parser:
         help="each fill is one of N draws by weight towards the AR baseline, which reads the whole text: better fills",
     )
     add("--target", metavar="FOLDER", help="what weighs the draws of --particles in place of the AR baseline")
-    add("--contains", action="append", default=[], metavar="WORD", help="the first fill contains this word; repeat it")
-    add("--excludes", action="append", default=[], metavar="WORD", help="the first fill does not contain this word")
-    add("--regex", metavar="PATTERN", help="the first fill matches this regular expression from beginning to end")
-    add("--question", metavar="TEXT", help="fill the rationale and the answer of a question, in place of a text")
-    add("--answer", metavar="TEXT", help="the answer of --question: fill its rationale alone")
+    add(
+        "--contains",
+        type=unicode,
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="the first fill contains this word; repeat it",
+    )
+    add(
+        "--excludes",
+        type=unicode,
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="the first fill does not contain this word",
+    )
+    add(
+        "--regex",
+        type=unicode,
+        metavar="PATTERN",
+        help="the first fill matches this regular expression from beginning to end",
+    )
+    add(
+        "--question",
+        type=unicode,
+        metavar="TEXT",
+        help="fill the rationale and the answer of a question, in place of a text",
+    )
+    add("--answer", type=unicode, metavar="TEXT", help="the answer of --question: fill its rationale alone")
     add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the AR baseline's answer beside it")
     add("--show-steps", action="store_true", help="show which tokens each step revealed")
     add_network_options(parser)

@@ -16,6 +16,7 @@ from textdiff.cli.configs import with_configs
 from textdiff.cli.lightning_messages import fewer_messages, help_command, in_one_line
 from textdiff.cli.lightning_signals import EndInOrder
 from textdiff.cli.null_values import check_null_values
+from textdiff.cli.streams import wide_tables
 from textdiff.cli.yaml_text import MODE, reading_once
 from textdiff.errors import UserError
 from textdiff.pretrained import tokenizer_folder
@@ -42,7 +43,7 @@ def run(arguments: list[str]) -> int:
     if (command := arguments[0] if arguments else "") not in DEFAULT_MODEL:
         raise UserError(f"no command {command!r}: expected {', '.join(DEFAULT_MODEL)}")
     arguments = with_configs(arguments, command)
-    with fewer_messages():
+    with fewer_messages(), wide_tables():
         try:
             TextCLI(arguments)
         except ArgumentError as error:
@@ -55,6 +56,8 @@ def run(arguments: list[str]) -> int:
         except MisconfigurationException as error:
             raise UserError(" ".join(str(error).split())) from error
         except SystemExit as stopped:  # --help, --print_config
+            if isinstance(stopped.__context__, BrokenPipeError):  # rich exits where nobody reads what it prints
+                raise stopped.__context__ from None
             return int(stopped.code or 0)
     return 0
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import NoReturn, final
 
@@ -56,6 +58,13 @@ def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
     names = list(known)
     close = get_close_matches(word, names, 1)
     return f"did you mean {close[0]!r}?" if close else otherwise + ", ".join(names)
+
+
+def unicode(word: str) -> str:
+    """The type of text that is no name of a file: UTF-8, whatever the locale takes the words of a command for."""
+    with suppress(UnicodeError):
+        return os.fsencode(word).decode()
+    return word
 
 
 def whole(least: int) -> Callable[[str], int]:

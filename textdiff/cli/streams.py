@@ -37,6 +37,20 @@ def settle() -> None:
         os.environ["COLUMNS"] = str(min(WIDEST, max(NARROWEST, columns)))
 
 
+@contextmanager
+def wide_tables(columns: int = 120) -> Iterator[None]:
+    """A context in which tables that others print into a file or a pipe have room, or they would cut what they show."""
+    before = os.environ.get("COLUMNS")
+    if sys.stdout is not None and not sys.stdout.isatty():
+        os.environ["COLUMNS"] = str(max(columns, shutil.get_terminal_size().columns))
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
 def _is_between(given: str, least: int, most: int) -> bool:
     return given.isascii() and given.isdecimal() and len(given) < 9 and least <= int(given) <= most
 
@@ -86,9 +100,12 @@ class Messages:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._held: list[str] | None = []
+        self._over = False
 
     def write(self, text: str) -> int:
         """Hold the text back, or write it."""
+        if self._over and sys.stderr is not None and not (isinstance(sys.stderr, Messages) and sys.stderr._over):
+            return sys.stderr.write(text)  # a logger that the command made, in a process that goes on
         if self._held is None or "\r" in text or "\x1b" in text:
             self.say(text)
         else:
@@ -107,6 +124,11 @@ class Messages:
         held, self._held = self._held, None
         if held:
             self.say("".join(held))
+
+    def end(self) -> None:
+        """Release, and hand what comes later to whatever is standard error then."""
+        self.release()
+        self._over = True
 
     def drop(self) -> None:
         """Forget what was held back."""
@@ -139,7 +161,7 @@ def messages() -> Iterator[Messages]:
     try:
         yield found
     finally:
-        found.release()
+        found.end()
         sys.stderr = before
 
 
