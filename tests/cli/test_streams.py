@@ -113,3 +113,9 @@ def test_json_is_json_in_every_encoding(encoding: str, monkeypatch: pytest.Monke
     assert cli.main(["infill", text, "--seed", "1", "--json"]) == 0
     parsed = json.loads(raw.getvalue().decode(encoding))
     assert parsed["text"] == text and parsed["texts"][0].startswith("Zoë saw 🐈 at the café.")
+
+
+def test_words_are_utf8_in_every_locale(answer: Callable[..., dict[str, Any]]) -> None:
+    as_ascii = "Zoë ran. [gap:2] 🐈".encode().decode("ascii", "surrogateescape")
+    assert answer(as_ascii, "--seed", "1")["text"] == "Zoë ran. [gap:2] 🐈"
+    assert answer("a [gap:4-8]", "--contains", "é".encode().decode("ascii", "surrogateescape"))["texts"]

@@ -154,9 +154,9 @@ def _constraint(options: argparse.Namespace) -> Evidence | None:
     """What the options ask of the first fill."""
     from textdiff.evidence import Contains, Excludes, Regex
 
-    rules: list[Evidence] = [Contains(options.contains)] if options.contains else []
-    rules += [Excludes(options.excludes)] if options.excludes else []
-    rules += [Regex(options.regex)] if options.regex is not None else []
+    rules: list[Evidence] = [Contains([*map(unicode, options.contains)])] if options.contains else []
+    rules += [Excludes([*map(unicode, options.excludes)])] if options.excludes else []
+    rules += [Regex(unicode(options.regex))] if options.regex is not None else []
     return reduce(operator.and_, rules) if rules else None
 
 
@@ -170,12 +170,7 @@ def _policies() -> str:
 def _infill_parser() -> Parser:
     parser = Parser("textdiff infill", "Fill the gaps of a text.", NOTES)
     add = parser.add_argument
-    add(
-        "text",
-        nargs="?",
-        type=unicode,
-        help='the text, with [gap] where some is missing; "-" reads it from standard input',
-    )
+    add("text", nargs="?", help='the text, with [gap] where some is missing; "-" reads it from standard input')
     add("--n", type=whole(1), default=1, metavar="N", help="number of fills, drawn independently (default 1)")
     add("--seed", type=whole(0), metavar="N", help="of the random numbers; by default drawn and printed")
     add("--checkpoint", metavar="FOLDER", help="the model (default: the one that comes with textdiff)")
@@ -221,35 +216,11 @@ def _infill_parser() -> Parser:
         help="each fill is one of N draws by weight towards the AR baseline, which reads the whole text: better fills",
     )
     add("--target", metavar="FOLDER", help="what weighs the draws of --particles in place of the AR baseline")
-    add(
-        "--contains",
-        type=unicode,
-        action="append",
-        default=[],
-        metavar="WORD",
-        help="the first fill contains this word; repeat it",
-    )
-    add(
-        "--excludes",
-        type=unicode,
-        action="append",
-        default=[],
-        metavar="WORD",
-        help="the first fill does not contain this word",
-    )
-    add(
-        "--regex",
-        type=unicode,
-        metavar="PATTERN",
-        help="the first fill matches this regular expression from beginning to end",
-    )
-    add(
-        "--question",
-        type=unicode,
-        metavar="TEXT",
-        help="fill the rationale and the answer of a question, in place of a text",
-    )
-    add("--answer", type=unicode, metavar="TEXT", help="the answer of --question: fill its rationale alone")
+    add("--contains", action="append", default=[], metavar="WORD", help="the first fill contains this word; repeat it")
+    add("--excludes", action="append", default=[], metavar="WORD", help="the first fill does not contain this word")
+    add("--regex", metavar="PATTERN", help="the first fill matches this regular expression from beginning to end")
+    add("--question", metavar="TEXT", help="fill the rationale and the answer of a question, in place of a text")
+    add("--answer", metavar="TEXT", help="the answer of --question: fill its rationale alone")
     add("--baseline", nargs="?", const=True, metavar="FOLDER", help="show the AR baseline's answer beside it")
     add("--show-steps", action="store_true", help="show which tokens each step revealed")
     add_network_options(parser)
@@ -265,7 +236,7 @@ def _text(options: argparse.Namespace) -> str:
 
         if text is not None:
             raise UserError("there are a text and a --question: give one of them")
-        return str(Question(options.question, answer=options.answer).template)
+        return unicode(str(Question(options.question, answer=options.answer).template))
     if options.answer is not None:
         raise UserError("--answer goes with --question: give both")
     for name in ("baseline", "join"):  # a text that stands where these take a folder
@@ -276,7 +247,7 @@ def _text(options: argparse.Namespace) -> str:
     if text is None:
         raise UserError('there is no text: give it in quotes, "... [gap] ...", or - to read it from standard input')
     if text != "-":
-        return str(text)
+        return unicode(text)
     if sys.stdin is None:
         raise UserError("standard input is closed: give the text in quotes, or a file, as in < story.txt")
     try:

@@ -61,7 +61,7 @@ def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
 
 
 def unicode(word: str) -> str:
-    """The type of text that is no name of a file: UTF-8, whatever the locale takes the words of a command for."""
+    """A word of a command line as UTF-8, whatever the locale takes it for; not for names of files, which it decides."""
     with suppress(UnicodeError):
         return os.fsencode(word).decode()
     return word
