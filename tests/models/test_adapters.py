@@ -90,6 +90,15 @@ def test_mistakes_take_one_line(tmp_path: Path) -> None:
     assert isinstance(prior.network, Transformer)
     with pytest.raises(UserError, match="rank is 0"):
         LoRA(0).attach(prior.network)
+    for wrong, complaint in (
+        ({"rank": "x"}, "rank is 'x', and a low-rank adapter has at least rank 1"),
+        ({"rank": True}, "rank is True"),
+        ({"alpha": float("nan")}, "alpha is nan, expected a number"),
+        ({"dropout": 1.5}, "dropout is 1.5, expected in"),
+        ({"targets": 5}, "targets is 5, expected names of linear layers"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            LoRA(**wrong).attach(prior.network)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no layer of the network is called nowhere"):
         LoRA(targets=["nowhere"]).attach(load(base).network)
     with pytest.raises(UserError, match="no adapter 'other', only default"):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any, final
 
 import lightning
@@ -28,6 +26,7 @@ from textdiff.data.shards import Shards
 from textdiff.data.sources import Source, check_sources, documents, hub_name, source_list, world_name
 from textdiff.data.streamed_rows import StreamedRows
 from textdiff.errors import UserError
+from textdiff.files import probe_folder, whole_folder
 from textdiff.pretrained.packaged import packaged
 from textdiff.text import Template, Vocabulary, load_tokenizer, train_tokenizer
 from textdiff.worlds import world
@@ -270,7 +269,7 @@ def _at_least(least: int, **options: int) -> None:
 
 
 def _tokenizer(path: str, sources: Sequence[str | Source], field: str, vocab_size: int) -> PreTrainedTokenizerBase:
-    """Load a tokenizer, or train one and save it, renamed into place so that no process sees half of it."""
+    """Load a tokenizer, or train one and save it, whole, so that no process sees half of it."""
     if (repository := hub_name(path)) is not None:
         return load_tokenizer(repository)
     if (name := world_name(path)) is not None:
@@ -282,13 +281,8 @@ def _tokenizer(path: str, sources: Sequence[str | Source], field: str, vocab_siz
         )
     if not folder.exists():
         check_sources(sources)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        probe_folder(folder, "data.tokenizer")
         tokenizer = train_tokenizer(islice(documents(sources, field), TOKENIZER_TEXTS), vocab_size)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as own:
-            tokenizer.save_pretrained(made := Path(own, folder.name))
-            try:
-                made.rename(folder)
-            except OSError:
-                if not folder.exists():  # else another process was first
-                    raise
+        with whole_folder(folder) as part:
+            tokenizer.save_pretrained(part)
     return load_tokenizer(folder)

@@ -11,6 +11,17 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from textdiff.errors import UserError, reason
+from textdiff.files.fields import SHARE, Field, check_fields, number, whole
+
+_FIELDS = {
+    "rank": Field(whole().fits, "and a low-rank adapter has at least rank 1"),
+    "alpha": number(lambda value: True, "a number").optional(),
+    "dropout": SHARE,
+    "targets": Field(
+        lambda value: isinstance(value, str | Sequence) and all(isinstance(name, str) for name in value),
+        "expected names of linear layers",
+    ).optional(),
+}
 
 
 @final
@@ -22,7 +33,7 @@ class LoRA:
         rank: rows of A, columns of B.
         alpha: scale of the product; None: twice the rank.
         dropout: on the input of A, in training.
-        targets: names of the linear layers; None: all that the network lists as `adaptable`.
+        targets: names of the linear layers, or one name; None: all that the network lists as `adaptable`.
 
     Raises:
         UserError: on `attach`, if the network has no such layer.
@@ -31,7 +42,7 @@ class LoRA:
     rank: int = 4
     alpha: float | None = None
     dropout: float = 0.0
-    targets: Sequence[str] | None = None
+    targets: Sequence[str] | str | None = None
 
     def attach(self, network: PreTrainedModel, name: str = "default") -> None:
         """Add such an adapter to a network, in place, and freeze all other weights.
@@ -41,10 +52,10 @@ class LoRA:
         """
         from peft import LoraConfig, inject_adapter_in_model
 
-        if self.rank < 1:
-            raise UserError(f"rank is {self.rank}: a low-rank adapter has at least rank 1")
+        check_fields(vars(self), _FIELDS)
         adaptable: Sequence[str] = network.adaptable  # type: ignore[assignment]
-        targets = list(adaptable if self.targets is None else self.targets)
+        named = adaptable if self.targets is None else self.targets
+        targets = [named] if isinstance(named, str) else list(named)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=2 * self.rank if self.alpha is None else self.alpha,  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from textdiff.errors import UserError
-from textdiff.files import as_path, check_checksums
+from textdiff.files import as_path
 from textdiff.models import FAMILIES, TransformerConfig
 from textdiff.pretrained.device import network_device, network_dtype
 from textdiff.pretrained.network_prior import prior_of
@@ -38,7 +38,6 @@ def convert(
     as_path(folder, "folder")
     path = locate(folder)
     content = read_settings(path, CONFIG)
-    check_checksums(path)
     if (kind := kind_of(content)) not in FAMILIES:
         if kind == TransformerConfig.model_type:
             fix = (

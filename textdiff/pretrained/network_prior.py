@@ -43,8 +43,11 @@ def savable_network(prior: NetworkPrior) -> PreTrainedModel:
     """The network of a prior, if its weights can be saved.
 
     Raises:
+        TypeError: it is no such prior.
         UserError: the prior has no network, or its weights are quantized.
     """
+    if not isinstance(prior, NetworkPrior):
+        raise TypeError(f"prior is {prior!r:.80}, expected a prior with a network, such as textdiff.load gives")
     if not isinstance(prior.network, PreTrainedModel):
         raise UserError(f"{prior.label} has no weights to save: give a prior with a network")
     if getattr(prior.network, "is_quantized", False):

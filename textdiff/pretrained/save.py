@@ -37,8 +37,6 @@ def save(
         UserError: the prior is an exact world, which has no weights, or its weights are quantized or not finite; the
             folder cannot be written.
     """
-    if not isinstance(prior, NetworkPrior):
-        raise TypeError(f"prior is {prior!r:.80}, expected a prior with a network, such as textdiff.load gives")
     network, folder = savable_network(prior), as_path(folder, "folder")
     if not isinstance(figures, Mapping | None):
         raise TypeError(f"figures is {figures!r:.80}, expected measured values by what was measured, or None")

@@ -49,10 +49,15 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
         vocab_size: the largest number of token ids, the 256 bytes and the 5 special tokens included.
 
     Raises:
+        TypeError: an argument is of another type.
         UserError: `vocab_size` leaves no room for the bytes and the special tokens.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     least = len(alphabet) + len(SPECIAL_TOKENS)
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts is {texts!r:.80}, expected texts, such as a list of strings")
+    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool):
+        raise TypeError(f"vocab_size is {vocab_size!r:.80}, expected a whole number")
     if vocab_size < least:
         raise UserError(f"vocab_size is {vocab_size}, but bytes and special tokens take {least}: ask for more.")
     tokenizer = Tokenizer(models.BPE())
