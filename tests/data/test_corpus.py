@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tests.helpers.training import stories, write_corpus
 from textdiff.data import Corpus, load_corpus
-from textdiff.data.corpus import fingerprint, in_memory
+from textdiff.data.corpus import LONGEST_PART, encoded, fingerprint, in_memory, parts_of
 from textdiff.errors import UserError
 from textdiff.files import atomically
 from textdiff.text import decode, load_tokenizer, train_tokenizer
@@ -130,3 +130,29 @@ def test_a_damaged_entry_is_written_anew(
     content.replace(entry)
     again = load_corpus([str(source)], tokenizer, tmp_path / "cache")
     assert (again.tokens.tolist(), again.offsets.tolist()) == expected
+
+
+def test_a_long_text_is_tokenised_in_parts_as_a_whole(tokenizer: PreTrainedTokenizerBase) -> None:
+    text = "\n\n".join(stories(300, words=(1, 30))) + " " * 300 + "x" * 300 + " é . 日本 \n x"
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for longest in (100, 999, 10**9):
+        parts = list(parts_of(text, longest))
+        assert "".join(part for part, _ in parts) == text and [last for _, last in parts][-2:] in (
+            [False, True],
+            [True],
+        )
+        assert all(0 < len(part) <= longest for part, _ in parts)
+    in_parts = [part for part, _ in parts_of("\n\n".join(stories(300, words=(1, 30))), 2000)]
+    ids = [token for part in in_parts for token in tokenizer(part, add_special_tokens=False)["input_ids"]]
+    assert len(in_parts) > 10 and ids == whole[: len(ids)]
+    long = " ".join(stories(2500))
+    (found,) = encoded([long], tokenizer)
+    assert len(long) > LONGEST_PART
+    assert found.tolist()[1:-1] == tokenizer(long, add_special_tokens=False)["input_ids"]
+
+
+def test_texts_stay_apart_however_they_are_batched(tokenizer: PreTrainedTokenizerBase) -> None:
+    texts = [" ".join(stories(700)), *stories(20), " ".join(stories(2500, seed=2)), "A dog."]
+    assert [ids.tolist() for ids in encoded(texts, tokenizer, at_once=3)] == [
+        next(encoded([text], tokenizer)).tolist() for text in texts
+    ]

@@ -39,7 +39,7 @@ def batches(settings: dict[str, Any], count: int, batch_size: int, workers: int 
 
 
 def test_an_epoch_holds_every_document_once(settings: dict[str, Any]) -> None:
-    texts = list(encoded(documents(settings["sources"]), settings["tokenizer"]))
+    texts = [ids.tolist() for ids in encoded(documents(settings["sources"]), settings["tokenizer"])]
     total, first, second = sum(map(len, texts)), [], []
     for (epoch, index), pieces in StreamedRows(**settings, batch_size=2).rows():
         if epoch == 2:

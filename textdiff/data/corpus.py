@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,11 @@ from textdiff.files import atomically
 
 READERS = 2
 """Version of the code that reads files: text that an older one has read is not taken from the cache."""
+
+LONGEST_PART, LONGEST_BATCH = 2**18, 2**20
+"""Characters of a text, and of several, that are tokenised in one call."""
+
+_SEAM = re.compile(r"(?<=\w) (?=\w)")
 
 
 @dataclass(frozen=True)
@@ -40,23 +45,73 @@ class Corpus:
         return self.tokens[self.offsets[document] : self.offsets[document + 1]].astype(np.int64)
 
 
-def encoded(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, at_once: int = 256) -> Iterator[list[int]]:
+def encoded(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, at_once: int = 256
+) -> Iterator[NDArray[np.uint32]]:
     """Ids of each text between bos and eos; special tokens that are spelt out in a text are tokenised as text.
+
+    Of a long text parts are tokenised, whose ids are those of the whole, see `parts_of`: a tokenizer needs some 200
+    bytes of memory for a character.
 
     Args:
         texts: documents.
         tokenizer: has bos and eos.
-        at_once: documents tokenised in one call.
+        at_once: documents tokenised in one call, at most.
     """
-    texts = iter(texts)
-    while some := list(islice(texts, at_once)):
-        for ids in tokenizer(some, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]:
-            yield [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+    whole, first, second = _ids(tokenizer, ["a b", "a", " b"])
+    parts = parts_of if whole == [*first, *second] else _whole  # some put a blank of their own before every text
+    document: list[NDArray[np.uint32]] = []
+    for some in _batches((item for text in texts for item in parts(text)), at_once):
+        for ids, (_, last) in zip(_ids(tokenizer, [part for part, _ in some]), some, strict=True):
+            document.append(np.asarray(ids, np.uint32))
+            if last:
+                yield np.concatenate([[tokenizer.bos_token_id], *document, [tokenizer.eos_token_id]]).astype(np.uint32)
+                document = []
+
+
+def parts_of(text: str, longest: int = LONGEST_PART) -> Iterator[tuple[str, bool]]:
+    """Cut a text where no token reaches across: before a blank between words; and whether each part is the last one.
+
+    Args:
+        text: of any length.
+        longest: characters in a part, at most; where it has no such blank at its end, it is cut off there.
+    """
+    start = 0
+    while len(text) - start > longest:
+        stop = start + longest
+        seams = [found.start() for found in _SEAM.finditer(text, max(start + 1, stop - 1024), stop)]
+        stop = seams[-1] if seams else stop
+        yield text[start:stop], False
+        start = stop
+    yield text[start:], True
+
+
+def _whole(text: str) -> Iterator[tuple[str, bool]]:
+    yield text, True
+
+
+def _batches(parts: Iterable[tuple[str, bool]], at_once: int) -> Iterator[list[tuple[str, bool]]]:
+    """Lists of at most `at_once` parts, and of some `LONGEST_BATCH` characters."""
+    some: list[tuple[str, bool]] = []
+    size = 0
+    for part in parts:
+        some.append(part)
+        size += len(part[0])
+        if len(some) == at_once or size >= LONGEST_BATCH:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    found = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    return [list(ids) for ids in found]
 
 
 def in_memory(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Corpus:
     """Tokenise a few texts, without a cache."""
-    ids = [np.asarray(row, np.uint32) for row in encoded(texts, tokenizer)]
+    ids = list(encoded(texts, tokenizer))
     return Corpus(np.concatenate([*ids, np.empty(0, np.uint32)]), np.cumsum([0, *map(len, ids)], dtype=np.int64))
 
 
@@ -80,7 +135,7 @@ def load_corpus(
     ends = [0]
     with atomically(tokens) as file:
         for ids in encoded(documents(sources, field), tokenizer):
-            file.write(np.asarray(ids, dtype).tobytes())
+            file.write(ids.astype(dtype).tobytes())
             ends.append(ends[-1] + len(ids))
     with atomically(offsets) as file:
         np.save(file, np.asarray(ends, dtype=np.int64))

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from textdiff.data.corpus import Corpus, load_corpus
+from textdiff.data.corpus import Corpus, load_corpus, parts_of
 from textdiff.data.corruption.corruption import Corruption
 from textdiff.data.corruption.fill_in_middle import MARKS, FillInMiddle
 from textdiff.data.corruption.left_to_right import LeftToRight
@@ -282,7 +282,8 @@ def _tokenizer(path: str, sources: Sequence[str | Source], field: str, vocab_siz
     if not folder.exists():
         check_sources(sources)
         probe_folder(folder, "data.tokenizer")
-        tokenizer = train_tokenizer(islice(documents(sources, field), TOKENIZER_TEXTS), vocab_size)
+        texts = islice(documents(sources, field), TOKENIZER_TEXTS)
+        tokenizer = train_tokenizer((part for text in texts for part, _ in parts_of(text)), vocab_size)
         with whole_folder(folder) as part:
             tokenizer.save_pretrained(part)
     return load_tokenizer(folder)

@@ -94,6 +94,6 @@ class StreamedRows(IterableDataset[Row]):
                     yield (epoch, index), [some[piece] for piece in rows[row]]
                     index += 1
 
-    def _pieces(self, document: list[int]) -> list[Piece]:
-        ids = np.asarray(document, dtype=np.int64)
+    def _pieces(self, document: NDArray[np.uint32]) -> list[Piece]:
+        ids = document.astype(np.int64)
         return [ids[start:stop] for start, stop in cut(np.asarray([0, len(ids)]), self.length - self.reserve)]
