@@ -162,3 +162,16 @@ def test_a_network_is_measured_as_it_was_trained(finished: Path) -> None:
 def test_a_checkpoint_is_named_by_its_file(name: str, finished: Path) -> None:
     with pytest.raises(UserError, match=f"no checkpoint at '{name}': give a .ckpt file"):
         run(["fit", "--config", str(finished / "fit.yaml"), "--ckpt_path", name])
+
+
+def test_the_steps_after_the_last_validation_are_saved_and_gone_on_from(tmp_path: Path) -> None:
+    config = run_config(tmp_path, max_steps=3, val_check_interval=4, accumulate_grad_batches=1)
+    last = tmp_path / "run" / "last.ckpt"
+    for steps, interval in ((3, 4), (5, 100)):
+        config["trainer"] |= {"max_steps": steps, "val_check_interval": interval}
+        again = ["--ckpt_path", str(last)] if last.exists() else []
+        assert run(["fit", "--config", str(write_config(tmp_path / "fit.yaml", config)), *again]) == 0
+        content = torch.load(last, weights_only=True)
+        assert content["global_step"] == content["TextDataModule"]["batches"] == steps
+        assert content["TextDataModule"]["rows"] == 2 * steps
+    assert [made.name for made in last.parent.iterdir()] == ["last.ckpt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, final
 
 from jsonargparse import ArgumentError, Namespace
@@ -17,6 +18,7 @@ from textdiff.cli.lightning_messages import fewer_messages, help_command, in_one
 from textdiff.cli.lightning_signals import EndInOrder
 from textdiff.cli.null_values import check_null_values
 from textdiff.cli.streams import wide_tables
+from textdiff.cli.trainer_options import check_callbacks, check_outputs, check_trainer_options, whole_numbers_first
 from textdiff.cli.yaml_text import MODE, reading_once
 from textdiff.errors import UserError
 from textdiff.pretrained import tokenizer_folder
@@ -49,16 +51,16 @@ def run(arguments: list[str]) -> int:
         except ArgumentError as error:
             message = in_one_line(str(error))
             raise UserError(f"{message}; `{help_command(arguments[0], message)}` lists the options") from error
-        except ValueError as error:
-            if (mistake := _user_error(error)) is None:
-                raise
-            raise mistake from None
-        except MisconfigurationException as error:
-            raise UserError(" ".join(str(error).split())) from error
         except SystemExit as stopped:  # --help, --print_config
             if isinstance(stopped.__context__, BrokenPipeError):  # rich exits where nobody reads what it prints
                 raise stopped.__context__ from None
             return int(stopped.code or 0)
+        except Exception as error:
+            if isinstance(mistake := _user_error(error), UserError):
+                raise mistake from None
+            if _is_of_options(error):
+                raise UserError(in_one_line(str(error))) from error
+            raise
     return 0
 
 
@@ -71,6 +73,7 @@ class TextCLI(LightningCLI):
 
     def __init__(self, arguments: list[str]) -> None:
         self._command = arguments[0]
+        whole_numbers_first()
         raising: dict[str, Any] = {"exit_on_error": False, "parser_mode": MODE}
         super().__init__(
             LightningModule,
@@ -115,6 +118,7 @@ class TextCLI(LightningCLI):
             self.config = parser.parse_args(args)
         options = self.config[self._command]
         check_null_values(options, {"trainer": Trainer, "predictions": PredictionWriter})
+        check_trainer_options(self._command, options["trainer"])
         if not 0 <= int(options["seed_everything"]) < 2**32:
             raise UserError(f"seed_everything is {options['seed_everything']}, expected 0 or more, below 2**32")
         model, path = options["model"], options.get("ckpt_path")
@@ -134,7 +138,8 @@ class TextCLI(LightningCLI):
                 data["tokenizer"] = str(tokenizer_folder(checkpoint))
 
     def before_fit(self) -> None:
-        """Compare the settings with those of the run that is resumed, before anything is read or restored."""
+        """Check the outputs, and compare the settings with those of the run that is resumed, before the work."""
+        check_outputs(self.trainer, self.model)
         if self._checkpoint is not None:
             path = self.config[self._command]["ckpt_path"]
             self._resumption.check(self._checkpoint, path, self.trainer.max_steps)
@@ -153,7 +158,9 @@ class TextCLI(LightningCLI):
         """The trainer, with atomic checkpoints and our progress bar unless the options name others."""
         options = self.config_init[self.subcommand]["trainer"]
         callbacks, plugins = _as_list(options["callbacks"]), _as_list(options["plugins"])
-        if options["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+        check_callbacks(callbacks)
+        has_bar = options["enable_progress_bar"] is not False and not options["barebones"]
+        if has_bar and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks = [*callbacks, StepBar()]
         kwargs["callbacks"] = [*callbacks, EndInOrder()]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -213,3 +220,13 @@ def _user_error(error: BaseException | None) -> UserError | None:
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__
     return error
+
+
+def _is_of_options(error: Exception) -> bool:
+    """Whether an error is one that Lightning, or the constructor of a class that an option names, raises on options."""
+    if isinstance(error, MisconfigurationException) or "Does not validate against any of" in str(error):
+        return True
+    if isinstance(error, OSError) or error.__traceback__ is None:
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("lightning.")
