@@ -91,6 +91,7 @@ def test_the_end_of_a_corpus_is_held_out(
         if len(corpus.tokens) > 1000:
             size = len(corpus.tokens) - int(held_out.offsets[0])
             assert 0.8 * share < size / len(corpus.tokens) < 1.2 * share + 0.01
+    assert 90 < len(novel.tokens) - split(novel, vocabulary, share, most=100)[1].offsets[0] < 400
     train, held_out = split(novel, vocabulary, share)
     assert tokenizer.decode(train[0].tolist()).endswith("\n\n") and len(train) == len(held_out) == 1
     train, held_out = split(in_memory(stories(200), tokenizer), vocabulary, share)

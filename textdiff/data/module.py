@@ -50,8 +50,8 @@ class TextDataModule(lightning.LightningDataModule):
 
     Args:
         train: sources of training text, by class or in short, see `textdiff.data.sources`.
-        valid: sources of held-out text; by default, unless `streaming`, the last 5 % of `train`, which are then not
-            trained on. (A tokenizer that is trained here has seen them.)
+        valid: sources of held-out text; by default, unless `streaming`, the last 5 % of `train`, at most some 200,000
+            tokens, which are then not trained on. (A tokenizer that is trained here has seen them.)
         tokenizer: folder of a tokenizer; if it does not exist, a byte-level BPE of `vocab_size` tokens is trained on
             `train` and saved there. Or `hub:owner/name`, any tokenizer on the Hub, or `world:name`, that of a world.
         corruption: turns a text into the input of the network; `LeftToRight` or `FillInMiddle` for a causal network.
@@ -139,7 +139,9 @@ class TextDataModule(lightning.LightningDataModule):
             if not self.streaming:
                 self._corpus(self.sources)
             if not (self.held_out or self.streaming):
-                rank_zero_info("data.valid is not given: the last 5 % of data.train are held out")
+                rank_zero_info(
+                    "data.valid is not given: the last 5 % of data.train, at most some 200,000 tokens, are held out"
+                )
         if task in (TrainerFn.FITTING, TrainerFn.VALIDATING):
             self._held_out_corpus(self.held_out)
         if task is TrainerFn.TESTING:

@@ -51,7 +51,7 @@ def in_passages(corpus: Corpus, vocabulary: Vocabulary, longest: int) -> Corpus:
     return Corpus(corpus.tokens, np.asarray([corpus.offsets[0], *stops], dtype=np.int64))
 
 
-def split(corpus: Corpus, vocabulary: Vocabulary, share: float = 0.05) -> tuple[Corpus, Corpus]:
+def split(corpus: Corpus, vocabulary: Vocabulary, share: float = 0.05, most: int = 200_000) -> tuple[Corpus, Corpus]:
     """Part a corpus into its beginning, to train on, and its end, to be held out; no token is in both.
 
     The two are parted between documents; where no such border is near, as in a novel, within a document, at the best
@@ -61,12 +61,14 @@ def split(corpus: Corpus, vocabulary: Vocabulary, share: float = 0.05) -> tuple[
         corpus: documents, of 4 tokens at least.
         vocabulary: says where lines, sentences and words end.
         share: of the tokens that are held out, about.
+        most: tokens that are held out, about; more would make each validation slow.
     """
     begin, end = int(corpus.offsets[0]), int(corpus.offsets[-1])
-    wanted = end - max(1, round(share * (end - begin)))
+    size = max(1, min(most, round(share * (end - begin))))
+    wanted = end - size
     between = corpus.offsets[1:-1]
     place = int(between[np.abs(between - wanted).argmin()]) if len(between) else begin
-    if abs(place - wanted) > share * (end - begin) / 2:
+    if abs(place - wanted) > size / 2:
         first = max(begin + 2, wanted - _NEAR)
         quality = _borders(np.asarray(corpus.tokens[first - 2 : wanted + 1], dtype=np.int64), vocabulary)
         place = wanted - int(quality[::-1].argmax())
