@@ -6,6 +6,7 @@ import pytest
 
 from tests.helpers.tree import ROOT
 from textdiff.cli import main
+from textdiff.cli.checkpoints import baseline_folder
 from textdiff.cli.configs import with_configs
 from textdiff.data.sources import documents
 from textdiff.errors import UserError
@@ -65,6 +66,7 @@ def test_what_a_configuration_names_is_found_as_well(elsewhere: Path) -> None:
     for source in ("configs/templates.txt", "configs/amortization/integers.txt"):
         assert list(documents([source])) == list(documents([str(ROOT / source)]))
     assert locate("checkpoints/stories") == ROOT / "checkpoints/stories"
+    assert baseline_folder("checkpoints/stories") == str(ROOT / "checkpoints/stories-ar")
     (elsewhere / "configs").mkdir()
     (elsewhere / "configs/templates.txt").write_text("mine")
     assert list(documents(["configs/templates.txt"])) == ["mine"]

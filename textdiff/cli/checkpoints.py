@@ -21,8 +21,9 @@ def baseline_folder(checkpoint: str, option: str = "--baseline") -> str:
         UserError: there is none; `option` is the one that names its folder.
     """
     from textdiff.pretrained import shipped
+    from textdiff.pretrained.packaged import packaged
 
-    folder = f"{Path(checkpoint)}-ar"
+    folder = str(packaged(f"{Path(checkpoint)}-ar"))
     if Path(folder).is_dir():
         return folder
     try:
