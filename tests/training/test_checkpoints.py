@@ -1,17 +1,14 @@
 """Checkpoints are written atomically, checked before use, and exported to models."""
 
-import resource
-import signal
 import struct
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.helpers.full_disk import full_disk
 from tests.helpers.training import run_config, stories, write_config
 from textdiff.cli.lightning import run
 from textdiff.errors import UserError
@@ -196,19 +193,7 @@ def test_an_archive_of_other_things_is_refused(content: Any, tmp_path: Path) -> 
 def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path) -> None:
     files, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     files.save_checkpoint({"step": torch.tensor(1)}, path)
-    with limited_file_size(50_000), pytest.raises(UserError, match=r"last.ckpt' cannot be written \(File too large\)"):
+    with full_disk(50_000), pytest.raises(UserError, match=r"last.ckpt' cannot be written \(File too large\)"):
         files.save_checkpoint({"step": torch.zeros(100_000)}, path)
     assert files.load_checkpoint(path) == {"step": torch.tensor(1)}
     assert [made.name for made in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-@contextmanager
-def limited_file_size(size: int) -> Iterator[None]:
-    """A context in which the system refuses to make files larger, as if the disk were full."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)

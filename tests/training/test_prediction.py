@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.kills import leftovers, predict_through_kills, run_forked
 from tests.helpers.tiny import CORPUS, save, tiny
 from tests.helpers.training import start, write_config
 from tests.helpers.tree import ROOT
@@ -87,7 +88,8 @@ def test_only_missing_shards_are_filled_again(
     for name, content in whole.items():
         (out / name).write_bytes(content)
     (out / "00002.jsonl").unlink()
-    (out / ".00002.jsonl.123.part").write_text("half a row")
+    (part := out / ".00002.jsonl.0123abcd.part").write_text("half a row")
+    os.utime(part, (1, 1))
     filled: list[int] = []
 
     def watched(prior: Any, rows: list[Row], options: FillOptions) -> list[dict[str, Any]]:
@@ -240,3 +242,32 @@ def test_a_run_killed_at_five_moments_ends_byte_identical(model: Path, tmp_path:
     assert process.wait(timeout=900) == 0
     assert kept == sorted(set(kept)) and kept[-1] < 50
     assert files(to) == expected
+
+
+@pytest.mark.slow
+def test_kills_while_shards_are_written_leave_nothing_behind(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(ROWS[i % 3] | {"id": i}) + "\n" for i in range(90)))
+    many = {"data_predict": [str(tmp_path / "rows.jsonl")], "data_batch_size": 3, "predictions_rows": 3}
+    assert run_forked(options(model, tmp_path / "undisturbed", **many)) == 0
+    assert predict_through_kills(options(model, tmp_path / "out", **many), 8) >= 6
+    assert files(tmp_path / "out") == files(tmp_path / "undisturbed") and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["folder.jsonl", "file", "file/out.jsonl", "file/out", "/dev/null/x.jsonl"])
+def test_a_place_that_cannot_be_written_is_found_out_before_any_row_is_filled(
+    place: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("textdiff.training.prediction.fill_rows", lambda *arguments: pytest.fail("a row was filled"))
+    with pytest.raises(UserError, match=r"cannot be written|is a folder|is no folder") as caught:
+        run([*options(model, tmp_path / "x"), "--predictions.path", str(tmp_path / place)])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "null", '{"a": 1, "a": 2}'])
+def test_damaged_settings_take_one_line(content: str, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "settings.json").write_text(content)
+    with pytest.raises(UserError, match=r"settings.json in .* is damaged"):
+        run(options(model, tmp_path / "out"))

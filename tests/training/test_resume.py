@@ -10,18 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.training import STATE, identical, run_config, start_fit, write_config
+from tests.helpers.kills import final_state, fit_through_kills, leftovers, run_forked
+from tests.helpers.training import identical, run_config, start_fit, write_config
 from textdiff.cli.lightning import run
 from textdiff.training import TrainingModule
 
 
 class Killed(Exception):
     pass
-
-
-def final_state(folder: Path) -> dict[str, Any]:
-    content = torch.load(folder / "run" / "last.ckpt", weights_only=True)
-    return {name: content[name] for name in STATE}
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
@@ -93,3 +89,15 @@ def test_a_killed_process_resumes_bit_identical(tmp_path: Path) -> None:
         process = start_fit(path, "--ckpt_path", str(last), "--data.workers", next(workers))
     assert process.wait(timeout=300) == 0
     assert identical(final_state(tmp_path), expected)
+
+
+@pytest.mark.slow
+def test_ten_kills_leave_nothing_behind(tmp_path: Path) -> None:
+    config = run_config(tmp_path, max_steps=80, val_check_interval=4, accumulate_grad_batches=1)
+    fit, last = ["fit", "--config", str(write_config(tmp_path / "fit.yaml", config))], tmp_path / "run" / "last.ckpt"
+    assert run_forked(fit) == 0
+    expected = final_state(tmp_path)
+    last.unlink()
+    assert fit_through_kills(fit, last, while_saving=6, anywhere=6) >= 8
+    assert identical(final_state(tmp_path), expected)
+    assert not leftovers(tmp_path) and [made.name for made in last.parent.iterdir()] == ["last.ckpt"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from typing import Any, final
 
 from jsonargparse import ArgumentError, Namespace
@@ -24,6 +25,7 @@ from textdiff.errors import UserError
 from textdiff.pretrained import tokenizer_folder
 from textdiff.training import AtomicCheckpointIO, PredictionWriter, StepBar
 from textdiff.training.checkpoint_files import read_checkpoint
+from textdiff.training.prediction_writer import check_place
 from textdiff.training.resumption import Resumption, check_network
 from textdiff.training.run_settings import run_settings
 
@@ -125,6 +127,7 @@ class TextCLI(LightningCLI):
         self._checkpoint = None if path is None else read_checkpoint(path)
         if self._command == "predict":
             _check_prediction(model, path)
+            check_place(Path(options["predictions"]["path"]))
             options["return_predictions"] = False  # they are on disk, and may be too many for the memory
         elif self._command != "fit" and path is None:
             _check_weights(self._command, model)

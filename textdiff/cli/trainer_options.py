@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import (
 )
 
 from textdiff.errors import UserError
-from textdiff.files import probe_folder
+from textdiff.files import probe_folder, tidy
 
 NO_EPOCHS = "training text is one endless stream, without epochs: set trainer.max_steps"
 MOST_CPU_PROCESSES = 64
@@ -161,7 +161,7 @@ def check_callbacks(callbacks: list[Callback]) -> None:
 
 
 def check_outputs(trainer: Trainer, model: LightningModule) -> None:
-    """Check that all folders which a fit writes to can be written, before the work.
+    """Check that all folders which a fit writes to can be written, and tidy what killed runs have left in them.
 
     Raises:
         UserError: one cannot.
@@ -171,7 +171,7 @@ def check_outputs(trainer: Trainer, model: LightningModule) -> None:
     root = [trainer.default_root_dir] if None in saved or None in logged else []
     for folder in (*saved, *logged, *root, getattr(model, "to_folder", None)):
         if folder is not None and "://" not in str(folder):
-            probe_folder(folder)
+            tidy(probe_folder(folder))
 
 
 def _is_all(share: float | int) -> bool:

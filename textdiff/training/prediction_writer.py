@@ -12,15 +12,16 @@ from lightning import LightningModule
 from lightning.pytorch import Callback, Trainer
 
 from textdiff.data import Part, TextDataModule
-from textdiff.data.shards import assigned_rank
 from textdiff.data.sources import parse_sources
 from textdiff.errors import UserError
-from textdiff.files import atomically
+from textdiff.files import atomically, probe_file, probe_folder, read_json, tidy
 from textdiff.models import fingerprint
 from textdiff.training.prediction import PredictionModule
 
 SETTINGS = "settings.json"
 """File in a folder of predictions with the settings that they depend on."""
+FILE = ".jsonl"
+"""How a path ends that is one file."""
 
 
 @final
@@ -50,7 +51,7 @@ class PredictionWriter(Callback):
     @property
     def one_file(self) -> bool:
         """Whether all rows are written to one file."""
-        return self.path.suffix == ".jsonl"
+        return self.path.suffix == FILE
 
     def file(self, shard: int) -> Path:
         """The file of a shard."""
@@ -60,11 +61,12 @@ class PredictionWriter(Callback):
         """Set the size of shards, and the shards that are finished, in the data module.
 
         Raises:
-            UserError: several processes want to write one file.
+            UserError: the path cannot be written, or several processes want to write one file.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]
         if stage != "predict" or not isinstance(data, TextDataModule):
             return
+        check_place(self.path)
         if self.one_file and trainer.world_size > 1:
             raise UserError(f"several processes cannot write {str(self.path)!r}: give a folder as predictions.path")
         data.shard_rows = None if self.one_file else self.rows
@@ -80,7 +82,9 @@ class PredictionWriter(Callback):
             return
         ours, path = self._settings(trainer, pl_module), self.path / SETTINGS
         if path.is_file():
-            theirs = json.loads(path.read_text(encoding="utf-8"))
+            theirs = read_json(path)
+            if not isinstance(theirs, dict):
+                raise UserError(f"{SETTINGS} in {str(self.path)!r} is damaged: give another predictions.path")
             if changed := [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]:
                 name = min(changed)
                 raise UserError(
@@ -92,7 +96,7 @@ class PredictionWriter(Callback):
         elif trainer.is_global_zero:
             with atomically(path) as file:
                 file.write((json.dumps(ours, indent=1) + "\n").encode())
-        self._delete_partial_files(trainer)
+        tidy(self.path)
 
     def on_predict_batch_end(
         self,
@@ -134,15 +138,14 @@ class PredictionWriter(Callback):
         files = (path for path in self.path.glob("*.jsonl") if path.stem.isdecimal())
         return sorted(int(path.stem) for path in files if path == self.file(int(path.stem)))
 
-    def _delete_partial_files(self, trainer: Trainer) -> None:
-        """Delete files that a killed run has left incomplete; each process deletes those of its own shards."""
-        for part in self.path.glob(".*.part"):
-            number = part.name.removeprefix(".").partition(".")[0]
-            if (
-                number.isdecimal()
-                and assigned_rank(int(number), self._finished, trainer.world_size) == trainer.global_rank
-            ):
-                part.unlink(missing_ok=True)
+
+def check_place(path: Path) -> None:
+    """Check that predictions can be written to a path, before any row is filled.
+
+    Raises:
+        UserError: they cannot.
+    """
+    (probe_file if path.suffix == FILE else probe_folder)(path, "predictions.path")
 
 
 def _content_hash(source: str) -> list[str]:
