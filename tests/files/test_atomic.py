@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.helpers.full_disk import full_disk
 from textdiff.errors import UserError
-from textdiff.files import atomically, tidy, whole_folder, write_text
+from textdiff.files import atomically, finish, tidy, whole_folder, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -58,15 +58,48 @@ def test_a_folder_appears_at_once_or_keeps_its_other_files(tmp_path: Path) -> No
     with whole_folder(folder) as part:
         (part / "a").write_text("1")
         assert not folder.exists()
-    with whole_folder(folder, first="sums") as part:
+    with whole_folder(folder) as part:
         for name in ("a", "b", "sums"):
             (part / name).write_text("2")
-        assert names(folder)[-1] == "a" and (folder / "a").read_text() == "1"
+        assert (folder / "a").read_text() == "1"
     (folder / "mine").write_text("3")
     with pytest.raises(ZeroDivisionError), whole_folder(folder) as part:
         (part / "a").write_text("half")
         raise ZeroDivisionError
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "2", "b": "2", "sums": "2", "mine": "3"}
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_what_a_kill_leaves_undone_is_finished(done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text("old")
+    replace, moved = Path.replace, []
+
+    def killed(path: Path, target: Path) -> Path:
+        if len(moved) == done:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path) as part:
+        for name in "abc":
+            (part / name).write_text("new")
+    monkeypatch.undo()
+    assert sum((tmp_path / name).read_text() == "new" for name in "abc") == done
+    finish(tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("abc", "new")
+
+
+def test_a_link_to_another_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for link in (".x.01234567.ready", ".x.01234567.part"):
+        (tmp_path / "folder" / link).symlink_to(tmp_path / "mine")
+    finish(tmp_path / "folder")
+    tidy(tmp_path / "folder")
+    assert names(tmp_path / "mine") == ["file"] and len(names(tmp_path / "folder")) == 2
 
 
 def test_a_folder_that_stands_in_the_way_of_a_file_is_found_before_anything_is_moved(tmp_path: Path) -> None:

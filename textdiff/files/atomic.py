@@ -21,6 +21,8 @@ except ImportError:  # on Windows: no locks, and leftovers of dead processes sta
 
 PART = re.compile(r"\..*\.[0-9a-f]{8}\.part", re.DOTALL)
 """Names under which files and folders are written before they are renamed."""
+READY = ".ready"
+"""Ending of folders that are whole, and whose files are being moved."""
 YOUNG = 1.0
 """Seconds in which `tidy` leaves a file alone: it may be of a process that is just about to lock it."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -54,66 +56,89 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path, first: str = "") -> Iterator[Path]:
+def whole_folder(folder: Path) -> Iterator[Path]:
     """A new, empty folder to write to; when all is written its files are moved to `folder`.
 
     If there is no `folder` the new one is renamed, which is one step. If there is one its other files are kept, and
-    files of the same names are replaced one by one.
+    files of the same names are replaced one by one; what a kill leaves undone of that, `finish` does.
 
     Args:
         folder: where the files belong.
-        first: name of the file to move first, by which readers see that the others are of another version.
 
     Raises:
         UserError: the disk is full, or `folder` cannot be written.
     """
     folder = Path(os.path.realpath(folder))
+    finish(folder)
     with _reported(folder), _part(folder / "x" if folder.exists() else folder) as part:
         part.mkdir()
         place = os.open(part, os.O_RDONLY)
         try:
             with _locked(place):
                 yield part
-                files = sorted(
-                    (file for file in part.rglob("*") if file.is_file()), key=lambda file: file.name != first
-                )
+                files = [file for file in part.rglob("*") if file.is_file()]
                 for file in files:
                     _sync(file)
                 if folder.exists():
-                    _move(files, part, folder)
+                    _check_targets(files, part, folder)
+                    part.rename(ready := part.with_suffix(READY))  # from here on `finish` can do the rest
+                    _move(ready, folder)
                 else:
                     part.rename(folder)
         finally:
             os.close(place)
 
 
-def _move(files: list[Path], part: Path, folder: Path) -> None:
-    """Move files one by one to a folder that exists."""
-    targets = [folder / file.relative_to(part) for file in files]
-    for target in targets:
+def finish(folder: Path) -> None:
+    """Move the files to a folder that a process had written whole when it was killed; a reader calls it first."""
+    for ready in folder.glob(f".*{READY}"):
+        if PART.fullmatch(ready.with_suffix(".part").name) and ready.is_dir() and not ready.is_symlink():
+            with suppress(OSError), _unlocked(ready):
+                _move(ready, folder)
+
+
+def _check_targets(files: list[Path], part: Path, folder: Path) -> None:
+    """Raise an error if a folder stands where a file has to be."""
+    for target in (folder / file.relative_to(part) for file in files):
         if target.is_dir():
             raise UserError(f"{str(target)!r} is a folder, and a file has to be there: name another folder to write to")
-    for file, target in zip(files, targets, strict=True):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file.replace(target)
+
+
+def _move(ready: Path, folder: Path) -> None:
+    """Move files one by one to a folder that exists; whatever ends this, it can be done again."""
+    for place, _, names in os.walk(ready):
+        target = folder / Path(place).relative_to(ready)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            Path(place, name).replace(target / name)
+    _delete(ready)
 
 
 def tidy(folder: Path) -> None:
     """Delete the unfinished files and folders in a folder whose processes are dead; those of live ones are locked."""
-    if fcntl is None or not folder.is_dir():
-        return
     for part in folder.glob(".*.part"):
-        if not PART.fullmatch(part.name) or part.is_symlink():
-            continue
-        with suppress(OSError):  # a live process holds the lock, or another one has just deleted it
-            if time.time() - part.stat().st_mtime < YOUNG:
-                continue
-            place = os.open(part, os.O_RDONLY | os.O_NONBLOCK)
-            try:
-                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _delete(part)
-            finally:
-                os.close(place)
+        if PART.fullmatch(part.name) and not part.is_symlink():
+            with suppress(OSError):  # a live process holds the lock, or another one has just deleted it
+                if time.time() - part.stat().st_mtime >= YOUNG:
+                    with _unlocked(part):
+                        _delete(part)
+
+
+@contextmanager
+def _unlocked(part: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder that no live process writes.
+
+    Raises:
+        OSError: a live process writes it, or there are no locks.
+    """
+    if fcntl is None:
+        raise OSError("no locks")
+    place = os.open(part, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(place)
 
 
 @contextmanager

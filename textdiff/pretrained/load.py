@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError, reason
-from textdiff.files import as_path, check_checksums
+from textdiff.files import as_path, check_checksums, finish
 from textdiff.models import FAMILIES, ForeignConfig, ForeignDenoiser, Transformer, TransformerConfig, load_adapter
 from textdiff.models.adapter_files import ADAPTER_CONFIG
 from textdiff.models.config import NEEDED
@@ -81,6 +81,7 @@ def load(
 def _read(
     path: Path, device: torch.device, dtype: torch.dtype, quantizer: Quantizer | None, calibration: bool = True
 ) -> NetworkPrior:
+    finish(path)
     if (path / ADAPTER_CONFIG).exists():
         prior = _adapted(path, device, dtype, quantizer)
     else:

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
-from textdiff.files import CHECKSUMS, as_path, probe_folder, whole_folder, write_checksums
+from textdiff.files import as_path, probe_folder, whole_folder, write_checksums
 from textdiff.models.adapter_files import ADAPTER_CONFIG
 from textdiff.pretrained.card import model_card
 from textdiff.pretrained.load import DEPENDENCE
@@ -86,7 +86,7 @@ def write_checkpoint(
                 "checkpoint, or train with a lower learning rate"
             )
     check_place(folder)
-    with whole_folder(folder, first=CHECKSUMS) as part:
+    with whole_folder(folder) as part:
         with quiet():
             network.save_pretrained(part)
             tokenizer.save_pretrained(part)
