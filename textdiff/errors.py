@@ -1,6 +1,8 @@
 """The exceptions for mistakes that a user can correct, and text from anywhere as one short line."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MOST_CHARACTERS = 680
 """Of a message; with what the command line puts before it, a line takes at most 700."""
@@ -32,6 +34,21 @@ class UserError(ValueError):
 
 class Impossible(UserError):
     """No text agrees with the evidence: its probability is 0."""
+
+
+@contextmanager
+def by_the_user(name: str) -> Iterator[None]:
+    """A context in which a function that the user wrote is called: whatever it raises becomes one `UserError`.
+
+    Args:
+        name: of the function, in the message; the error that it raised is the cause.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # it may raise anything
+        raise UserError(f"{name} failed: {type(error).__name__}: {reason(error)}") from error
 
 
 def reason(error: BaseException) -> str:

@@ -37,7 +37,7 @@ from tests.helpers.commands import TEXT, Run, feed, raiser
         (["infill", TEXT, "--steps", "-3"], "--steps: expected a whole number, 1 or more, got '-3'"),
         (["infill", TEXT, "--steps", "1.5"], "--steps: expected a whole number, 1 or more, got '1.5'"),
         (["infill", TEXT, "--seed", "-1"], "--seed: expected a whole number, 0 or more, got '-1'"),
-        (["infill", TEXT, "--seed", str(2**63)], "--seed: expected a whole number"),
+        (["infill", TEXT, "--seed", str(2**64)], "--seed: expected a whole number, at most 18446744073709551615"),
         (["infill", TEXT, "--temperature", "-1"], "--temperature: expected a number from 0, got '-1'"),
         (["infill", TEXT, "--temperature", "nan"], "--temperature: expected a number from 0, got 'nan'"),
         (["infill", TEXT, "--top-p", "1.1"], "--top-p: expected a number above 0, at most 1, got '1.1'"),

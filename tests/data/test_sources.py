@@ -198,7 +198,7 @@ def test_questions_are_a_line_for_each_role(tmp_path) -> None:
 def test_sums_are_a_source() -> None:
     three, five = (list(documents([f"world:arithmetic{kind}:2:1"])) for kind in ("", "-5"))
     assert [text.count("=") for text in three] == [3, 3] and [text.count("=") for text in five] == [5, 5]
-    with pytest.raises(UserError, match="2 or more operands"):
+    with pytest.raises(UserError, match="operands is 1, expected a whole number, 2 to 32"):
         list(documents(["world:arithmetic-1:2"]))
 
 

@@ -132,7 +132,6 @@ def test_the_grid_is_even_and_bounded(chain):
     [
         ({"n": 3}, "n is 3 for 6 lengths"),
         ({"how": ByLength(lengths=[9])}, "expected some of 0 to 5"),
-        ({"how": ByLength(lengths=[])}, "expected some of 0 to 5"),
         ({"text": template("a", Gap(2, 2), "b.")}, "0 gaps have an open length"),
         ({"how": ByLength(method=Conditioning())}, "does not estimate the evidence"),
         ({"target": None, "policy": RandomOrder(2)}, "or give target="),

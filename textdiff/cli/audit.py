@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textdiff.cli.checkpoints import add_network_options, load, prior_folder
 from textdiff.cli.output import add_folder, add_json, make_folder, publish
-from textdiff.cli.parser import Parser, paced, whole
+from textdiff.cli.parser import SEED, Parser, paced, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     add("--gap-length", type=whole(1), default=12, metavar="N", help="tokens in a gap (default 12)")
     add("--draws", type=whole(16), default=64, metavar="N", help="fills of each gap (default 64)")
     add_network_options(parser)
-    add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
+    add("--seed", type=SEED, default=0, metavar="N", help="of everything (default 0)")
     add_folder(parser, "audit.md, audit.json and, of a world, audit.png")
     add_json(parser)
     options = parser.read(arguments)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from textdiff.cli.checkpoints import DTYPES, add_network_options, baseline_folder, load, prior_folder
 from textdiff.cli.output import add_folder, add_json, make_folder, publish
-from textdiff.cli.parser import Parser, number, whole
+from textdiff.cli.parser import SEED, Parser, number, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
@@ -64,17 +64,25 @@ def _parser() -> Parser:
     add("--texts", nargs="+", type=whole(1), default=[1], metavar="N", help="texts filled at once (default 1)")
     add("--fills", nargs="+", type=whole(1), default=[1, 16], metavar="N", help="fills of each (default 1 16)")
     add("--length", nargs="+", type=whole(1), default=[256, 1024], metavar="N", help="of a text (default 256 1024)")
-    add("--vocabulary", nargs="+", type=whole(8), default=[2048], metavar="N", help="tokens in it (default 2048)")
+    add(
+        "--vocabulary", nargs="+", type=whole(8, 2**20), default=[2048], metavar="N", help="tokens in it (default 2048)"
+    )
     add("--gap", type=whole(1), default=32, metavar="N", help="tokens in a gap (default 32)")
     add("--steps", nargs="+", type=whole(1), default=[8], metavar="N", help="strided steps of ours (default 8)")
     add("--reference-steps", nargs="+", type=whole(1), default=[32], metavar="N", help="steps of others (default 32)")
     add("--gaps", type=whole(1), default=50, metavar="N", help="with files: gaps for -log q (default 50)")
-    add("--overhead", type=whole(0), default=50_000, metavar="N", help="vocabulary for the loops alone (default 50000)")
+    add(
+        "--overhead",
+        type=whole(0, 2**20),
+        default=50_000,
+        metavar="N",
+        help="vocabulary of the loops (default 50000)",
+    )
     add("--rounds", type=whole(1), default=3, metavar="N", help="of which the median counts (default 3)")
     add("--most", type=number(0, 1e6), default=60, metavar="S", help="leave out what takes more seconds (default 60)")
-    add("--threads", type=whole(1), default=1, metavar="N", help="of the processor (default 1)")
+    add("--threads", type=whole(1, 1024), default=1, metavar="N", help="of the processor (default 1)")
     add_network_options(parser)
-    add("--seed", type=whole(0), default=0, metavar="N", help="of texts and gaps (default 0)")
+    add("--seed", type=SEED, default=0, metavar="N", help="of texts and gaps (default 0)")
     add_json(parser)
     add_folder(parser, "bench.md and bench.json")
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from textdiff.cli.checkpoints import add_network_options, load
-from textdiff.cli.parser import Parser, whole
+from textdiff.cli.parser import SEED, Parser, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> int:
     add("--gaps", type=whole(8), default=96, metavar="N", help="number of gaps (default 96)")
     add("--gap-length", type=whole(2), default=48, metavar="N", help="tokens in a gap (default 48)")
     add_network_options(parser)
-    add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
+    add("--seed", type=SEED, default=0, metavar="N", help="of everything (default 0)")
     options = parser.read(arguments)
     if options.help:
         return write(parser.format_help())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textdiff.cli.checkpoints import add_network_options, baseline_folder, load, prior_folder
 from textdiff.cli.output import add_json
-from textdiff.cli.parser import Parser, paced, whole
+from textdiff.cli.parser import SEED, Parser, paced, whole
 from textdiff.cli.terminal import report_progress, write, write_json
 from textdiff.errors import UserError
 
@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> int:
         help="NAME:STEPS or NAME, ...",
     )
     add_network_options(parser)
-    add("--seed", type=whole(0), default=0, metavar="N", help="of the gaps' places and of the noise (default 0)")
+    add("--seed", type=SEED, default=0, metavar="N", help="of the gaps' places and of the noise (default 0)")
     add("--fills", type=whole(0), default=0, metavar="N", help="also fill a sentence of the first N texts")
     add_json(parser)
     options = parser.read(arguments)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textdiff.cli.checkpoints import add_network_options, baseline_folder, load, prior_folder
-from textdiff.cli.parser import Parser, number, unicode, whole
+from textdiff.cli.parser import SEED, Parser, number, unicode, whole
 from textdiff.cli.quick_start import import_networks
 from textdiff.cli.terminal import progress, write, write_json
 from textdiff.errors import UserError
@@ -172,12 +172,12 @@ def _infill_parser() -> Parser:
     add = parser.add_argument
     add("text", nargs="?", help='the text, with [gap] where some is missing; "-" reads it from standard input')
     add("--n", type=whole(1), default=1, metavar="N", help="number of fills, drawn independently (default 1)")
-    add("--seed", type=whole(0), metavar="N", help="of the random numbers; by default drawn and printed")
+    add("--seed", type=SEED, metavar="N", help="of the random numbers; by default drawn and printed")
     add("--checkpoint", metavar="FOLDER", help="the model (default: the one that comes with textdiff)")
     add("--policy", metavar="NAME", help="which tokens to reveal in each step (default: strided)")
     add(
         "--steps",
-        type=whole(1),
+        type=whole(1, 2**31),
         metavar="N",
         help="most steps of the policy (for blocks: of each); fewer are faster and less faithful",
     )
@@ -201,7 +201,7 @@ def _infill_parser() -> Parser:
         help="below 1 draws likelier tokens, 0 only the likeliest (default 1)",
     )
     add("--top-p", type=number(0, 1), default=1.0, metavar="P", help="draw only from so much probability (default 1)")
-    add("--top-k", type=whole(1), metavar="N", help="draw only from so many likeliest tokens (default: all)")
+    add("--top-k", type=whole(1, 2**31), metavar="N", help="draw only from so many likeliest tokens (default: all)")
     add(
         "--join",
         nargs="?",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textdiff.cli.checkpoints import add_network_options, load, prior_folder
 from textdiff.cli.output import add_folder, add_json, make_folder, publish
-from textdiff.cli.parser import Parser, paced, whole
+from textdiff.cli.parser import SEED, Parser, paced, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
     add("--draws", type=whole(16), default=128, metavar="N", help="fills of a gap, over all lengths (default 128)")
     add("--window", type=whole(1), default=16, metavar="N", help="tokens beside a gap that weigh (default 16)")
     add_network_options(parser)
-    add("--seed", type=whole(0), default=0, metavar="N", help="of everything (default 0)")
+    add("--seed", type=SEED, default=0, metavar="N", help="of everything (default 0)")
     add_json(parser)
     add_folder(parser, "lengths.md and lengths.json")
     options = parser.read(arguments)

@@ -67,15 +67,26 @@ def unicode(word: str) -> str:
     return word
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """The type of whole numbers from `least` on that fit in 63 bits."""
+MOST = 2**16
+"""Of what takes time or memory for each, such as gaps, texts and draws."""
+
+
+def whole(least: int, most: int = MOST) -> Callable[[str], int]:
+    """The type of whole numbers from `least` to `most`."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,19}", text) or not least <= int(text) < 2**63:
+        digits = text.lstrip("0") or "0"
+        if not re.fullmatch("[0-9]+", text) or (len(digits) <= 20 and int(digits) < least):
             raise argparse.ArgumentTypeError(f"expected a whole number, {least} or more, got {text!r}")
-        return int(text)
+        if len(digits) > 20 or int(digits) > most:
+            raise argparse.ArgumentTypeError(f"expected a whole number, at most {most}, got {text!r}")
+        return int(digits)
 
     return parse
+
+
+SEED = whole(0, 2**64 - 1)
+"""The type of seeds."""
 
 
 def number(above: float, most: float, closed: bool = False) -> Callable[[str], float]:

@@ -6,7 +6,7 @@ from itertools import islice
 
 from textdiff.cli.checkpoints import add_network_options, load
 from textdiff.cli.output import add_json, publish
-from textdiff.cli.parser import Parser, whole
+from textdiff.cli.parser import SEED, Parser, whole
 from textdiff.cli.terminal import report_progress, write
 from textdiff.errors import UserError
 
@@ -27,12 +27,12 @@ def run(arguments: list[str]) -> int:
     add("source", nargs="?", metavar="SOURCE", help="where the questions are")
     add("--checkpoint", default="arithmetic", metavar="FOLDER", help="the prior (default: arithmetic)")
     add("--policy", metavar="NAME", help="which tokens to reveal in each step (default: strided)")
-    add("--steps", type=whole(1), metavar="N", help="most steps of the policy")
+    add("--steps", type=whole(1, 2**31), metavar="N", help="most steps of the policy")
     add("--votes", type=whole(1), default=16, metavar="N", help="posterior samples of each question (default 16)")
     add("--most", type=whole(1), metavar="N", help="ask so many questions at most")
     add("--direct", action="store_true", help="fill in only the answer, without a rationale")
     add_network_options(parser)
-    add("--seed", type=whole(0), default=0, metavar="N", help="of the samples (default 0)")
+    add("--seed", type=SEED, default=0, metavar="N", help="of the samples (default 0)")
     add_json(parser)
     options = parser.read(arguments)
     if options.help:

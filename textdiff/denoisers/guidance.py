@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from textdiff.denoisers.denoiser import DenoisingNetwork, passes
-from textdiff.errors import UserError
+from textdiff.files.fields import NOT_NEGATIVE
 from textdiff.text import Vocabulary
 
 
@@ -31,8 +31,7 @@ class Guided:
     """
 
     def __init__(self, denoiser: DenoisingNetwork, vocabulary: Vocabulary, weight: float) -> None:
-        if not 0 <= weight < float("inf"):
-            raise UserError(f"guidance is {weight}, expected a number, 0 or more")
+        NOT_NEGATIVE.check("guidance", weight)
         self.denoiser, self.weight, self._mask = denoiser, weight, vocabulary.mask
         ends = (vocabulary.pad, vocabulary.bos, vocabulary.eos)
         self._ends = torch.tensor([token for token in ends if token is not None], dtype=torch.long)

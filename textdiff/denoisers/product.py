@@ -12,6 +12,7 @@ from torch import Tensor
 from textdiff.denoisers.denoiser import CachesEvidence, DenoisingNetwork, passes
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
+from textdiff.files.fields import NOT_NEGATIVE, PROBABILITY
 from textdiff.models import KeyValueCache, Transformer
 from textdiff.models.attention import compact, last_before
 from textdiff.models.cache import EvidenceCache
@@ -49,10 +50,8 @@ class ProductOfExperts:
     def __init__(
         self, denoiser: DenoisingNetwork, causal: Transformer, vocabulary: Vocabulary, share: float, tilt: float = 1.0
     ) -> None:
-        if not 0 <= share <= 1:
-            raise UserError(f"share is {share}, expected a number from 0 to 1")
-        if not 0 <= tilt < float("inf"):
-            raise UserError(f"tilt is {tilt}, expected a number, 0 or more")
+        PROBABILITY.check("share", share)
+        NOT_NEGATIVE.check("tilt", tilt)
         if vocabulary.pad is None:
             raise UserError("to join a denoiser with a causal network, the vocabulary needs a padding token")
         self.denoiser, self.causal, self.share, self.tilt = denoiser, causal, share, tilt

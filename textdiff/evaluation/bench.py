@@ -20,6 +20,7 @@ from textdiff.evaluation.timing import Timed
 from textdiff.evaluation.ways import end_to_end, overhead
 from textdiff.models import Transformer
 from textdiff.posterior import CausalJoint, Denoises
+from textdiff.samplers import seed_generator
 from textdiff.text import Canvas
 
 
@@ -111,7 +112,7 @@ def on_random_text(
     found = []
     for case in grid:
         progress(str(case))
-        torch.manual_seed(seed)  # of the weights
+        seed_generator(torch.default_generator, seed)  # of the weights
         network, baseline = (some.to(device) for some in networks(case.vocabulary, case.length))  # type: ignore[arg-type]
         vocabulary = vocabulary_of(network)
         canvas = random_canvas(vocabulary, case.texts, case.length, case.gap, seed).to(device)

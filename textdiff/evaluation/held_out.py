@@ -20,7 +20,7 @@ from textdiff.denoisers import Denoiser, nelbo_exact_k
 from textdiff.errors import UserError
 from textdiff.evaluation.statistics import Estimate
 from textdiff.evaluation.table import Table
-from textdiff.posterior import Denoises, Prior
+from textdiff.posterior import Denoises, Prior, seeded
 from textdiff.text import Canvas, Vocabulary, encode
 
 BATCH = 16
@@ -227,7 +227,7 @@ def _text_figures(
     prior: Prior, network: Denoiser, baseline: Prior, texts: Sequence[Tensor], samples: int, seed: int
 ) -> tuple[HeldOutFigure, ...]:
     """Bits per character of whole texts `[length]`: exact for the baseline, a bound for the prior."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     exact, bound, counts = [], [], []
     for some in _batches(sorted(texts, key=len)):
         tokens = pad_sequence(list(some), batch_first=True, padding_value=_pad(prior))

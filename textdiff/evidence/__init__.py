@@ -1,7 +1,7 @@
 """Evidence: what is known about a text. It fixes tokens, constrains texts or weights them; pieces compose with `&`."""
 
 from textdiff.evidence.constraints import Constraint, Contains, Excludes, Length, Ordered, Regex
-from textdiff.evidence.evidence import Both, Decode, Evidence, PositionedDFA
+from textdiff.evidence.evidence import Both, Decode, Evidence, PositionedDFA, templates
 from textdiff.evidence.likelihood import Likelihood, LogLikelihood, LookAhead
 from textdiff.evidence.observed import Observed
 from textdiff.evidence.question import Question
@@ -28,4 +28,5 @@ __all__ = [
     "Reward",
     "RightSum",
     "Score",
+    "templates",
 ]

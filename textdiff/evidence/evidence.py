@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import final
 
 import torch
@@ -72,7 +72,7 @@ class Evidence(ABC):
 
     def __and__(self, other: Evidence) -> Evidence:
         """The conjunction of both."""
-        return Both(self, other)
+        return Both(self, other) if isinstance(other, Evidence) else NotImplemented
 
 
 @final
@@ -120,6 +120,15 @@ class Both(Evidence):
 
     def __str__(self) -> str:
         return " and ".join(str(part) for part in (self.first, self.second) if type(part).__str__ is not object.__str__)
+
+
+def templates(evidence: Evidence) -> Iterator[Template]:
+    """The templates that the pieces of some evidence come from."""
+    if isinstance(evidence, Both):
+        yield from templates(evidence.first)
+        yield from templates(evidence.second)
+    elif evidence.template is not None:
+        yield evidence.template
 
 
 def merge_observed(one: Canvas, other: Canvas, mask_id: int) -> Canvas:

@@ -9,8 +9,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, by_the_user
 from textdiff.evidence.evidence import Decode, Evidence, zeros
+from textdiff.files.fields import FUNCTION, check_fields
 
 LogLikelihood = Callable[[Tensor], Tensor]
 """Complete texts as ids `[n, length]`, null in unused slots -> log-likelihood in nats `[n]`; -inf rules a text out."""
@@ -36,29 +37,40 @@ class Likelihood(Evidence):
     fixes = False
     weighs = True
 
+    def __post_init__(self) -> None:
+        check_fields(vars(self), {"function": FUNCTION, "look_ahead": FUNCTION.optional()})
+
     def log_likelihood(self, tokens: Tensor, decode: Decode) -> Tensor:
         """The values of the function.
 
         Raises:
-            UserError: it does not return one number below infinity for each text.
+            UserError: it fails, or does not return one number below infinity for each text.
         """
-        return self._checked(self.function(tokens), tokens, "likelihood")
+        with by_the_user("the likelihood"):
+            values = self.function(tokens)
+        return self._checked(values, tokens, "likelihood")
 
     def log_potential(self, tokens: Tensor, masked: Tensor, decode: Decode) -> Tensor:
         """The values of the look-ahead; 0 without one.
 
         Raises:
-            UserError: it does not return one number below infinity for each text.
+            UserError: it fails, or does not return one number below infinity for each text.
         """
         if self.look_ahead is None:
             return zeros(tokens)
-        return self._checked(self.look_ahead(tokens, masked), tokens, "look-ahead")
+        with by_the_user("the look-ahead"):
+            values = self.look_ahead(tokens, masked)
+        return self._checked(values, tokens, "look-ahead")
 
     @staticmethod
     def _checked(values: Tensor, tokens: Tensor, name: str) -> Tensor:
-        if not isinstance(values, Tensor) or values.shape != tokens.shape[:1]:
-            came = f"a tensor {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-            raise UserError(f"the {name} gave {came} for {len(tokens)} texts: expected a tensor [{len(tokens)}]")
+        if not isinstance(values, Tensor) or values.shape != tokens.shape[:1] or values.is_complex():
+            came = (
+                f"a tensor {list(values.shape)} of {values.dtype}"
+                if isinstance(values, Tensor)
+                else type(values).__name__
+            )
+            raise UserError(f"the {name} gave {came} for {len(tokens)} texts: expected real numbers [{len(tokens)}]")
         values = values.to(tokens.device, torch.float64)
         if (bad := values.isnan() | (values == torch.inf)).any():
             row = int(bad.nonzero()[0])

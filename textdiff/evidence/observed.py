@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.evidence.evidence import Evidence
+from textdiff.files.fields import instance
 from textdiff.text import Canvas, Template
 
 
@@ -32,7 +33,9 @@ class Observed(Evidence):
     def __post_init__(self) -> None:
         if isinstance(self.known, str):
             object.__setattr__(self, "known", Template.parse(self.known))
-        elif isinstance(self.known, Canvas) and len(self.known) != 1:
+            return
+        instance((Template, Canvas), "a text with gaps, a Template or a Canvas").check("the evidence", self.known)
+        if isinstance(self.known, Canvas) and len(self.known) != 1:
             raise UserError(f"the canvas has {len(self.known)} rows: evidence is about one text, give one row")
 
     @property

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.evidence.evidence import Evidence
+from textdiff.files.fields import TEXT, Field, check_fields
 from textdiff.text import Canvas, Gap, Template
 
 RATIONALE_GAP, ANSWER_GAP = Gap(1, 32), Gap(1, 8)
@@ -42,6 +43,7 @@ class Question(Evidence):
     weighs = False
 
     def __post_init__(self) -> None:
+        check_fields(vars(self), _FIELDS)
         if not self.question.strip():
             raise UserError("the question is empty")
         if self.answer is not None and self.rationale is not None:
@@ -61,6 +63,16 @@ class Question(Evidence):
 
     def canvas(self, tokenizer: PreTrainedTokenizerBase) -> Canvas | None:
         return self.template.encode(tokenizer)
+
+
+_FIELDS = {
+    "question": TEXT,
+    **dict.fromkeys(("answer", "rationale", "context"), TEXT.optional()),
+    "gaps": Field(
+        lambda value: isinstance(value, tuple) and len(value) == 2 and all(isinstance(gap, Gap) for gap in value),
+        "expected two Gaps, of the rationale and of the answer",
+    ),
+}
 
 
 def one_line(text: str) -> str:

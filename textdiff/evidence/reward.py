@@ -9,9 +9,18 @@ from typing import final
 import torch
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, reason
 from textdiff.evidence.evidence import Decode, Evidence, zeros
 from textdiff.evidence.scores import Score
+from textdiff.files.fields import FLAG, FUNCTION, TEXT, check_fields, number, whole
+
+_FIELDS = {
+    "function": FUNCTION,
+    "temperature": number(lambda value: value > 0, "a number above 0"),
+    "gap": whole(0).optional(),
+    "look_ahead": FLAG,
+    "name": TEXT,
+}
 
 
 @final
@@ -44,8 +53,7 @@ class Reward(Evidence):
     weighs = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.temperature < math.inf:
-            raise UserError(f"temperature is {self.temperature}, expected above 0")
+        check_fields(vars(self), _FIELDS)
 
     def log_likelihood(self, tokens: Tensor, decode: Decode) -> Tensor:
         """The score divided by the temperature.
@@ -74,7 +82,7 @@ class Reward(Evidence):
         except Exception as error:  # the user's function may raise anything
             culprit = next((text for text in texts if self._fails(text)), None)
             where = f"for {culprit!r}" if culprit is not None else f"for {len(texts)} texts at once"
-            raise UserError(f"the {self.name} failed {where}: {type(error).__name__}: {error}") from error
+            raise UserError(f"the {self.name} failed {where}: {type(error).__name__}: {reason(error)}") from error
         if scores.shape != (len(texts),):
             raise UserError(
                 f"the {self.name} gave a result of shape {list(scores.shape)} for {len(texts)} texts: "

@@ -10,6 +10,7 @@ from typing import Protocol, final
 from torch import Tensor
 
 from textdiff.errors import UserError
+from textdiff.files.fields import FLAG, TEXT, check_fields, several, whole
 
 
 class Score(Protocol):
@@ -37,7 +38,9 @@ class Counts:
     pieces: bool = False
 
     def __post_init__(self) -> None:
-        if not self.words or "" in self.words:
+        several(TEXT, "words").check("words", self.words)
+        check_fields(vars(self), {"most": whole(0).optional(), "pieces": FLAG})
+        if "" in self.words:
             raise UserError(f"there is nothing to count in {list(self.words)}: name words that are not empty")
 
     def __call__(self, texts: Sequence[str], /) -> Tensor | Sequence[float]:

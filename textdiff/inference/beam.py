@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -9,9 +10,13 @@ import torch
 from torch import Generator
 
 from textdiff.errors import UserError
+from textdiff.files.fields import Field, whole
 from textdiff.inference.importance import log_weights
 from textdiff.posterior import DecodesCausally, Draws, Posterior, PosteriorSampler
 from textdiff.samplers import LogProbKind, Streams
+
+MOST_OFFERS = 2**26
+"""Continuations that a beam compares at once: 512 MiB of them."""
 
 
 @final
@@ -24,6 +29,7 @@ class Beam(PosteriorSampler):
     """
 
     exactness: ClassVar[str] = "none: a search for the mode of the sampler's law, no posterior samples"
+    fields: ClassVar[Mapping[str, Field]] = {"width": whole(1)}
     width: int = 8
 
     def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
@@ -39,6 +45,12 @@ class Beam(PosteriorSampler):
             raise UserError(f"a beam goes from left to right, {prior.label} does not: give an autoregressive prior")
         if posterior.weighs or posterior.target is not prior:
             raise UserError("a beam follows the sampler's own law: leave out target and likelihood, or use BestOf()")
+        posterior.check_count(self.width, "width", at_once=True)
+        if self.width * prior.vocabulary.size > MOST_OFFERS:
+            raise UserError(
+                f"width is {self.width}: with {prior.vocabulary.size} tokens to choose from, at most "
+                f"{MOST_OFFERS // prior.vocabulary.size} fills are kept"
+            )
         canvas = posterior.canvas.repeat(self.width)
         if prior.draws_lengths and (canvas.minimum < canvas.maximum).any():
             raise UserError(
@@ -89,16 +101,16 @@ class BestOf(PosteriorSampler):
     exactness: ClassVar[str] = (
         "none: it seeks what the weights favour, no posterior samples; `Importance` weighs instead"
     )
+    fields: ClassVar[Mapping[str, Field]] = {"draws": whole(1)}
     draws: int = 16
 
     def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
         """`n` fills, each the best of as many draws.
 
         Raises:
-            UserError: less than 1 draw, or the draws or the target have no density.
+            UserError: more draws than `Posterior.check_count` allows, or the draws or the target have no density.
         """
-        if self.draws < 1:
-            raise UserError(f"the best of {self.draws} draws: expected 1 or more")
+        posterior.check_count(n * self.draws, "n x draws")
         drawn = posterior.propose(n * self.draws, generator)
         weights, passes = log_weights(posterior, drawn)
         weights = weights.view(n, self.draws)

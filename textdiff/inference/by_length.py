@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from textdiff.errors import Impossible, UserError
+from textdiff.errors import Impossible, UserError, by_the_user
+from textdiff.files.fields import FUNCTION, Field, instance, several, whole
 from textdiff.inference.fixed_length import FixedLength
 from textdiff.inference.importance import Importance
 from textdiff.posterior import Draws, Posterior, PosteriorSampler, WeightedSamples
@@ -20,6 +21,8 @@ from textdiff.text import Canvas
 
 GRID = 16
 """Lengths in a grid, at most, unless they are given."""
+MOST_LENGTHS = 256
+"""In a grid that is given."""
 
 
 @final
@@ -43,6 +46,12 @@ class ByLength(PosteriorSampler):
     """
 
     exactness: ClassVar[str] = "self-normalised over the lengths of the grid: exact as n grows"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "lengths": several(whole(0), "whole numbers, 0 or more", MOST_LENGTHS).optional(),
+        "method": instance(PosteriorSampler, "a method that estimates the evidence, such as SMC()").optional(),
+        "log_prior": FUNCTION.optional(),
+        "window": whole(0),
+    }
     lengths: Sequence[int] | None = None
     method: PosteriorSampler | None = None
     log_prior: Callable[[int], float] | None = None
@@ -69,7 +78,7 @@ class ByLength(PosteriorSampler):
                     raise
                 others = replace(self, lengths=[other for other in lengths if other != length])
                 return others.draw(posterior, n, generator)
-            prior = 0.0 if self.log_prior is None else float(self.log_prior(length))
+            prior = self._log_prior(length)
             parts.append(part)
             tokens.append(evidence.laid(part.tokens))
             weights.append(part.log_weights + prior + math.log(n / share))
@@ -106,6 +115,16 @@ class ByLength(PosteriorSampler):
             log_probs = np.interp(every, np.array(lengths)[possible], np.log(shares[possible]), -np.inf, -np.inf)
         log_probs[lengths] = np.log(shares, where=possible, out=np.full(len(lengths), -np.inf))
         return torch.from_numpy(log_probs).log_softmax(0)
+
+    def _log_prior(self, length: int) -> float:
+        """What the user's prior says of a length, 0 without one."""
+        if self.log_prior is None:
+            return 0.0
+        with by_the_user("log_prior"):
+            found = float(self.log_prior(length))
+        if math.isnan(found) or found == math.inf:
+            raise UserError(f"log_prior gave {found} for {length} tokens: expected nats, or -inf to rule it out")
+        return found
 
     def _grid(self, posterior: Posterior) -> tuple[int, list[int]]:
         """The gap whose length is open, and the lengths to try."""

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
+from textdiff.files.fields import check_fields, whole
 from textdiff.inference.importance import log_weights
 from textdiff.posterior import Posterior, seeded
 
@@ -61,8 +62,8 @@ def log_evidence_sandwich(
     Raises:
         UserError: the proposal has no density, or the counts make no sense.
     """
-    if proposals < 2 or repeats < 2:
-        raise UserError(f"{proposals} proposals and {repeats} repeats: a sandwich takes 2 of each or more")
+    check_fields({"proposals": proposals, "repeats": repeats}, dict.fromkeys(("proposals", "repeats"), whole(2)))
+    posterior.check_count(proposals * repeats, "proposals x repeats")
     prior, generator = posterior.prior, seeded(generator)
     drawn = posterior.propose(proposals * repeats, generator)
     log_w, _ = log_weights(posterior, drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
+from textdiff.files.fields import FUNCTION, Field, number
 from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.samplers import Tempering, Trajectory, Watch
 
@@ -28,6 +30,10 @@ class Importance(PosteriorSampler):
     """
 
     exactness: ClassVar[str] = "self-normalised importance sampling: exact as n grows; unbiased evidence at any n"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "temperature": number(lambda value: value > 0, "above 0: weights cannot make up for tokens never drawn"),
+        "watch": FUNCTION.optional(),
+    }
     temperature: float = 1.0
     watch: Watch | None = None
 

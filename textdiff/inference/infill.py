@@ -9,6 +9,7 @@ from typing import final
 
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
+from textdiff.files.fields import NOT_NEGATIVE, TEXT, check_fields, instance, whole
 from textdiff.inference.importance import Importance
 from textdiff.inference.resampled import Resampled
 from textdiff.posterior import (
@@ -20,6 +21,7 @@ from textdiff.posterior import (
     SupportsGuidance,
     WeightedSamples,
 )
+from textdiff.posterior.samples import SEED
 from textdiff.samplers import NEUTRAL, Tempering, UnmaskingPolicy, Watch, by_name, registered_name
 from textdiff.text import Template
 
@@ -54,6 +56,14 @@ class InfillOptions:
     top_k: int | None = None
     particles: int | None = None
     constraint: Evidence | None = None
+
+    def __post_init__(self) -> None:
+        """Check that each option is one.
+
+        Raises:
+            UserError: one is not; what options exclude each other is for `check`.
+        """
+        check_fields(vars(self), _FIELDS)
 
     @cached_property
     def template(self) -> Template:
@@ -96,8 +106,6 @@ class InfillOptions:
         Raises:
             UserError: an option out of range, or options that exclude each other.
         """
-        if self.n < 1:
-            raise UserError(f"n is {self.n}: ask for at least 1 fill")
         _ = self.template
         if isinstance(self.policy, str):
             by_name(self.policy, self.steps)
@@ -145,6 +153,18 @@ class InfillOptions:
     def for_baseline(self) -> InfillOptions:
         """The same request to another prior, which keeps its own policy: to compare with."""
         return replace(self, policy=None, steps=None, error_budget=None, guidance=None)
+
+
+_FIELDS = {
+    "text": TEXT,
+    "n": whole(1),
+    **dict.fromkeys(("steps", "particles"), whole(1).optional()),
+    "seed": SEED.optional(),
+    "policy": instance((UnmaskingPolicy, str), "a policy or the name of one").optional(),
+    **dict.fromkeys(("error_budget", "guidance"), NOT_NEGATIVE.optional()),
+    "constraint": instance(Evidence, "evidence, such as Contains('dog')").optional(),
+}
+"""What the options may be, but for those of `Tempering`."""
 
 
 @final
@@ -204,6 +224,8 @@ def infill(
     Raises:
         UserError: options that exclude each other or do not fit the prior, or anything that `Prior.infill` refuses.
     """
+    instance(Prior, "a prior, such as load() gives").check("prior", prior)
+    instance(InfillOptions, "InfillOptions").check("options", options)
     options.check(expert=expert is not None, target=target is not None)
     prior = options.configured(prior, expert)
     if options.particles is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -9,9 +10,13 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
+from textdiff.files.fields import PROBABILITY, Field, whole
 from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.samplers import LogProbKind
 from textdiff.text import Canvas
+
+SWEEPS = whole(1, 2**16)
+"""Of a chain: each is a pass over the text, or several."""
 
 
 @final
@@ -29,6 +34,7 @@ class MetropolisHastings(PosteriorSampler):
     """
 
     exactness: ClassVar[str] = "Markov chain that leaves the posterior invariant: exact as sweeps grow"
+    fields: ClassVar[Mapping[str, Field]] = {"sweeps": SWEEPS, "independent": PROBABILITY}
     sweeps: int = 16
     independent: float = 0.25
 
@@ -36,16 +42,15 @@ class MetropolisHastings(PosteriorSampler):
         """Draw `n` samples, the ends of `n` chains.
 
         Raises:
-            UserError: less than 1 sweep, a share out of range, or an order that is no function of the canvas.
+            UserError: an order that is no function of the canvas.
         """
-        if self.sweeps < 1 or not 0 <= self.independent <= 1:
-            raise UserError(f"{self.sweeps} sweeps, {self.independent} of them independent: expected 1 or more, 0 to 1")
         prior = posterior.prior
         if prior.kind is not LogProbKind.EXACT:
             raise UserError(
                 f"{prior.label} has no exact log-probability: Metropolis-Hastings needs a policy whose order is a "
                 "function of the canvas, such as 'strided'"
             )
+        posterior.check_count(n, at_once=True)
         drawn = posterior.propose(n, generator)
         tokens, nfe, accepted = drawn.tokens, drawn.nfe, 0.0
         density, passes = posterior.log_density(tokens)
@@ -98,6 +103,7 @@ class BlockGibbs(PosteriorSampler):
         "Gibbs: exact as sweeps grow, if the prior's draws of a block are those of one joint law (a world, or a "
         "perfect denoiser at one token per step) and lengths are given; a trained denoiser's are nearly so"
     )
+    fields: ClassVar[Mapping[str, Field]] = {"sweeps": SWEEPS, "block": whole(1)}
     sweeps: int = 4
     block: int = 4
 
@@ -105,16 +111,15 @@ class BlockGibbs(PosteriorSampler):
         """Draw `n` samples, the ends of `n` chains.
 
         Raises:
-            UserError: a count below 1, another target than the prior's own, or evidence with a likelihood.
+            UserError: another target than the prior's own, or evidence with a likelihood.
         """
-        if self.sweeps < 1 or self.block < 1:
-            raise UserError(f"{self.sweeps} sweeps of blocks of {self.block}: expected 1 or more of each")
         if posterior.target is not posterior.prior or posterior.weighs:
             raise UserError(
                 "block Gibbs accepts every draw, so it can neither aim at another target nor heed a likelihood: use "
                 "MetropolisHastings()"
             )
         prior = posterior.prior
+        posterior.check_count(n, at_once=True)
         drawn = posterior.propose(n, generator)
         tokens, nfe = drawn.tokens, drawn.nfe
         for _ in range(self.sweeps):

@@ -5,6 +5,7 @@ Andrieu, Doucet and Holenstein 2010; for masked diffusion arXiv:2507.08390.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -12,6 +13,8 @@ import torch
 from torch import Generator
 
 from textdiff.errors import UserError
+from textdiff.files.fields import PROBABILITY, Field, whole
+from textdiff.inference.metropolis import SWEEPS
 from textdiff.inference.particles import Particles
 from textdiff.inference.resampling import multinomial
 from textdiff.posterior import Draws, Posterior, PosteriorSampler
@@ -32,6 +35,7 @@ class ParticleGibbs(PosteriorSampler):
     """
 
     exactness: ClassVar[str] = "Markov chain that leaves the posterior invariant: exact as sweeps grow"
+    fields: ClassVar[Mapping[str, Field]] = {"particles": whole(2), "sweeps": SWEEPS, "threshold": PROBABILITY}
     particles: int = 8
     sweeps: int = 4
     threshold: float = 0.5
@@ -40,18 +44,14 @@ class ParticleGibbs(PosteriorSampler):
         """Draw `n` samples, the ends of `n` chains.
 
         Raises:
-            UserError: fewer than 2 particles or 1 sweep, or the order is no function of the canvas.
+            UserError: more particles than `Posterior.check_count` allows, or the order is no function of the canvas.
         """
-        if self.particles < 2 or self.sweeps < 1:
-            raise UserError(
-                f"{self.particles} particles and {self.sweeps} sweeps: particle Gibbs takes 2 particles and 1 sweep "
-                "or more"
-            )
         if posterior.prior.kind is not LogProbKind.EXACT:
             raise UserError(
                 f"{posterior.prior.label} retraces no text: particle Gibbs needs a policy whose order is a function of "
                 "the canvas, such as 'strided'"
             )
+        posterior.check_count(n * self.particles, "n x particles", at_once=True)
         drawn = posterior.propose(n, generator)
         tokens, nfe, moved = drawn.tokens, drawn.nfe, 0.0
         for _ in range(self.sweeps):

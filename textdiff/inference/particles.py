@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, by_the_user
 from textdiff.inference.resampling import Resampling
 from textdiff.posterior import ExactJoint, ExactPosterior, Posterior, SupportsParticles, relative_variance
 from textdiff.samplers import GivenTokens, LogProbKind, Progress, Trajectory
@@ -49,6 +49,7 @@ class Particles:
                 f"a bridge needs a target with an exact joint, this is {target.label}: give target=, such as the AR "
                 "baseline"
             )
+        posterior.check_count(groups * size, "the number of particles", at_once=True)
         self.bridge = target if bridge and isinstance(target, ExactJoint) else None
         self.posterior, self.prior, self.size, self.groups = posterior, prior, size, groups
         self.threshold, self.resampling, self.retained = threshold, resampling, retained
@@ -117,6 +118,17 @@ class Particles:
         with torch.no_grad():
             return self.bridge.log_prob(tokens.masked_fill(masked, null)), ~masked
 
+    def _parents(self, weights: Tensor, generator: Generator) -> Tensor:
+        """The ancestors `[size]` that the resampling scheme draws."""
+        with by_the_user("resampling"):
+            found = self.resampling(weights, generator)
+        if not isinstance(found, Tensor) or found.shape != weights.shape or found.dtype != torch.long:
+            came = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(f"resampling gave {came}: expected ancestors, int64 [{self.size}]")
+        if ((found < 0) | (found >= self.size)).any():
+            raise UserError(f"resampling gave an ancestor that is none of 0 to {self.size - 1}")
+        return found
+
     def _resample(self, generator: Generator) -> Tensor | None:
         """Resample the groups that need it: the ancestor of each row, or None."""
         alive = (self.log_weights > -math.inf).any(dim=1)
@@ -126,7 +138,7 @@ class Particles:
             return None
         parents = torch.arange(self.size).repeat(self.groups, 1)
         for group in low.nonzero()[:, 0].tolist():
-            parents[group] = self.resampling(weights[group], generator)
+            parents[group] = self._parents(weights[group], generator)
             self.variance[group] += relative_variance(weights[group])
             if self.retained is not None:
                 parents[group, 0] = 0

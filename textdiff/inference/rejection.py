@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -9,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
+from textdiff.files.fields import Field, number, whole
 from textdiff.inference.importance import log_weights
 from textdiff.posterior import Draws, ExactPosterior, Posterior, PosteriorSampler
 
@@ -24,10 +26,14 @@ class Rejection(PosteriorSampler):
     Args:
         log_bound: no log-weight is above it. None: 0 where the weight is a likelihood of at most 1, the log-evidence
             where a world proposes to itself; otherwise it must be given.
-        most: proposals to try, at most.
+        most: proposals to try, at most; a hundredth of them, if none has any weight.
     """
 
     exactness: ClassVar[str] = "exact, if no weight is above the bound (one that is seen is an error)"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "log_bound": number(lambda value: True, "a number of nats").optional(),
+        "most": whole(1, 2**32),
+    }
     log_bound: float | None = None
     most: int = 100_000
 
@@ -40,11 +46,18 @@ class Rejection(PosteriorSampler):
         bound = self._bound(posterior)
         kept: list[tuple[Tensor, Tensor | None]] = []
         tried = found = passes = 0
+        alive = False
         while found < n and tried < self.most:
             drawn = posterior.propose(min(AT_ONCE, self.most - tried), generator)
             weights, extra = log_weights(posterior, drawn)
             if (highest := float(weights.max())) > bound + 1e-9:
                 raise UserError(f"a log-weight is {highest:.4f}, above the bound {bound:.4f}: give a larger log_bound")
+            alive = alive or highest > -torch.inf
+            if not alive and tried >= self.most // 100:
+                raise UserError(
+                    f"none of {tried + len(weights)} proposals has any weight, so that none can be accepted: the "
+                    "evidence may rule out all texts; raise most if it does not"
+                )
             uniform = torch.rand(len(weights), generator=generator, dtype=torch.float64).to(weights.device)
             accepted = (uniform.log() < weights - bound).nonzero()[:, 0]
             kept.append((drawn.tokens[accepted], None if drawn.log_q is None else drawn.log_q[accepted]))

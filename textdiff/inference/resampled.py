@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,6 +11,7 @@ import torch
 from torch import Generator
 
 from textdiff.errors import UserError
+from textdiff.files.fields import Field, instance, whole
 from textdiff.inference.importance import Importance
 from textdiff.posterior import Draws, Posterior, PosteriorSampler
 from textdiff.samplers import LogProbKind, categorical
@@ -32,6 +34,10 @@ class Resampled(PosteriorSampler):
     """
 
     exactness: ClassVar[str] = "as exact as the weighted sets make it: exact as particles grow"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "method": instance(PosteriorSampler, "a method that estimates the evidence, such as SMC()").optional(),
+        "particles": whole(1),
+    }
     method: PosteriorSampler | None = None
     particles: int = 16
 
@@ -39,10 +45,10 @@ class Resampled(PosteriorSampler):
         """Draw `n` independent fills; one whose whole set has no weight has none itself.
 
         Raises:
-            UserError: fewer than 1 particle, or a method that does not estimate the evidence.
+            UserError: more particles than `Posterior.check_count` allows, or a method that does not estimate the
+                evidence.
         """
-        if self.particles < 1:
-            raise UserError(f"particles is {self.particles}, expected 1 or more")
+        posterior.check_count(n * self.particles, "n x particles")
         method, size = Importance() if self.method is None else self.method, self.particles
         if isinstance(method, Importance):  # its draws are independent, so that all sets fit into one batch
             sets = [posterior.sample(n * size, method, generator=generator)]

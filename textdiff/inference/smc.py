@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from torch import Generator
 
-from textdiff.errors import UserError
+from textdiff.files.fields import FLAG, FUNCTION, PROBABILITY, Field
 from textdiff.inference.particles import Particles
 from textdiff.inference.resampling import Resampling, systematic
 from textdiff.posterior import Draws, Genealogy, Posterior, PosteriorSampler
@@ -33,6 +34,7 @@ class SMC(PosteriorSampler):
     """
 
     exactness: ClassVar[str] = "sequential Monte Carlo: exact as n grows; unbiased evidence at any n"
+    fields: ClassVar[Mapping[str, Field]] = {"threshold": PROBABILITY, "resampling": FUNCTION, "bridge": FLAG}
     threshold: float = 0.5
     resampling: Resampling = systematic
     bridge: bool = False
@@ -43,8 +45,6 @@ class SMC(PosteriorSampler):
         Raises:
             UserError: the prior does not fill in steps, its order depends on drawn tokens, or the target has no bridge.
         """
-        if not 0 <= self.threshold <= 1:
-            raise UserError(f"threshold is {self.threshold}, expected a share of the particles between 0 and 1")
         particles = Particles(
             posterior, groups=1, size=n, threshold=self.threshold, resampling=self.resampling, bridge=self.bridge
         )

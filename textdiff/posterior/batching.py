@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from textdiff.posterior.posterior import Conditioning, Posterior, chunks
+from textdiff.errors import UserError
+from textdiff.posterior.posterior import MOST_TOKENS, Conditioning, Posterior, chunks
 from textdiff.posterior.samples import WeightedSamples, seeded
 from textdiff.samplers import NEUTRAL, Tempering, Trajectory, row_seeds
 from textdiff.text import Canvas
@@ -28,7 +29,8 @@ def infill_batch(
         tempering: sharpens each draw.
 
     Raises:
-        UserError: a seed is out of range, or a text does not fit into the network beside the others.
+        UserError: a seed is out of range, the fills are too many (see `Posterior.check_count`), or a text does not fit
+            into the network beside the others.
     """
     if not posteriors:
         return []
@@ -36,6 +38,10 @@ def infill_batch(
     prior, vocabulary = posteriors[0].prior, posteriors[0].prior.vocabulary
     assert all(posterior.prior is prior and not posterior.weighs for posterior in posteriors)
     assert vocabulary.pad is not None
+    for posterior in posteriors:
+        posterior.check_count(n)
+    if n * len(posteriors) * max(posterior.canvas.tokens.shape[1] for posterior in posteriors) > MOST_TOKENS:
+        raise UserError(f"n is {n}: {len(posteriors)} texts at once are too many for so many fills, give fewer texts")
     canvas = Canvas.stack([posterior.canvas.repeat(n) for posterior in posteriors], vocabulary.pad)
     streams = torch.cat([row_seeds(seeded(seed), n) for seed in seeds])
     parts = []

@@ -10,7 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.samplers import NEUTRAL, LogProbKind, Randomness, Tempering, Trajectory, Watch
-from textdiff.text import Canvas, Vocabulary
+from textdiff.text import Canvas, Template, Vocabulary
+
+MOST_LENGTH = 2**13
+"""Tokens of a text for distributions without a limit of their own; so much is laid out whatever the context is."""
+MOST_CHARACTERS = 2**16
+"""Of known text that is tokenised whatever the context is."""
+CHARACTERS_PER_TOKEN = 64
+"""More than any text has; known text that is longer is not tokenised to find that it is too long."""
 
 
 class TextDistribution(ABC):
@@ -97,16 +104,34 @@ class TextDistribution(ABC):
             `[batch, length]`; None: nothing is known before a text is complete.
         """
 
+    def check_template(self, template: Template) -> None:
+        """Check, before it is tokenised, whether a template may fit into the context.
+
+        Raises:
+            UserError: its gaps alone take far more tokens, or its known text cannot fit.
+        """
+        room = MOST_LENGTH if self.context is None else self.context
+        if len(template.gaps) > room or template.slots > max(room, MOST_LENGTH):
+            raise UserError(
+                f"the gaps of the text take {template.slots} tokens, and the model reads at most {room}: shorten them, "
+                "e.g. [gap:1-16]"
+            )
+        if template.characters > max(MOST_CHARACTERS, CHARACTERS_PER_TOKEN * room):
+            raise UserError(
+                f"the text has {template.characters} characters, and the model reads at most {room} tokens: shorten it"
+            )
+
     def check_canvas(self, canvas: Canvas) -> None:
-        """Check that a canvas fits into the context.
+        """Check that a canvas fits into the context, and holds what a canvas may hold.
 
         Raises:
             UserError: it does not.
         """
-        length = canvas.tokens.shape[1]
-        if self.context is not None and length > self.context:
+        length, room = canvas.tokens.shape[1], MOST_LENGTH if self.context is None else self.context
+        if length > room:
             slots = int(canvas.slots.sum())
             raise UserError(
-                f"the text takes {length} tokens, {slots} of them in gaps, and the model reads at most {self.context}: "
+                f"the text takes {length} tokens, {slots} of them in gaps, and the model reads at most {room}: "
                 "shorten the text or its gaps, e.g. [gap:1-16]"
             )
+        canvas.check(self.vocabulary.size, self.vocabulary.mask)

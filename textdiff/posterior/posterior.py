@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, final
 
@@ -13,7 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import Impossible, UserError
-from textdiff.evidence import Evidence
+from textdiff.evidence import Evidence, templates
+from textdiff.files.fields import FUNCTION, TEXT, Field, check_fields, instance, several, whole
 from textdiff.posterior.capabilities import ExactJoint
 from textdiff.posterior.distribution import TextDistribution
 from textdiff.posterior.draws import Draws
@@ -23,6 +24,12 @@ from textdiff.text import Canvas, Filled, ProductDFA, Template, decode_rows, enc
 
 CHUNK = 2**14
 """Most canvas tokens per forward pass."""
+MOST_TOKENS = 2**24
+"""Of all draws of one call, their canvases counted whole: 128 MiB as ids."""
+MOST_AT_ONCE = 2**20
+"""Of draws that are filled side by side, as particles are."""
+COUNT = whole(1)
+"""Of draws; how many of them there may be depends on the length of the text."""
 
 ORDERS = 64
 """Random orders that a bound on a log-probability averages over."""
@@ -33,9 +40,19 @@ class PosteriorSampler(ABC):
 
     Attributes:
         exactness: in what sense its weighted draws follow their target, in words.
+        fields: what its arguments may be; a dataclass checks them when it is made.
     """
 
     exactness: ClassVar[str]
+    fields: ClassVar[Mapping[str, Field]] = {}
+
+    def __post_init__(self) -> None:
+        """Check the arguments.
+
+        Raises:
+            UserError: one is not what it may be.
+        """
+        check_fields(vars(self), self.fields)
 
     @abstractmethod
     def draw(self, posterior: Posterior, n: int, generator: Generator) -> Draws:
@@ -67,12 +84,17 @@ class Posterior:
     canvas: Canvas = field(init=False)
 
     def __post_init__(self) -> None:
+        check_fields(vars(self), _PARTS)
+        priors = {id(p): p for p in (self.prior, self.target)}.values()
+        for prior in priors:
+            for template in templates(self.evidence):
+                prior.check_template(template)
         canvas = self.evidence.canvas(self.prior.tokenizer)
         if canvas is None:
             raise UserError('the evidence fixes no text: add some, as in Observed("Once [gap] end.") & Likelihood(f)')
         if self.target is not self.prior and self.target.tokenizer.get_vocab() != self.prior.tokenizer.get_vocab():
             raise UserError("proposal and target have different tokenizers: give two priors that were trained together")
-        for prior in {id(p): p for p in (self.prior, self.target)}.values():
+        for prior in priors:
             prior.check_canvas(canvas)
         if dfas := self.evidence.dfas(canvas, self.prior.tokenizer):
             dfa = ProductDFA.of(dfas, str(self.evidence))
@@ -124,11 +146,30 @@ class Posterior:
         Raises:
             UserError: `n` is less than 1, or the method does not fit the prior, the target or the evidence.
         """
-        if n < 1:
-            raise UserError(f"n is {n}: ask for at least 1 sample")
+        self.check_count(n)
         started, method = time.perf_counter(), Conditioning() if method is None else method
+        instance(PosteriorSampler, "an inference method, such as Importance()").check("method", method)
         draws = method.draw(self, n, seeded(generator))
         return self.weighted_samples(draws, method.exactness, time.perf_counter() - started)
+
+    def check_count(self, n: int, name: str = "n", *, at_once: bool = False) -> None:
+        """Check that so many texts may be drawn at once.
+
+        Args:
+            n: their number.
+            name: what the user calls it, in the message.
+            at_once: whether they are filled side by side, not in chunks.
+
+        Raises:
+            UserError: it is no number, or they take more than 16,777,216 tokens, or 1,048,576 at once.
+        """
+        COUNT.check(name, n)
+        length, most = self.canvas.tokens.shape[1], MOST_AT_ONCE if at_once else MOST_TOKENS
+        if n * length > most:
+            raise UserError(
+                f"{name} is {n}: as many texts of {length} tokens are more than {most} tokens, ask for "
+                f"{most // length} at most"
+            )
 
     def weighted_samples(self, draws: Draws, exactness: str, seconds: float) -> WeightedSamples:
         """Draws as samples of this posterior, on the CPU, that decode themselves."""
@@ -180,7 +221,7 @@ class Posterior:
         Raises:
             UserError: the number of fills is wrong, one does not fit its gap, or the sampler has no density.
         """
-        tokens = fill[None] if isinstance(fill, Tensor) else self._placed(fill)
+        tokens = self._complete(fill) if isinstance(fill, Tensor) else self._placed(fill)
         prior, canvas = self.prior, self.canvas
         if prior.kind is not LogProbKind.GIVEN_ORDER:
             log_q = prior.score(canvas, tokens.to(prior.device)).log_q
@@ -191,9 +232,24 @@ class Posterior:
         assert many is not None
         return Scored(float(many.logsumexp(0)) - math.log(ORDERS), "bound")
 
+    def _complete(self, tokens: Tensor) -> Tensor:
+        """Ids of a whole text that agrees with the canvas, `[1, length]`."""
+        canvas, size = self.canvas, self.prior.vocabulary.size
+        if tokens.dtype != torch.long or tokens.shape != canvas.tokens.shape[1:]:
+            raise UserError(
+                f"fill is a tensor {list(tokens.shape)} of {tokens.dtype}: expected ids of the whole text, int64 "
+                f"[{canvas.tokens.shape[1]}]"
+            )
+        if ((tokens < 0) | (tokens >= size)).any():
+            raise UserError(f"fill holds an id outside a vocabulary of {size} tokens")
+        if (tokens.to(canvas.tokens.device) != canvas.tokens[0])[canvas.observed[0]].any():
+            raise UserError("fill differs from the known text outside the gaps")
+        return tokens[None]
+
     def _placed(self, fill: str | Sequence[str]) -> Tensor:
         """The canvas with the fills' tokens in its slots, `[1, length]`."""
-        fills = [fill] if isinstance(fill, str) else list(fill)
+        fills = [fill] if isinstance(fill, str) else fill
+        several(TEXT, "texts").check("fill", fills)
         canvas, vocabulary = self.canvas, self.prior.vocabulary
         gaps = canvas.minimum.shape[1]
         if len(fills) != gaps:
@@ -218,7 +274,12 @@ class Posterior:
         tempering: Tempering = NEUTRAL,
         watch: Watch | None = None,
     ) -> Trajectory:
-        """`n` independent draws of the prior's sampler, in batches that fit into memory."""
+        """`n` independent draws of the prior's sampler, in batches that fit into memory.
+
+        Raises:
+            UserError: they are too many, see `check_count`.
+        """
+        self.check_count(n, "the number of draws", at_once=watch is not None)
         length = self.canvas.tokens.shape[1]
         parts = [
             self.prior.sample(
@@ -258,6 +319,10 @@ class Conditioning(PosteriorSampler):
     """
 
     exactness: ClassVar[str] = "exact for the law of the sampler; how far that is from a posterior is what audits tell"
+    fields: ClassVar[Mapping[str, Field]] = {
+        "tempering": instance(Tempering, "a Tempering"),
+        "watch": FUNCTION.optional(),
+    }
     tempering: Tempering = NEUTRAL
     watch: Watch | None = None
 
@@ -296,6 +361,14 @@ class Conditioning(PosteriorSampler):
             target=f"the sampler's own law ({label}){', given the constraints' if constrained else ''}",
             has_evidence=constrained,
         )
+
+
+_PARTS = {
+    "prior": instance(TextDistribution, "a prior, such as load() gives"),
+    "target": instance(TextDistribution, "a prior, such as load() gives"),
+    "evidence": instance(Evidence, "evidence, such as Observed('Once [gap] end.')"),
+}
+"""What a posterior is made of."""
 
 
 def _room(canvas: Canvas) -> str:

@@ -8,13 +8,14 @@ from typing import Literal, overload
 
 from textdiff.errors import UserError
 from textdiff.evidence import Evidence, Observed
+from textdiff.files.fields import FLAG, Field, check_fields, instance, number
 from textdiff.posterior.distribution import TextDistribution
-from textdiff.posterior.posterior import Conditioning, Posterior
+from textdiff.posterior.posterior import COUNT, Conditioning, Posterior
 from textdiff.posterior.samples import WeightedSamples, seeded
 from textdiff.posterior.streaming import Draft
 from textdiff.posterior.streaming import stream as drafts
 from textdiff.samplers import Tempering, UnmaskingPolicy, Watch
-from textdiff.text import Canvas, Template
+from textdiff.text import Canvas, Template, Vocabulary
 
 
 class Prior(TextDistribution):
@@ -124,16 +125,34 @@ class Prior(TextDistribution):
         Raises:
             UserError: no gap, an empty text, a text longer than the model's context, a bad option.
         """
-        if n < 1:
-            raise UserError(f"n is {n}: ask for at least 1 fill")
+        check_fields({"n": n, "error_budget": error_budget, "stream": stream}, _ASKED)
+        generator, tempering = seeded(seed), Tempering(temperature, top_p, top_k)
         prior = self if policy is None and steps is None else self.with_policy(policy, steps)
         if error_budget is not None:
             if prior is not self:
                 raise UserError("error_budget chooses order and steps by itself: leave out policy and steps")
             prior = self.with_error_budget(error_budget)
-        posterior, tempering = prior.given(text), Tempering(temperature, top_p, top_k)
+        posterior = prior.given(text)
         if stream:
             if watch is not None:
                 raise UserError("stream and watch show the same steps: give one of them")
-            return drafts(posterior, n, tempering, seeded(seed))
-        return posterior.sample(n, Conditioning(tempering, watch), generator=seeded(seed))
+            posterior.check_count(n)
+            return drafts(posterior, n, tempering, generator)
+        return posterior.sample(n, Conditioning(tempering, watch), generator=generator)
+
+
+NETWORK_FIELDS = {
+    "tokenizer": Field(
+        lambda value: value is None or callable(getattr(value, "get_vocab", None)),
+        "expected a tokenizer of transformers",
+    ),
+    "vocabulary": instance(Vocabulary, "a Vocabulary, such as Vocabulary.of(tokenizer)"),
+}
+"""What the parts of a prior with a network may be, but for the network; where no text is read it needs no tokenizer."""
+
+_ASKED = {
+    "n": COUNT,
+    "error_budget": number(lambda value: value >= 0, "a number of nats, 0 or more").optional(),
+    "stream": FLAG,
+}
+"""What some arguments of `infill` may be; the others are checked where they go."""

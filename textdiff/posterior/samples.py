@@ -11,7 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from textdiff.errors import UserError
-from textdiff.samplers import LogProbKind
+from textdiff.files.fields import Field, whole
+from textdiff.samplers import LogProbKind, seed_generator
 from textdiff.text import Filled
 
 
@@ -124,11 +125,10 @@ class WeightedSamples:
             UserError: no sample is alive, or `n` is less than 1.
         """
         n = len(self) if n is None else n
-        if n < 1:
-            raise UserError(f"n is {n}: ask for at least 1 sample")
+        whole(1, 2**24).check("n", n)
         if not self.alive:
             raise UserError("no sample has any weight, there is nothing to resample: draw more, or by another method")
-        start = torch.rand(1, generator=seeded(generator), dtype=torch.float64)
+        start = torch.rand(1, generator=seeded(generator, "generator"), dtype=torch.float64)
         cdf = self.weights.cumsum(0)
         points = (torch.arange(n) + start) / n * cdf[-1]
         rows = torch.searchsorted(cdf, points.clamp(max=cdf[-1].nextafter(torch.zeros(()).double())), right=True)
@@ -188,19 +188,29 @@ def relative_variance(weights: Tensor) -> float:
     return max(0.0, (n * float(weights.square().sum()) - 1) / (n - 1))
 
 
-def seeded(seed: Generator | int | None) -> Generator:
+SEED = whole(0, 2**64 - 1)
+SOURCE = Field(
+    lambda value: value is None or SEED.fits(value) or (isinstance(value, Generator) and value.device.type == "cpu"),
+    "expected a seed from 0 to 2**64 - 1, a generator on the CPU, or None",
+)
+
+
+def seeded(seed: Generator | int | None, name: str = "seed") -> Generator:
     """A generator: the given one, or a new one with that seed, or with one of the system's.
 
+    Args:
+        seed: a generator on the CPU, or a seed of 64 bits, each of which counts.
+        name: of the argument, in the message.
+
     Raises:
-        UserError: the seed is no whole number of 64 bits.
+        UserError: it is neither.
     """
+    SOURCE.check(name, seed)
     if isinstance(seed, Generator):
         return seed
     generator = Generator()
     if seed is None:
         generator.seed()
-        return generator
-    try:
-        return generator.manual_seed(seed)
-    except (RuntimeError, ValueError, TypeError):
-        raise UserError(f"seed is {seed!r}, expected a whole number of at most 64 bits") from None
+    else:
+        seed_generator(generator, int(seed))
+    return generator

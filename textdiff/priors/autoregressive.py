@@ -11,11 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
+from textdiff.files.fields import TEXT, check_fields, instance, whole
 from textdiff.models import KeyValueCache, Transformer
 from textdiff.models.attention import causal_inputs, last_before
 from textdiff.models.eager import eager
 from textdiff.models.prefix_cache import PrefixCache
-from textdiff.posterior.prior import Prior
+from textdiff.posterior.posterior import MOST_TOKENS
+from textdiff.posterior.prior import NETWORK_FIELDS, Prior
 from textdiff.posterior.samples import seeded
 from textdiff.samplers import (
     NEUTRAL,
@@ -33,6 +35,8 @@ from textdiff.samplers import (
 from textdiff.samplers.causal import CausalDecoding, NextDraw, decode_causally
 from textdiff.samplers.lengths import by_gap, count_tokens, rank_and_size
 from textdiff.text import Canvas, Vocabulary, encode
+
+CAUSAL_FIELDS = {**NETWORK_FIELDS, "network": instance(Transformer, "a causal Transformer")}
 
 
 @final
@@ -52,6 +56,9 @@ class AutoregressivePrior(Prior):
     network: Transformer
     tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
+
+    def __post_init__(self) -> None:
+        check_fields(vars(self), CAUSAL_FIELDS)
 
     @torch.no_grad()
     def sample(
@@ -171,7 +178,12 @@ class AutoregressivePrior(Prior):
         Raises:
             UserError: the beginning is as long as a text may be.
         """
-        vocabulary, longest = self.vocabulary, longest or self.network.context
+        most = self.network.context
+        fields = {"n": whole(1), "longest": whole(1, most).optional(), "beginning": TEXT}
+        check_fields({"n": n, "longest": longest, "beginning": beginning}, fields)
+        vocabulary, longest = self.vocabulary, most if longest is None else longest
+        if n * longest > MOST_TOKENS:
+            raise UserError(f"n is {n}: ask for {MOST_TOKENS // longest} texts of {longest} tokens at most")
         assert vocabulary.bos is not None and vocabulary.eos is not None and vocabulary.pad is not None
         never = vocabulary.forbidden.clone()
         never[self._null], never[vocabulary.eos] = True, False

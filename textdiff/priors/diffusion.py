@@ -11,10 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.denoisers import DenoisingNetwork, Guided, ProductOfExperts
 from textdiff.errors import UserError
+from textdiff.files.fields import Field, check_fields, instance
 from textdiff.posterior.capabilities import CausalJoint
-from textdiff.posterior.prior import Prior
+from textdiff.posterior.prior import NETWORK_FIELDS, Prior
 from textdiff.samplers import (
     NEUTRAL,
+    POLICIES,
     Dependence,
     ErrorBudget,
     GivenTokens,
@@ -41,6 +43,18 @@ DEFAULT_POLICY = Strided(16)
 """On held-out text within 1 % of one token per step."""
 
 
+POLICY = instance((UnmaskingPolicy, str), f"a policy, or one of {', '.join(POLICIES)}").optional()
+_FIELDS = {
+    **NETWORK_FIELDS,
+    "network": Field(
+        lambda value: callable(getattr(value, "log_probs", None)) and hasattr(value, "context"),
+        "expected a denoiser, such as a Transformer",
+    ),
+    "policy": instance(UnmaskingPolicy, "a policy, such as Strided(8)"),
+    "dependence": instance(Dependence, "what calibrate() measures").optional(),
+}
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class DiffusionPrior(Prior):
@@ -59,6 +73,9 @@ class DiffusionPrior(Prior):
     vocabulary: Vocabulary
     policy: UnmaskingPolicy = DEFAULT_POLICY
     dependence: Dependence | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(vars(self), _FIELDS)
 
     def sample(
         self,
@@ -121,12 +138,15 @@ class DiffusionPrior(Prior):
 
     def with_policy(self, policy: UnmaskingPolicy | str | None = None, steps: int | None = None) -> DiffusionPrior:
         """The same denoiser under another policy, or under its own with another number of steps."""
+        POLICY.check("policy", policy)
         own = policy_name(self.policy)
         if isinstance(policy, UnmaskingPolicy):
             if steps is not None:
-                raise UserError(f"{policy} brings its own number of steps: leave out steps, or give the policy by name")
+                raise UserError(
+                    f"policy {policy_label(policy)!r} brings its own number of steps: leave them out, or give its name"
+                )
             return replace(self, policy=policy)
-        if steps is None and policy in (None, own):
+        if steps is None and (policy is None or policy == own):
             return self
         return replace(self, policy=by_name(own if policy is None else policy, steps))
 
@@ -167,6 +187,7 @@ class DiffusionPrior(Prior):
         Raises:
             UserError: another tokenizer, or no share or tilt.
         """
+        instance(CausalJoint, "an autoregressive prior").check("expert", expert)
         if expert.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError("the two priors have different tokenizers: join two that were trained together")
         own = self.network.denoiser if isinstance(self.network, ProductOfExperts) else self.network

@@ -11,12 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from textdiff.diffusion import subs
 from textdiff.errors import UserError
+from textdiff.files.fields import check_fields, choice
 from textdiff.models import Transformer
 from textdiff.models.attention import causal_inputs, last_before
 from textdiff.models.prefix_cache import PrefixCache
 from textdiff.posterior.capabilities import Layout
 from textdiff.posterior.prior import Prior
-from textdiff.priors.autoregressive import AutoregressivePrior, unchanged
+from textdiff.priors.autoregressive import CAUSAL_FIELDS, AutoregressivePrior, unchanged
 from textdiff.priors.fill_in_middle_prompt import Prompt
 from textdiff.samplers import (
     NEUTRAL,
@@ -59,8 +60,7 @@ class FillInMiddlePrior(Prior):
     layout: Layout = "psm"
 
     def __post_init__(self) -> None:
-        if self.layout not in get_args(Layout):
-            raise UserError(f"layout is {self.layout!r}, expected one of {', '.join(get_args(Layout))}")
+        check_fields(vars(self), {**CAUSAL_FIELDS, "layout": choice(*get_args(Layout))})
 
     @torch.no_grad()
     def sample(

@@ -13,7 +13,7 @@ from textdiff.errors import UserError
 from textdiff.samplers.categorical import without
 from textdiff.samplers.decoder import Decoder, run
 from textdiff.samplers.open_gaps import close_gaps
-from textdiff.samplers.policies.policy import LogProbKind, UnmaskingPolicy
+from textdiff.samplers.policies.policy import LogProbKind, UnmaskingPolicy, revealed_by
 from textdiff.samplers.random_streams import Randomness, Streams
 from textdiff.samplers.remask import Remask
 from textdiff.samplers.state import DenoisingState
@@ -167,7 +167,7 @@ class Denoising(Decoder):
         rows = progress.masked.any(dim=1).nonzero()[:, 0]
         noise, order_noise = self._streams.uniforms(rows, self._calls[rows])
         view = state.view(rows, order_noise, self._vocabulary.size)
-        asked = policy.reveal(view) if self._blind else view.masked
+        asked = revealed_by(policy, view) if self._blind else view.masked
         log_probs = self._log_probs(rows, view.canvas, asked)
         answer = Answer(view.canvas, view.masked, asked, log_probs, noise)
         draw = self._draw(answer)
@@ -175,8 +175,7 @@ class Denoising(Decoder):
         if not self._blind:
             drawn = draw.candidates if isinstance(draw, CandidateDraw) else None
             view = replace(view, log_probs=log_probs.detach(), drawn=drawn)
-            revealed = policy.reveal(view)
-        assert not (revealed & ~view.masked).any() and revealed.any(dim=1).all()
+            revealed = revealed_by(policy, view)
 
         scoring = draw.log_probs(revealed)
         values = self._values(draw, scoring, rows, revealed)

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Randomness = torch.Generator | Tensor
 """Source of a batch's random numbers: a generator, whose next numbers seed the rows, or the seeds themselves."""
+
+
+def seed_generator(generator: torch.Generator, seed: int) -> None:
+    """Seed a generator on the CPU with all 64 bits of a seed, of which `manual_seed` uses the lower 32 alone.
+
+    Seeds below 2**32 give the numbers that `manual_seed` gives. Above, the words of the Mersenne twister are derived
+    from the seed by numpy's `SeedSequence`.
+    """
+    generator.manual_seed(seed)
+    if seed >= 2**32:
+        state = generator.get_state()
+        words = np.random.SeedSequence(seed).generate_state(WORDS).astype(np.int64)
+        state.view(torch.int64)[HEAD : HEAD + WORDS] = torch.from_numpy(words)
+        generator.set_state(state)
+
+
+HEAD, WORDS = 3, 624
+"""Where the words of the Mersenne twister are in the state of a generator, in units of 8 bytes."""
 
 
 def row_seeds(generator: torch.Generator, rows: int) -> Tensor:

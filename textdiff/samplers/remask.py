@@ -7,7 +7,7 @@ from typing import final
 
 from torch import Tensor
 
-from textdiff.samplers.policies.policy import State, UnmaskingPolicy
+from textdiff.samplers.policies.policy import State, UnmaskingPolicy, hidden_by
 from textdiff.samplers.state import DenoisingState
 
 
@@ -35,8 +35,7 @@ class Remask:
             confidence: float64 `[revealed.sum()]`, log-probability of each new token, not tempered.
         """
         assert state.confidence is not None
-        hidden = self.policy.hide(view)
-        assert not (hidden & ~view.filled).any()
+        hidden = hidden_by(self.policy, view)
         state.hide(rows, hidden, self.mask)
         kept = state.confidence[rows].masked_scatter(revealed, confidence).masked_fill(hidden, 0.0)
         state.confidence[rows] = kept

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.files.fields import check_fields, number, whole
 
 
 @final
@@ -30,12 +30,7 @@ class Tempering:
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < torch.inf:
-            raise UserError(f"temperature is {self.temperature}, expected 0 (the likeliest token) or above")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p is {self.top_p}, expected in (0, 1]")
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k is {self.top_k}, expected 1 or more, or none")
+        check_fields(vars(self), _FIELDS)
 
     @property
     def neutral(self) -> bool:
@@ -69,5 +64,10 @@ class Tempering:
         return ", ".join(words)
 
 
+_FIELDS = {
+    "temperature": number(lambda value: value >= 0, "0 (the likeliest token) or above"),
+    "top_p": number(lambda value: 0 < value <= 1, "a share in (0, 1]"),
+    "top_k": whole(1).optional(),
+}
 NEUTRAL = Tempering()
 """Draws from the distribution as it is."""

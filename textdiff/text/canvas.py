@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from textdiff.errors import UserError
+from textdiff.files.fields import check_fields, instance, whole
 from textdiff.text.token_dfa import ProductDFA
+
+_TENSOR = instance(Tensor, "a tensor")
+_FIELDS = dict.fromkeys(("tokens", "observed", "gap", "minimum", "word_start"), _TENSOR)
+_TYPES = {"tokens": torch.long, "observed": torch.bool, "gap": torch.long, "minimum": torch.long}
+_TYPES |= {"word_start": torch.bool}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +30,9 @@ class Canvas:
         minimum: `[batch, G]` long, least number of tokens that are not null in each gap; 0 for gaps a row lacks.
         word_start: `[batch, length]` bool, slots whose token must begin with a blank unless it is null.
         dfa: the constraint automaton that the texts of all rows must satisfy; None: no constraint.
+
+    Raises:
+        UserError: tensors of other shapes or types; their values are checked by `check`.
     """
 
     tokens: Tensor
@@ -33,12 +43,48 @@ class Canvas:
     dfa: ProductDFA | None = None
 
     def __post_init__(self) -> None:
-        assert self.tokens.shape == self.observed.shape == self.gap.shape == self.word_start.shape
-        assert len(self.minimum) == len(self.tokens)
+        check_fields(vars(self), _FIELDS)
+        for name, kind in _TYPES.items():
+            given, shape = getattr(self, name), self.minimum.shape[1:] if name == "minimum" else self.tokens.shape[1:]
+            if given.ndim != 2 or given.dtype != kind or given.shape != (len(self.tokens), *shape):
+                expected = "[batch, gaps]" if name == "minimum" else "[batch, length], as all tensors but minimum"
+                raise UserError(f"{name} of a canvas is {_of_kind(given)}: expected {_named(kind)} {expected}")
+
+    def check(self, size: int, mask: int) -> None:
+        """Check the values of a canvas that may come from anywhere.
+
+        Args:
+            size: of the vocabulary.
+            mask: id of the mask token, which all slots hold.
+
+        Raises:
+            UserError: an id outside the vocabulary, a slot that is observed or holds a token, gaps that are not
+                numbered from left to right, or a gap of fewer slots than its minimum.
+        """
+        tokens, gap = self.tokens, self.gap
+        if not tokens.numel():
+            raise UserError(f"a canvas is {_of_kind(tokens)}: expected at least one token")
+        if (bad := (tokens < 0) | (tokens >= size)).any():
+            raise UserError(f"a canvas holds the token id {int(tokens[bad][0])}, outside a vocabulary of {size} tokens")
+        begins = self.slots & (gap != pad(gap, (1, -1), value=-1))
+        if (self.observed == self.slots).any() or (tokens[self.slots] != mask).any():
+            raise UserError("a canvas and its gaps differ: expected observed=False and the mask id at all slots")
+        if (gap != torch.where(self.slots, begins.cumsum(1) - 1, -1)).any() or int(gap.max()) >= self.minimum.shape[1]:
+            raise UserError("the gaps of a canvas have other numbers than 0, 1, ... from left to right, -1 outside")
+        if ((self.minimum < 0) | (self.minimum > self.maximum)).any():
+            raise UserError("the minimum of a gap in a canvas is below 0, or above the number of its slots")
 
     @classmethod
     def of(cls, tokens: Tensor, mask_id: int) -> Canvas:
-        """Every run of `mask_id` in `tokens [batch, length]` is a gap of exactly that length."""
+        """Every run of `mask_id` in `tokens [batch, length]` is a gap of exactly that length.
+
+        Raises:
+            UserError: `tokens` are no whole numbers of two dimensions, or `mask_id` is no id.
+        """
+        _TENSOR.check("tokens", tokens)
+        whole(0).check("mask_id", mask_id)
+        if tokens.ndim != 2 or tokens.dtype != torch.long or not tokens.numel():
+            raise UserError(f"tokens is {_of_kind(tokens)}: expected int64 [batch, length], at least one token")
         slots = tokens == mask_id
         gap = torch.where(slots, (slots & ~pad(slots, (1, -1))).cumsum(1) - 1, -1)
         return cls(tokens, ~slots, gap, _sizes(gap, int(gap.max()) + 1), torch.zeros_like(slots))
@@ -125,4 +171,14 @@ class Canvas:
 
 def _sizes(gap: Tensor, gaps: int) -> Tensor:
     """Number of slots of each gap, `[batch, G]`."""
-    return (gap[:, :, None] == torch.arange(gaps, device=gap.device)).sum(1)
+    counts = torch.zeros(len(gap), gaps + 1, dtype=torch.long, device=gap.device)
+    return counts.scatter_add(1, gap + 1, torch.ones_like(gap))[:, 1:]
+
+
+def _of_kind(given: Tensor) -> str:
+    """Type and shape of a tensor, in words."""
+    return f"{_named(given.dtype)} {list(given.shape)}"
+
+
+def _named(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")

@@ -21,11 +21,17 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
+from textdiff.files.fields import MOST, TEXT, Field, instance, whole
 from textdiff.text.canvas import Canvas
 from textdiff.text.tokenizer import decode, decode_each, encode
 
-_MARKER = re.compile(r"(?P<slashes>\\*)(?P<marker>\[gap\b(?P<length>[^\[\]\\]{0,20})\]?)")
+MOST_SLOTS = 2**16
+"""Of all gaps of a template, each at its maximum. What a model has room for is less, and checked when it is known."""
+
+_MARKER = re.compile(r"\[gap\b(?P<length>[^\[\]\\]{0,20})\]?")
 _LENGTH = re.compile(r":\s*([0-9]{1,6})\s*(?:-\s*([0-9]{1,6})\s*)?")
+_WHOLE = whole(-MOST)
+"""Any whole number: whether it can be the length of a gap has a message of its own."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Gap:
     maximum: int
 
     def __post_init__(self) -> None:
+        for name in ("minimum", "maximum"):
+            _WHOLE.check(f"the {name} of a gap", getattr(self, name))
         if not 0 <= self.minimum <= self.maximum or self.maximum < 1:
             raise UserError(
                 f"a gap cannot have {self.minimum} to {self.maximum} tokens: "
@@ -51,6 +59,11 @@ class Gap:
 
 
 DEFAULT_GAP = Gap(1, 32)
+
+_PARTS = Field(
+    lambda value: isinstance(value, tuple) and all(isinstance(part, str | Gap) and part != "" for part in value),
+    "expected a tuple of texts, none of them empty, and gaps",
+)
 
 
 @dataclass(frozen=True)
@@ -71,21 +84,24 @@ class Template:
     """Known texts (none empty) and gaps in reading order; `str(template)` parses to the template again.
 
     Raises:
-        UserError: empty text, no gap, two gaps with nothing between them, or text that is not Unicode.
+        UserError: empty text, no gap, two gaps with nothing between them, gaps of more than 65,536 tokens in all, or
+            text that is not Unicode.
     """
 
     parts: tuple[str | Gap, ...]
 
     def __post_init__(self) -> None:
-        assert "" not in self.parts
+        _PARTS.check("parts", self.parts)
         if not any(isinstance(part, Gap) or part.strip() for part in self.parts):
             raise UserError("the text is empty: write some, with [gap] where text is missing.")
         if not self.gaps:
             raise UserError("the text has no gap: write [gap] where text is missing.")
         if any(isinstance(part, Gap) and isinstance(after, Gap) for part, after in pairwise(self.parts)):
             raise UserError("two gaps have nothing between them: make them one, or write text between them.")
+        _check_slots(self.slots)
         try:
-            str(self).encode()
+            for part in self.parts:
+                _ = part.encode() if isinstance(part, str) else None
         except UnicodeEncodeError as error:
             raise UserError(f"the text is not valid Unicode ({error.reason}): give it as UTF-8.") from error
 
@@ -96,23 +112,39 @@ class Template:
         Raises:
             UserError: a malformed marker, or anything that a template cannot be.
         """
+        TEXT.check("the text", text)
+        instance(Gap, "a Gap").check("default", default)
         parts: list[str | Gap] = []
-        literal, end = "", 0
+        literal, end, slots = list[str](), 0, 0
         for match in _MARKER.finditer(text):
-            slashes, escaped = divmod(len(match["slashes"]), 2)
-            literal += text[end : match.start()] + "\\" * slashes
+            between = text[end : match.start()]
+            plain = between.rstrip("\\")
+            slashes, escaped = divmod(len(between) - len(plain), 2)
+            literal += [plain, "\\" * slashes]
             end = match.end()
             if escaped:
-                literal += match["marker"]
+                literal.append(match[0])
             else:
-                parts += [literal, _gap(match["marker"], match["length"], default)]
-                literal = ""
-        return cls(tuple(part for part in [*parts, literal + text[end:]] if part != ""))
+                gap = _gap(match[0], match["length"], default)
+                _check_slots(slots := slots + gap.maximum)
+                parts += ["".join(literal), gap]
+                literal = []
+        return cls(tuple(part for part in [*parts, "".join([*literal, text[end:]])] if part != ""))
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
         """The gaps in reading order."""
         return tuple(part for part in self.parts if isinstance(part, Gap))
+
+    @property
+    def slots(self) -> int:
+        """Tokens that the gaps have room for, each gap at its maximum."""
+        return sum(gap.maximum for gap in self.gaps)
+
+    @property
+    def characters(self) -> int:
+        """Length of the known texts."""
+        return sum(len(part) for part in self.parts if isinstance(part, str))
 
     def encode(self, tokenizer: PreTrainedTokenizerBase) -> Canvas:
         """The template as a canvas of one row: bos, the parts, eos; each known text is tokenised by itself.
@@ -172,13 +204,13 @@ class Template:
         return tuple(_filled(pieces, fills) for fills in zip(*columns, strict=True))
 
     def __str__(self) -> str:
-        text = ""
+        written = []
         for part, after in zip(self.parts, (*self.parts[1:], ""), strict=True):
             if isinstance(part, str):
-                part = re.sub(r"(\\*)(\[gap\b)", r"\1\1\\\2", part)
-                part = re.sub(r"(\\+)\Z", r"\1\1", part) if isinstance(after, Gap) else part
-            text += str(part)
-        return text
+                part = re.sub(r"(?<!\\)(\\*)(\[gap\b)", r"\1\1\\\2", part)
+                part += part[len(part.rstrip("\\")) :] if isinstance(after, Gap) else ""
+            written.append(str(part))
+        return "".join(written)
 
     def _pieces(self) -> Iterator[tuple[str | Gap, bool]]:
         """The parts without the blanks that belong to fills, and for each gap whether its fill begins with a blank."""
@@ -191,15 +223,15 @@ class Template:
 
 def _filled(pieces: Sequence[tuple[str | Gap, bool]], fills: Sequence[str]) -> Filled:
     """The pieces of a template with the decoded fills in the places of the gaps."""
-    text, remaining, shown = "", iter(fills), list[str]()
+    text, remaining, shown = list[str](), iter(fills), list[str]()
     for part, owns_blank in pieces:
         if isinstance(part, Gap):
             fill = next(remaining)
             shown.append(fill.removeprefix(" ") if owns_blank else fill)
-            text += fill
+            text.append(fill)
         else:
-            text += part
-    return Filled(text, tuple(shown))
+            text.append(part)
+    return Filled("".join(text), tuple(shown))
 
 
 def decode_rows(tokenizer: PreTrainedTokenizerBase, canvas: Canvas, tokens: Tensor) -> tuple[Filled, ...]:
@@ -214,6 +246,14 @@ def decode_rows(tokenizer: PreTrainedTokenizerBase, canvas: Canvas, tokens: Tens
         fills = [[token for token, of in zip(row, gap, strict=True) if of == number] for number in gaps]
         filled.append(Filled(decode(tokenizer, row), tuple(decode_each(tokenizer, fills, continues=True))))
     return tuple(filled)
+
+
+def _check_slots(slots: int) -> None:
+    if slots > MOST_SLOTS:
+        raise UserError(
+            f"the gaps have room for {slots} tokens or more, at most {MOST_SLOTS} are allowed: shorten them, e.g. "
+            "[gap:1-16]"
+        )
 
 
 def _gap(marker: str, length: str, default: Gap) -> Gap:

@@ -8,7 +8,9 @@ from typing import Any
 
 from textdiff.data import Row
 from textdiff.errors import UserError
+from textdiff.files.fields import whole
 from textdiff.posterior import Posterior, Prior, WeightedSamples, infill_batch
+from textdiff.posterior.posterior import COUNT
 from textdiff.samplers import Tempering
 
 ADDED_FIELDS = ("template", "seed", "kind", "policy", "samples", "error")
@@ -39,8 +41,8 @@ class FillOptions:
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        if self.n < 1 or self.seed < 0:
-            raise UserError(f"model.fill: n is {self.n}, expected at least 1, and seed {self.seed}, at least 0")
+        COUNT.check("model.fill: n", self.n)
+        whole(0, 2**63).check("model.fill: seed", self.seed)
         _ = self.tempering
 
     @property

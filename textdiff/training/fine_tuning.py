@@ -12,6 +12,7 @@ from textdiff.errors import UserError
 from textdiff.models import ForeignDenoiser, LoRA, Transformer, save_adapter
 from textdiff.models.adapter_files import check_adapter_place
 from textdiff.pretrained import load
+from textdiff.samplers import seed_generator
 from textdiff.training.module import TrainingModule
 from textdiff.training.optimizers import AdamW, OptimizerFactory
 
@@ -53,7 +54,7 @@ class FineTuningModule(TrainingModule):
                 raise UserError("model.adapter is written to the folder model.to: give both")
             check_adapter_place(to, "model.to")
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                seed_generator(torch.default_generator, seed)
                 adapter.attach(network)
         if compile:
             network.compile_blocks()

@@ -9,6 +9,7 @@ import torch
 
 from textdiff.errors import UserError
 from textdiff.models import Attention, Transformer, TransformerConfig
+from textdiff.samplers import seed_generator
 from textdiff.text import Vocabulary
 
 
@@ -41,7 +42,7 @@ class Network:
             raise UserError(f"model.seed is {seed}, expected 0 or more, below 2**63")
         _check_memory(config)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_generator(torch.default_generator, seed)
             return Transformer(config)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal
 from zlib import crc32
 
@@ -12,15 +13,23 @@ import torch
 from torch import Generator
 
 from textdiff.errors import UserError
+from textdiff.files.fields import check_fields, choice, whole
 from textdiff.posterior.samples import seeded
 from textdiff.worlds.automaton import ProbabilisticAutomaton
 from textdiff.worlds.sentence_automaton import Expand, Expansion, Sentence, sentence_automaton
+from textdiff.worlds.states import MOST_STATES
 
 Part = Literal["train", "test"]
 """Part of all questions: "test" is the tenth that is held out, "train" all others."""
 
 SYMBOLS = (*string.digits, *(f" {sign}" for sign in string.digits + "+-=?"), "-", ",", "\n")
 """Tokens of worked sums, however many operands they have."""
+
+MOST_OPERANDS = 32
+STATES_PER_STEP = 7
+"""At least so many states of the automaton belong to a first step of a sum: its tokens."""
+STAGES_KEPT = 2**12
+"""Whose continuations are remembered while texts are drawn."""
 
 
 def arithmetic(operands: int = 3, largest: int = 9) -> ProbabilisticAutomaton:
@@ -36,7 +45,14 @@ def arithmetic(operands: int = 3, largest: int = 9) -> ProbabilisticAutomaton:
     Raises:
         UserError: a number out of range, or more than a million states (from 5 operands on: see `sums`).
     """
-    return sentence_automaton(*_sums(operands, largest), f"arithmetic with {operands} operands", SYMBOLS)
+    rule = _sums(operands, largest)
+    terms, asked = 2 * (largest + 1), operands - 1
+    if STATES_PER_STEP * (largest + 1) * terms * math.comb(terms + asked - 2, asked - 1) > MOST_STATES:
+        raise UserError(
+            f"arithmetic with {operands} operands up to {largest} has more than {MOST_STATES} states: take fewer "
+            "operands (4 with numbers up to 9), or draw texts with sums()"
+        )
+    return sentence_automaton(*rule, f"arithmetic with {operands} operands", SYMBOLS)
 
 
 def sums(
@@ -47,7 +63,7 @@ def sums(
     generator: Generator | int | None = None,
     part: Part | None = None,
 ) -> Iterator[str]:
-    """Draw `n` texts of the world `arithmetic` for any number of operands, without listing its states.
+    """Draw `n` texts of the world `arithmetic` for up to 32 operands, without listing its states.
 
     Args:
         operands, largest: see `arithmetic`.
@@ -59,7 +75,13 @@ def sums(
         UserError: a number out of range.
     """
     expand, begin = _sums(operands, largest)
-    generator = seeded(generator)
+    fields = {"n": whole(0), "part": choice("train", "test").optional()}
+    check_fields({"n": n, "part": part}, fields)
+    return _draw_sums(expand, begin, n, seeded(generator), part)
+
+
+def _draw_sums(expand: Expand, begin: Any, n: int, generator: Generator, part: Part | None) -> Iterator[str]:
+    """The texts of `sums`."""
     while n > 0:
         text, stage = "", begin
         while following := expand(stage):
@@ -80,8 +102,8 @@ def _held_out(question: str) -> bool:
 
 def _sums(operands: int, largest: int) -> tuple[Expand, Any]:
     """The continuations of each stage of a worked sum, and its first stage."""
-    if operands < 2 or not 1 <= largest <= 99:
-        raise UserError(f"arithmetic({operands}, {largest}): expected 2 or more operands, and 1 to 99 as the largest")
+    fields = {"operands": whole(2, MOST_OPERANDS), "largest": whole(1, 99)}
+    check_fields({"operands": operands, "largest": largest}, fields)
     terms = [(sign, value) for sign in ("+", "-") for value in range(largest + 1)]
 
     def expand(stage: Any) -> Expansion:
@@ -106,7 +128,7 @@ def _sums(operands: int, largest: int) -> tuple[Expand, Any]:
             return [(1.0, ("\n", *_digits(total)), ("end", 0, ()))]
         return []
 
-    return cache(expand), ("begin", 0, ())
+    return lru_cache(STAGES_KEPT)(expand), ("begin", 0, ())
 
 
 def _digits(value: int, blank: str = "") -> Sentence:

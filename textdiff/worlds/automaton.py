@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
+from textdiff.files.fields import check_fields, number, whole
 from textdiff.posterior.prior import Prior
 from textdiff.posterior.samples import seeded
 from textdiff.samplers import (
@@ -35,6 +36,8 @@ from textdiff.text import Canvas, Vocabulary
 from textdiff.worlds.forward_backward import ForwardBackward
 from textdiff.worlds.states import explore
 from textdiff.worlds.transitions import Arcs
+
+NATS = number(lambda value: abs(value) <= 700, "nats from -700 to 700: more has no weight as a number")
 
 
 @final
@@ -120,6 +123,7 @@ class ProbabilisticAutomaton(Prior):
         """
         nats, ids = torch.zeros(self.vocabulary.size, dtype=torch.float64), self.tokenizer.get_vocab()
         for text, value in rewards.items():
+            NATS.check("a reward", value)
             if text not in ids:
                 raise UserError(f"the world {self.name} has no token {text!r}: expected tokens that it writes")
             nats[ids[text]] = value
@@ -221,6 +225,7 @@ class ProbabilisticAutomaton(Prior):
             raise UserError(
                 f"the world {self.name} has no distribution of lengths: sample a canvas of the wanted length"
             )
+        check_fields({"n": n, "longest": longest}, {"n": whole(1, 2**20), "longest": whole(1, 2**16)})
         generator, reached = seeded(generator), self.weight.cumsum(0)
         ends = torch.searchsorted(self.source, torch.arange(self.states), right=True)
         before = torch.cat((reached.new_zeros(1), reached))  # the arcs of a state follow each other

@@ -12,6 +12,7 @@ from torch import Generator
 
 from textdiff.errors import UserError
 from textdiff.files import check_plain
+from textdiff.files.fields import TEXT, whole
 from textdiff.posterior.samples import seeded
 from textdiff.text import Canvas, decode
 from textdiff.worlds.arithmetic import arithmetic
@@ -38,6 +39,9 @@ MOST_BYTES = 2**27
 SEPARATOR = "<|endoftext|>"
 """Ends a document in a file of texts."""
 
+MOST_TEXTS = 2**20
+"""That are drawn at once."""
+
 DEFAULT_LENGTH = 64
 """Tokens in a text of `texts`, where the world does not model lengths."""
 
@@ -54,6 +58,7 @@ def world(name: str) -> ProbabilisticAutomaton:
     Raises:
         UserError: no such name, or no such file.
     """
+    TEXT.check("the world", name)
     name, tilt, rewards = name.partition("^")
     if tilt:
         return _tilted(world(name), rewards)
@@ -61,7 +66,7 @@ def world(name: str) -> ProbabilisticAutomaton:
     if kind == "ngram" and at:
         return _trigrams(name, file)
     kind, dash, operands = name.partition("-")
-    if kind == "arithmetic" and dash and operands.isdecimal():
+    if kind == "arithmetic" and dash and re.fullmatch("[0-9]{1,9}", operands):
         return arithmetic(int(operands))
     if name not in WORLDS:
         raise UserError(f"there is no world {name!r}: expected one of {', '.join(WORLDS)}, arithmetic-4, ngram@FILE")
@@ -75,6 +80,7 @@ def texts(
     length: int = DEFAULT_LENGTH,
 ) -> Iterator[str]:
     """Draw `n` texts from a world; they have `length` tokens where the world does not model lengths."""
+    whole(1, MOST_TEXTS).check("n", n)
     if automaton.any_length:
         v = automaton.vocabulary
         row = torch.tensor([[v.bos, *[v.mask] * length, v.eos]])
@@ -88,7 +94,7 @@ def texts(
 def _tilted(plain: ProbabilisticAutomaton, rewards: str) -> ProbabilisticAutomaton:
     """A world with a reward for some tokens, given as "abc=1" or as "one,two=1"."""
     symbols, _, nats = rewards.rpartition("=")
-    if not symbols or not re.fullmatch(r"-?\d+(\.\d+)?", nats):
+    if not symbols or not re.fullmatch(r"-?[0-9]{1,3}(\.[0-9]{1,9})?", nats):
         raise UserError(f"{rewards!r} tilts no world: expected symbols and what each is worth in nats, as in hmm^abc=1")
     whole = "," in symbols or symbols in plain.tokenizer.get_vocab()
     return plain.tilted(dict.fromkeys(symbols.split(",") if whole else symbols, float(nats)))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
+from textdiff.files.fields import PROBABILITY, check_fields, number, whole
+from textdiff.posterior.samples import SEED
 from textdiff.text import Vocabulary, encode
 from textdiff.worlds.automaton import ProbabilisticAutomaton
 from textdiff.worlds.symbols import symbol_tokenizer
@@ -34,8 +36,9 @@ def hmm(states: int = 8, symbols: int = 32, seed: int = 0, concentration: float 
     Raises:
         UserError: more symbols than there are characters for.
     """
-    if not 1 <= symbols <= len(CHARACTERS) or states < 1:
-        raise UserError(f"hmm of {states} states and {symbols} symbols: expected 1 to {len(CHARACTERS)} symbols")
+    fields = {"states": whole(1, 2**10), "symbols": whole(1, len(CHARACTERS)), "seed": SEED}
+    fields |= {"concentration": number(lambda value: value > 0, "a number above 0")}
+    check_fields({"states": states, "symbols": symbols, "seed": seed, "concentration": concentration}, fields)
     rng = np.random.default_rng(seed)
     transition = rng.dirichlet(np.full(states, concentration), size=states)
     emission = rng.dirichlet(np.full(symbols, concentration), size=states)
@@ -58,8 +61,8 @@ def walk(places: int = 16, noise: float = 0.2) -> ProbabilisticAutomaton:
     Raises:
         UserError: a number out of range.
     """
-    if not 3 <= places <= len(CHARACTERS) or not 0 <= noise <= 1:
-        raise UserError(f"walk({places}, {noise}): expected 3 to {len(CHARACTERS)} places, and a share as noise")
+    fields = {"places": whole(3, len(CHARACTERS)), "noise": PROBABILITY}
+    check_fields({"places": places, "noise": noise}, fields)
     here = np.eye(places)
     beside = (np.roll(here, 1, axis=1) + np.roll(here, -1, axis=1)) / 2
     emission = (1 - noise) * here + noise / places
@@ -102,10 +105,11 @@ def ngram(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, order: int =
     Raises:
         UserError: no text, an order below 1, or too many contexts.
     """
+    whole(1, 24).check("order", order)
     rows = [encode(tokenizer, text) for text in texts]
     tokens = sorted({token for row in rows for token in row})
-    if order < 1 or not tokens:
-        raise UserError(f"an n-gram of order {order} on {len(rows)} texts: expected an order of 1 or more, and text")
+    if not tokens:
+        raise UserError(f"an n-gram of order {order} on {len(rows)} texts: expected some text")
     size = len(tokens) + 1  # symbol 0 is bos before a text and eos after it
     if size**order > MOST_ARCS:
         raise UserError(

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
+from textdiff.errors import UserError
 from textdiff.worlds.automaton import ProbabilisticAutomaton
+from textdiff.worlds.states import MOST_STATES
 from textdiff.worlds.symbols import symbol_tokenizer
 
 Sentence = tuple[str, ...]
@@ -29,6 +31,9 @@ def sentence_automaton(
         begin: the stage at the beginning of a text.
         name: of the world.
         more_symbols: tokens that the tokenizer has besides the full stop and those that occur.
+
+    Raises:
+        UserError: more than a million states.
     """
     expand = cache(expand)
     stages, known, symbols = [begin], {begin}, {".", *more_symbols}
@@ -38,6 +43,8 @@ def sentence_automaton(
             if after not in known:
                 known.add(after)
                 stages.append(after)
+                if len(stages) > MOST_STATES:
+                    raise UserError(f"the world {name} has more than {MOST_STATES} states: make it smaller")
 
     def moves(state: tuple[Sentence, Any]) -> tuple[list[tuple[str, float, tuple[Sentence, Any]]], float]:
         words, stage = state

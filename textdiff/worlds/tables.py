@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
+from textdiff.files.fields import TEXT, number
 from textdiff.text import encode
 from textdiff.worlds.automaton import ProbabilisticAutomaton
 from textdiff.worlds.symbols import symbol_tokenizer
@@ -26,8 +27,11 @@ def table(texts: Mapping[str, float], tokenizer: PreTrainedTokenizerBase | None 
     Raises:
         UserError: no text, or a weight that is not above 0.
     """
-    if not texts or min(texts.values()) <= 0:
-        raise UserError("a table needs texts with weights above 0")
+    if not isinstance(texts, Mapping) or not texts:
+        raise UserError("texts is no table: expected texts with their weights, as in {'Once.': 1.0}")
+    for text, weight in texts.items():
+        TEXT.check("a text of the table", text)
+        number(lambda value: value > 0, "a weight above 0").check("the weight of a text", weight)
     if tokenizer is None:
         tokenizer = symbol_tokenizer(sorted(set("".join(texts)) | {"."}))
     rows = {tuple(encode(tokenizer, text)): weight for text, weight in texts.items()}

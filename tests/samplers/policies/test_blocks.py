@@ -96,6 +96,6 @@ def test_blocks_by_name():
 
 @pytest.mark.parametrize("wrong", [lambda: Blocks(Entropy(), 0), lambda: Blocks(Blocks())])
 def test_mistakes_get_one_line(wrong):
-    with pytest.raises(UserError, match="block") as error:
+    with pytest.raises(UserError, match=r"block|length is 0") as error:
         wrong()
     assert "\n" not in str(error.value)

@@ -244,8 +244,8 @@ def test_a_policy_of_the_users_own_is_called_by_its_class():
     "name, steps, message",
     [
         ("greedy", None, "policy is 'greedy', expected one of strided, dilated"),
-        ("entropy", 0, "steps is 0, expected at least 1"),
-        ("left-to-right", 0, "steps is 0, expected at least 1"),
+        ("entropy", 0, "steps is 0, expected a whole number, 1 or more"),
+        ("left-to-right", 0, "steps is 0, expected a whole number, 1 or more"),
         ("threshold", 4, "policy 'threshold' takes no steps"),
     ],
 )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from textdiff.errors import UserError
+from textdiff.files.fields import whole
+from textdiff.posterior.samples import SEED
+from textdiff.worlds.catalog import MOST_TEXTS
 
 
 class Generates(Protocol):
@@ -26,5 +29,8 @@ def check_count(source: Generates) -> None:
     Raises:
         UserError: the count is below 1, or the seed below 0.
     """
-    if source.count < 1 or source.seed < 0:
-        raise UserError(f"{source.name!r} is no source of texts: expected a count of 1 or more and a seed of 0 or more")
+    if not (whole(1, MOST_TEXTS).fits(source.count) and SEED.fits(source.seed)):
+        raise UserError(
+            f"{source.name!r} is no source of texts: expected a count of 1 to {MOST_TEXTS}, and a seed of 0 or more, "
+            "below 2**64"
+        )

@@ -50,7 +50,7 @@ class WorldTexts(Source):
 
     def _texts(self) -> Iterator[str]:
         """From 5 operands on, sums have too many states to list, so their texts are drawn without the world."""
-        if match := re.fullmatch(r"arithmetic(?:-(\d+))?(?:-(train|test))?", self.world):
+        if match := re.fullmatch(r"arithmetic(?:-([0-9]{1,9}))?(?:-(train|test))?", self.world):
             part = {"train": "train", "test": "test"}.get(match[2])
             return sums(int(match[1] or 3), n=self.count, generator=self.seed, part=part)  # type: ignore[arg-type]
         return texts(world(self.world), self.count, self.seed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.files.fields import NOT_NEGATIVE, Field, number
 from textdiff.samplers.policies.confidence import entropy
 from textdiff.samplers.policies.policy import LogProbKind, State, UnmaskingPolicy
 
@@ -21,12 +22,9 @@ class EntropyBounded(UnmaskingPolicy):
     step reveals one token, together with those that are certain.
     """
 
+    fields: ClassVar[Mapping[str, Field]] = {"gamma": NOT_NEGATIVE}
     gamma: float = 0.1
     kind = LogProbKind.EXACT
-
-    def __post_init__(self) -> None:
-        if not self.gamma >= 0:
-            raise UserError(f"gamma is {self.gamma}, expected a number of nats, 0 or more")
 
     def reveal(self, state: State) -> Tensor:
         entropies = state.spread(entropy(state.log_probs))
@@ -39,12 +37,9 @@ class EntropyBounded(UnmaskingPolicy):
 class Threshold(UnmaskingPolicy):
     """Every slot with a token likelier than `tau`, and always the most confident (Fast-dLLM, arXiv:2505.22618)."""
 
+    fields: ClassVar[Mapping[str, Field]] = {"tau": number(lambda value: 0 < value <= 1, "a probability in (0, 1]")}
     tau: float = 0.9
     kind = LogProbKind.EXACT
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tau <= 1:
-            raise UserError(f"tau is {self.tau}, expected a probability in (0, 1]")
 
     def reveal(self, state: State) -> Tensor:
         key = state.spread(-state.log_probs.amax(dim=-1).exp())

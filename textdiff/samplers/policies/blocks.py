@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
 from textdiff.errors import UserError
+from textdiff.files.fields import Field, instance, whole
 from textdiff.samplers.policies.ordered import Strided
 from textdiff.samplers.policies.policy import LogProbKind, State, UnmaskingPolicy
 
@@ -35,12 +37,15 @@ class Blocks(UnmaskingPolicy):
         UserError: the length is less than 1, or the policy is itself in blocks.
     """
 
+    fields: ClassVar[Mapping[str, Field]] = {
+        "policy": instance(UnmaskingPolicy, "the policy within a block, such as Strided(16)"),
+        "length": whole(1),
+    }
     policy: UnmaskingPolicy = WITHIN
     length: int = 32
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise UserError(f"a block has {self.length} tokens, expected at least 1")
+        super().__post_init__()
         if isinstance(self.policy, Blocks):
             raise UserError("blocks are cut into blocks: give the policy within a block, such as Strided(16)")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.files.fields import Field, instance, number
 from textdiff.samplers.dependence import Dependence
 from textdiff.samplers.policies.confidence import entropy
 from textdiff.samplers.policies.policy import LogProbKind, State, UnmaskingPolicy
@@ -32,13 +33,13 @@ class ErrorBudget(UnmaskingPolicy):
         UserError: a budget below 0.
     """
 
+    fields: ClassVar[Mapping[str, Field]] = {
+        "nats": number(lambda value: value >= 0, "a number of nats, 0 or more"),
+        "dependence": instance(Dependence, "what calibrate() measures"),
+    }
     nats: float
     dependence: Dependence
     kind = LogProbKind.EXACT
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.nats < float("inf"):
-            raise UserError(f"error budget is {self.nats}, expected a number of nats, 0 or more")
 
     def reveal(self, state: State) -> Tensor:
         stride = self._begun(state)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.files.fields import NOT_NEGATIVE, Field
 from textdiff.samplers.policies.policy import LogProbKind, Paced, State
 
 
@@ -29,13 +30,12 @@ class PathPlanning(Paced):
         UserError: a number out of range.
     """
 
+    fields: ClassVar[Mapping[str, Field]] = {
+        **Paced.fields,
+        "eta": NOT_NEGATIVE,
+    }
     eta: float = 1.0
     kind = LogProbKind.NONE
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.eta < float("inf"):
-            raise UserError(f"eta is {self.eta}, expected a number, 0 or more")
 
     def reveal(self, state: State) -> Tensor:
         return self._kept(state) & state.masked

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from textdiff.errors import UserError
+from textdiff.errors import UserError, by_the_user
+from textdiff.files.fields import Field, check_fields, whole
 
 
 class LogProbKind(StrEnum):
@@ -105,7 +108,21 @@ class State:
 
 
 class UnmaskingPolicy(ABC):
-    """Decides which masked slots are filled next, and which filled ones are masked again."""
+    """Decides which masked slots are filled next, and which filled ones are masked again.
+
+    Attributes:
+        fields: what its settings may be; a dataclass checks them when it is made.
+    """
+
+    fields: ClassVar[Mapping[str, Field]] = {}
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            UserError: one is not what it may be.
+        """
+        check_fields(vars(self), self.fields)
 
     @property
     @abstractmethod
@@ -130,11 +147,42 @@ class UnmaskingPolicy(ABC):
 class Paced(UnmaskingPolicy):
     """A policy with a number of steps, fewer where there are fewer tokens; None: the pace is the policy's own."""
 
+    fields: ClassVar[Mapping[str, Field]] = {"steps": whole(1).optional()}
     steps: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"steps is {self.steps}, expected at least 1")
+
+def revealed_by(policy: UnmaskingPolicy, state: State) -> Tensor:
+    """What a policy reveals, see `UnmaskingPolicy.reveal`.
+
+    Raises:
+        UserError: it fails, or does not choose some of the masked slots of each row.
+    """
+    with by_the_user(f"policy {type(policy).__name__}"):
+        revealed = policy.reveal(state)
+    _check_slots(policy, "revealed", revealed, state.masked)
+    if not revealed.any(dim=1).all():
+        raise UserError(f"policy {type(policy).__name__} revealed no slot of a row: expected at least one in each")
+    return revealed
+
+
+def hidden_by(policy: UnmaskingPolicy, state: State) -> Tensor:
+    """What a policy masks again, see `UnmaskingPolicy.hide`.
+
+    Raises:
+        UserError: it fails, or does not choose filled slots.
+    """
+    with by_the_user(f"policy {type(policy).__name__}"):
+        hidden = policy.hide(state)
+    _check_slots(policy, "hid", hidden, state.filled)
+    return hidden
+
+
+def _check_slots(policy: UnmaskingPolicy, verb: str, chosen: Tensor, allowed: Tensor) -> None:
+    if not isinstance(chosen, Tensor) or chosen.shape != allowed.shape or chosen.dtype != torch.bool:
+        came = f"{chosen.dtype} {list(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
+        raise UserError(f"policy {type(policy).__name__} {verb} {came}: expected bool {list(allowed.shape)}")
+    if (chosen & ~allowed).any():
+        raise UserError(f"policy {type(policy).__name__} {verb} slots that it may not: see UnmaskingPolicy")
 
 
 def _first(where: Tensor, key: Tensor, count: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterator
 
 from textdiff.errors import UserError
@@ -41,8 +42,8 @@ def by_name(name: str, steps: int | None = None) -> UnmaskingPolicy:
     Raises:
         UserError: no such name, less than one step, or steps for a policy that chooses for itself.
     """
-    if name not in POLICIES:
-        raise UserError(f"policy is {name!r}, expected one of {', '.join(POLICIES)}")
+    if not isinstance(name, str) or name not in POLICIES:
+        raise UserError(f"policy is {reprlib.repr(name)}, expected one of {', '.join(POLICIES)}")
     policy = POLICIES[name]
     if steps is None:
         return policy()

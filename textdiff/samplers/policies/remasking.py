@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from textdiff.errors import UserError
+from textdiff.files.fields import PROBABILITY, Field, check_fields, instance, whole
 from textdiff.samplers.policies.policy import LogProbKind, Paced, State
+
+MOST_STEPS = 4096
+"""Each is a forward pass, also where nothing is left to fill."""
 
 
 class Chance(ABC):
@@ -35,8 +40,7 @@ class Cap(Chance):
     eta: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise UserError(f"eta is {self.eta}, expected a probability, 0 to 1")
+        PROBABILITY.check("eta", self.eta)
 
     def sigma(self, state: State, most: Tensor) -> Tensor:
         return most.clamp(max=self.eta)
@@ -50,8 +54,7 @@ class Rescale(Chance):
     eta: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise UserError(f"eta is {self.eta}, expected a probability, 0 to 1")
+        PROBABILITY.check("eta", self.eta)
 
     def sigma(self, state: State, most: Tensor) -> Tensor:
         return self.eta * most
@@ -89,6 +92,7 @@ class Loop:
     end: float = 0.95
 
     def __post_init__(self) -> None:
+        check_fields(vars(self), dict.fromkeys(("level", "begin", "end"), PROBABILITY))
         if not (0 < self.level < 1 and 0 < self.begin < self.end < 1):
             raise UserError(f"a loop is {self}, expected 0 < level < 1 and 0 < begin < end < 1")
 
@@ -113,11 +117,16 @@ class Remasking(Paced):
     `NONE`.
 
     Args:
-        steps: their number.
+        steps: their number, at most 4,096: it takes them all.
         chance: probability of a filled slot to be masked again.
         loop: in which steps that happens; None: in all.
     """
 
+    fields: ClassVar[Mapping[str, Field]] = {
+        "steps": whole(1, MOST_STEPS),
+        "chance": instance(Chance, "a Chance, such as Cap(0.1)"),
+        "loop": instance(Loop, "a Loop").optional(),
+    }
     steps: int = 32
     chance: Chance = Rescale()
     loop: Loop | None = None
