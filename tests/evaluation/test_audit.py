@@ -96,7 +96,7 @@ def test_weights_towards_another_target() -> None:
     [
         (lambda: audit(tiny(), hmm()), "another tokenizer than the world"),
         (lambda: audit(None, hmm(), draws=2), "expected at least"),
-        (lambda: audit(None, hmm(), policies=(("strided", 0),), gaps=2), "at least 1"),
+        (lambda: audit(None, hmm(), policies=(("strided", 0),), gaps=2), "steps is 0"),
     ],
 )
 def test_mistakes_get_one_clear_line(make, message) -> None:
