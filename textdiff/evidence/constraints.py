@@ -15,8 +15,12 @@ from textdiff.text import Canvas, TokenDFA
 from textdiff.text.byte_dfa import literal
 
 ANY = r"[\s\S]*"
-OUTSIDE = "[^A-Za-z0-9_]"
+OUTSIDE = r"\W"
 """A character that ends a word."""
+MOST = 2**14
+"""Words, tokens or characters that are counted."""
+MOST_WORDS = 2**12
+"""Words or phrases that are looked for."""
 
 
 class Constraint(Evidence):
@@ -32,12 +36,12 @@ class Constraint(Evidence):
     weighs = False
 
     @abstractmethod
-    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: bool, may_be_empty: bool) -> list[TokenDFA]:
         """Automata over the constrained tokens that must all accept.
 
         Args:
             tokenizer: of the texts.
-            blank: the blank with which the fill of the gap begins, and which is not constrained; or "".
+            blank: whether the fill of the gap begins with a blank that is not constrained.
             may_be_empty: whether the gap may be empty.
         """
 
@@ -56,7 +60,7 @@ class Constraint(Evidence):
             where = canvas.gap[0] == self.gap
             blank = bool(canvas.word_start[0, where].any())
             may_be_empty = int(canvas.minimum[0, self.gap]) == 0
-        return [(dfa, where) for dfa in self.token_dfas(tokenizer, " " * blank, may_be_empty)]
+        return [(dfa, where) for dfa in self.token_dfas(tokenizer, blank, may_be_empty)]
 
 
 @final
@@ -64,19 +68,31 @@ class Constraint(Evidence):
 class Regex(Constraint):
     """The fill matches a regular expression from beginning to end: `Regex(r"\\d{1,2}:\\d\\d")`.
 
-    Python's syntax without look-around and back references; `\\w`, `\\d` and `\\s` are ASCII. The blank that a template
-    has before a gap is not part of the fill.
+    A pattern means what `re.fullmatch` means by it: character classes in Unicode (`\\w`, `\\d`, `\\s`), groups, lazy
+    and greedy quantifiers, flags (`(?i)`, `(?a)`, `(?s)`, `(?m)`, `(?x)`), comments, and the anchors `^`, `$`, `\\A`,
+    `\\Z`, `\\b` and `\\B` anywhere. Look-ahead, look-behind, back-references, conditional and atomic groups and
+    possessive quantifiers are refused. The blank that a template has before a gap is not part of the fill.
 
     Args:
-        pattern: the expression.
+        pattern: the expression, of at most 65,536 characters; its automaton may take 16,384 states. `\\w` and words
+            take about 300 of them at each place, most of them within characters of several bytes; `[A-Za-z]` takes 1.
         gap: see `Constraint`.
+
+    Raises:
+        UserError: the pattern is no text, or when it is used: it is malformed, has a construct that is refused, or
+            takes too many states.
     """
 
     pattern: str
     gap: int | None = 0
 
-    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
-        return [_after_blank(blank, self.pattern, tokenizer, may_be_empty)]
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str):
+            raise UserError(f"the pattern is {self.pattern!r}: expected a text")
+        _check_gap(self.gap)
+
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: bool, may_be_empty: bool) -> list[TokenDFA]:
+        return [TokenDFA.regex(self.pattern, tokenizer, blank, may_be_empty)]
 
     def __str__(self) -> str:
         return f"the pattern {self.pattern!r}"
@@ -100,9 +116,10 @@ class Contains(Constraint):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
+        _check_gap(self.gap)
 
-    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
-        return [TokenDFA.regex(_occurring([word]), tokenizer) for word in self.words]
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: bool, may_be_empty: bool) -> list[TokenDFA]:
+        return [TokenDFA.regex(_around(literal(word)), tokenizer) for word in self.words]
 
     def __str__(self) -> str:
         return f"contains {', '.join(map(repr, self.words))}"
@@ -118,10 +135,11 @@ class Excludes(Constraint):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
+        _check_gap(self.gap)
 
-    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
-        without = [~TokenDFA.regex(_occurring([word]), tokenizer) for word in self.words]
-        return [TokenDFA.regex(ANY, tokenizer), *without]
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: bool, may_be_empty: bool) -> list[TokenDFA]:
+        some = "|".join(map(literal, self.words))
+        return [TokenDFA.regex(ANY, tokenizer), ~TokenDFA.regex(_around(f"(?:{some})"), tokenizer)]
 
     def __str__(self) -> str:
         return f"excludes {', '.join(map(repr, self.words))}"
@@ -137,9 +155,11 @@ class Ordered(Constraint):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", _words(self.words))
+        _check_gap(self.gap)
 
-    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
-        return [TokenDFA.regex(_occurring(self.words), tokenizer)]
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: bool, may_be_empty: bool) -> list[TokenDFA]:
+        between = f"{OUTSIDE}(?:{ANY}{OUTSIDE})?"
+        return [TokenDFA.regex(_around(between.join(map(literal, self.words))), tokenizer)]
 
     def __str__(self) -> str:
         return f"contains {', then '.join(map(repr, self.words))}"
@@ -169,23 +189,22 @@ class Length(Constraint):
         if all(bound is None for bound in bounds.values()):
             raise UserError("a length needs a bound: give tokens, words or characters")
         for name, bound in bounds.items():
-            if isinstance(bound, int):
-                bound = (bound, bound)
-            if bound is not None and not (len(bound) == 2 and 0 <= bound[0] <= bound[1]):
-                raise UserError(f"{name} is {bound}: expected a number, or the least and the most")
-            object.__setattr__(self, name, bound)
+            if bound is not None:
+                object.__setattr__(self, name, _bounds(name, bound))
+        _check_gap(self.gap)
 
-    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: str, may_be_empty: bool) -> list[TokenDFA]:
+    def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: bool, may_be_empty: bool) -> list[TokenDFA]:
         dfas = []
         if isinstance(self.tokens, tuple):
             dfas.append(TokenDFA.counter(*self.tokens, tokenizer))
         if isinstance(self.words, tuple):
             least, most = self.words
             some = rf"\s*\S+(?:\s+\S+){{{max(least, 1) - 1},{most - 1}}}\s*" if most else r"\s*"
-            dfas.append(_after_blank(blank, some if least or not most else rf"(?:{some})|\s*", tokenizer, may_be_empty))
+            some = some if least or not most else rf"(?:{some})|\s*"
+            dfas.append(TokenDFA.regex(some, tokenizer, blank, may_be_empty))
         if isinstance(self.characters, tuple):
             least, most = self.characters
-            dfas.append(_after_blank(blank, rf"[\s\S]{{{least},{most}}}", tokenizer, may_be_empty))
+            dfas.append(TokenDFA.regex(rf"[\s\S]{{{least},{most}}}", tokenizer, blank, may_be_empty))
         return dfas
 
     def __str__(self) -> str:
@@ -193,23 +212,34 @@ class Length(Constraint):
         return " and ".join(f"{b[0]} to {b[1]} {name}" for name, b in bounds if b is not None)
 
 
+def _check_gap(gap: object) -> None:
+    if gap is not None and (isinstance(gap, bool) or not isinstance(gap, int)):
+        raise UserError(f"gap is {gap!r}: expected the number of a gap, from 0, or None for the whole text")
+
+
+def _bounds(name: str, bound: object) -> tuple[int, int]:
+    """The least and the most, of one number or two."""
+    pair = tuple(bound) if isinstance(bound, tuple | list) else (bound, bound)
+    if not (len(pair) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)):
+        raise UserError(f"{name} is {bound!r}: expected a number, or the least and the most")
+    if not 0 <= pair[0] <= pair[1]:
+        raise UserError(f"{name} is {bound!r}: expected a number from 0, or the least and the most, in this order")
+    if pair[1] > MOST:
+        raise UserError(f"{name} is {bound!r}: at most {MOST} are counted")
+    return pair
+
+
 def _words(words: str | Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(words, str | Sequence):
+        raise UserError(f"the words are {words!r}: expected a text, or several")
+    if not isinstance(words, str) and len(words) > MOST_WORDS:
+        raise UserError(f"{len(words)} words are asked for, at most {MOST_WORDS} are looked for")
     found = (words,) if isinstance(words, str) else tuple(words)
     if not found or not all(isinstance(word, str) and word.strip() for word in found):
         raise UserError(f"the words are {words!r}: expected one or more, none of them empty")
     return tuple(word.strip() for word in found)
 
 
-def _occurring(words: Sequence[str]) -> str:
-    """A pattern for texts in which whole words occur in this order."""
-    between = f"{OUTSIDE}(?:{ANY}{OUTSIDE})?"
-    return f"(?:{ANY}{OUTSIDE})?{between.join(map(literal, words))}(?:{OUTSIDE}{ANY})?"
-
-
-def _after_blank(blank: str, pattern: str, tokenizer: PreTrainedTokenizerBase, may_be_empty: bool) -> TokenDFA:
-    """The automaton of fills that match the pattern after their blank; an empty fill has no blank."""
-    alone = TokenDFA.regex(pattern, tokenizer)
-    if not blank:
-        return alone
-    optional = may_be_empty and bool(alone.accept[0])
-    return TokenDFA.regex(f"(?:{blank}(?:{pattern}))?" if optional else f"{blank}(?:{pattern})", tokenizer)
+def _around(phrase: str) -> str:
+    """A pattern for texts in which something that matches a pattern stands between the edges of words."""
+    return f"(?:{ANY}{OUTSIDE})?{phrase}(?:{OUTSIDE}{ANY})?"

@@ -160,14 +160,17 @@ class Constrained:
         """One step of the backward recursion, `[rows, states]`."""
         if kind < 0:
             return ahead * by_class.sum(dim=1, keepdim=True)
-        return (ahead[:, self.dfa.step[kind]] * by_class[:, None]).sum(dim=-1)
+        source, target, group = self.dfa.arcs.steps[kind]
+        mass = ahead[:, target] * (by_class @ self.dfa.arcs.groups)[:, group]
+        return torch.zeros_like(ahead).index_add(1, source, mass)
 
     def _forward(self, alpha: Tensor, by_class: Tensor, kind: int) -> Tensor:
         """One step of the forward recursion, `[rows, states]`."""
         if kind < 0:
             return alpha * by_class.sum(dim=1, keepdim=True)
-        mass = (alpha[:, :, None] * by_class[:, None]).flatten(1)
-        return torch.zeros_like(alpha).index_add(1, self.dfa.step[kind].flatten(), mass)
+        source, target, group = self.dfa.arcs.steps[kind]
+        mass = alpha[:, source] * (by_class @ self.dfa.arcs.groups)[:, group]
+        return torch.zeros_like(alpha).index_add(1, target, mass)
 
     def _by_class(self, probs: Tensor) -> Tensor:
         """Mass of each class of tokens at each position of the span, `[rows, span, classes]`."""

@@ -1,8 +1,9 @@
 """Text <-> canvas: tokenizers with the special tokens of diffusion, and templates with gaps."""
 
 from textdiff.text.canvas import Canvas
+from textdiff.text.product_dfa import ProductDFA
 from textdiff.text.template import DEFAULT_GAP, Filled, Gap, Template, decode_rows
-from textdiff.text.token_dfa import ProductDFA, TokenDFA
+from textdiff.text.token_dfa import TokenDFA
 from textdiff.text.tokenizer import (
     SPECIAL_TOKENS,
     decode,

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from textdiff.errors import UserError
 from textdiff.files.fields import check_fields, instance, whole
-from textdiff.text.token_dfa import ProductDFA
+from textdiff.text.product_dfa import ProductDFA
 
 _TENSOR = instance(Tensor, "a tensor")
 _FIELDS = dict.fromkeys(("tokens", "observed", "gap", "minimum", "word_start"), _TENSOR)

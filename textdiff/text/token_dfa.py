@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from textdiff.errors import UserError
 from textdiff.text.byte_dfa import byte_dfa
+from textdiff.text.partition import Table, distances, equivalent, mixed_bits
 from textdiff.text.vocabulary import token_bytes
 
-MOST_STATES = 4096
+MOST_TOKENS = 2**14
+"""That are counted."""
+MOST_ENTRIES = 2**22
+"""Of a table of the next state of each state after a token of each class."""
+MOST_PAIRS = 2**26
+"""Of a state and a token that may follow there."""
+CHUNK = 2**21
+"""Pairs of which the next states are found at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +45,34 @@ class TokenDFA:
     accept: Tensor
 
     @classmethod
-    def regex(cls, pattern: str, tokenizer: PreTrainedTokenizerBase) -> TokenDFA:
-        """The automaton of texts that match a regular expression as a whole.
+    def regex(
+        cls, pattern: str, tokenizer: PreTrainedTokenizerBase, blank: bool = False, may_be_empty: bool = False
+    ) -> TokenDFA:
+        """The automaton of texts that match a regular expression as a whole, as `re.fullmatch` says.
 
-        The syntax is that of Python; `\\w` and `\\s` are ASCII.
+        Args:
+            pattern: in the syntax of Python.
+            tokenizer: of the texts.
+            blank: the texts begin with a blank that is not part of the match.
+            may_be_empty: and the empty text is accepted without a blank if it matches.
 
         Raises:
-            UserError: a malformed pattern, or one that needs more than 4,096 states.
+            UserError: a malformed pattern, one with a construct that no automaton follows, or one that takes too large
+                an automaton.
         """
-        return _compiled(pattern, tokenizer)
+        return _compiled(pattern, tokenizer, blank, may_be_empty)
 
     @classmethod
     def counter(cls, minimum: int, maximum: int | None, tokenizer: PreTrainedTokenizerBase) -> TokenDFA:
-        """The automaton of texts of `minimum` to `maximum` tokens; None: there is no maximum."""
-        contents = token_bytes(tokenizer)
+        """The automaton of texts of `minimum` to `maximum` tokens; None: there is no maximum.
+
+        Raises:
+            UserError: there are too many to count.
+        """
         most = minimum if maximum is None else maximum + 1
+        if most > MOST_TOKENS:
+            raise UserError(f"up to {most} tokens cannot be counted, at most {MOST_TOKENS} are: ask for fewer")
+        contents = token_bytes(tokenizer)
         stay = torch.arange(most + 1)
         accept = (stay >= minimum) & (stay <= (most if maximum is None else maximum))
         step = torch.stack((stay, (stay + 1).clamp(max=most)), dim=1)
@@ -65,108 +87,98 @@ class TokenDFA:
         """Number of states."""
         return len(self.accept)
 
+    @cached_property
+    def hopeless(self) -> Tensor:
+        """The states from which nothing is accepted, bool `[states]`."""
+        return torch.from_numpy(distances(self.step.numpy().astype(np.int32), self.accept.numpy()) < 0)
+
     def minimal(self) -> TokenDFA:
         """The smallest automaton that accepts the same texts: equivalent states, and equivalent tokens, are merged."""
-        block = self.accept.long()
-        while True:
-            signature = torch.cat((block[:, None], block[self.step]), dim=1)
-            finer = signature.unique(dim=0, return_inverse=True)[1]
-            if int(finer.max()) == int(block.max()):
-                break
-            block = finer
-        order = torch.full((int(block.max()) + 1,), self.states).scatter_reduce(
-            0, block, torch.arange(self.states), "amin"
-        )
-        rank = order.argsort().argsort()  # the block of state 0 comes first
-        kept = order.sort().values
-        columns, classes = rank[block[self.step[kept]]].unique(dim=1, return_inverse=True)
-        return TokenDFA(columns, classes[self.classes], self.accept[kept])
-
-
-@dataclass(frozen=True, eq=False)
-class ProductDFA:
-    """The intersection of several automata, each of which takes the tokens of some positions of a canvas.
-
-    Positions that the same automata take are of one kind.
-
-    Attributes:
-        step: `[kinds, states, classes]` long: the state after a token at a position of each kind.
-        classes: `[vocab]` long, the class of each token.
-        kind: `[length]` long, the kind of each position; -1 where no automaton takes the token.
-        accept: `[states]` bool, the accepting states.
-        description: what the constraints ask for, in messages.
-    """
-
-    step: Tensor
-    classes: Tensor
-    kind: Tensor
-    accept: Tensor
-    description: str
-
-    @classmethod
-    def of(cls, parts: Sequence[tuple[TokenDFA, Tensor]], description: str) -> ProductDFA:
-        """The product of automata, each with the positions whose tokens it takes, bool `[length]`.
-
-        Raises:
-            UserError: more than 4,096 states.
-        """
-        joint, classes = torch.stack([dfa.classes for dfa, _ in parts]).unique(dim=1, return_inverse=True)
-        takes = torch.stack([positions for _, positions in parts])
-        kinds, kind = takes.unique(dim=1, return_inverse=True)
-        steps = [dfa.step[:, column] for (dfa, _), column in zip(parts, joint, strict=True)]
-        number = {start: 0} if (start := (0,) * len(parts)) else {}
-        queue, rows = [start], []
-        for states in queue:
-            row = []
-            for kind_of in kinds.T:
-                moved = [
-                    step[state] if moves else torch.full_like(step[state], state)
-                    for step, state, moves in zip(steps, states, kind_of.tolist(), strict=True)
-                ]
-                following = [tuple(after) for after in torch.stack(moved, dim=1).tolist()]
-                for after in following:
-                    if after not in number:
-                        number[after] = len(queue)
-                        queue.append(after)
-                if len(queue) > MOST_STATES:
-                    raise UserError(f"the constraints together take more than {MOST_STATES} states: {description}")
-                row.append([number[after] for after in following])
-            rows.append(row)
-        accept = [all(bool(dfa.accept[s]) for (dfa, _), s in zip(parts, states, strict=True)) for states in queue]
-        kind = torch.where(takes.any(dim=0), kind, -1)
-        return cls(torch.tensor(rows).transpose(0, 1).contiguous(), classes, kind, torch.tensor(accept), description)
-
-    def to(self, device: torch.device | str) -> ProductDFA:
-        """The same automaton on `device`."""
-        step, classes, kind, accept = (x.to(device) for x in (self.step, self.classes, self.kind, self.accept))
-        return ProductDFA(step, classes, kind, accept, self.description)
-
-    @property
-    def states(self) -> int:
-        """Number of states."""
-        return len(self.accept)
-
-    def accepts(self, tokens: Tensor) -> Tensor:
-        """Whether complete texts `[n, length]` are allowed, bool `[n]`."""
-        state = tokens.new_zeros(len(tokens))
-        for j in (self.kind >= 0).nonzero()[:, 0].tolist():
-            state = self.step[self.kind[j], state, self.classes[tokens[:, j]]]
-        return self.accept[state]
+        reached = torch.zeros(self.states, dtype=torch.bool)
+        frontier = torch.zeros(1, dtype=torch.long)
+        while len(frontier):
+            reached[frontier] = True
+            after = self.step[frontier].unique()
+            frontier = after[~reached[after]]
+        rank = reached.cumsum(0) - 1
+        step, accept = rank[self.step[reached]], self.accept[reached]
+        block = equivalent(step.numpy().astype(np.int32), accept.numpy())
+        first = np.unique(block, return_index=True)[1]
+        order = np.sort(first)  # state 0 comes first
+        number = torch.from_numpy(np.argsort(np.argsort(first)))[torch.from_numpy(block)]
+        columns, classes = number[step[order]].unique(dim=1, return_inverse=True)
+        return TokenDFA(columns, classes[self.classes], accept[order])
 
 
 @lru_cache(maxsize=256)
-def _compiled(pattern: str, tokenizer: PreTrainedTokenizerBase) -> TokenDFA:
-    contents = token_bytes(tokenizer)
-    table, accept = byte_dfa(pattern)
-    if len(table) > MOST_STATES:
-        raise UserError(f"the pattern {pattern!r} takes {len(table)} states, at most {MOST_STATES} are taken")
-    longest = max(len(content or b"") for content in contents)
-    letters = np.full((len(contents), longest), 256)  # "byte" 256 leaves a state as it is
-    for token, content in enumerate(contents):
-        letters[token, : len(content or b"")] = list(content or b"")
-    table = np.concatenate((table, np.arange(len(table))[:, None]), axis=1)
-    state = np.repeat(np.arange(len(table))[:, None], len(contents), axis=1)
-    for column in letters.T:
-        state = table[state, column]
-    step, classes = torch.from_numpy(state).unique(dim=1, return_inverse=True)
-    return TokenDFA(step, classes, torch.from_numpy(accept)).minimal()
+def _compiled(pattern: str, tokenizer: PreTrainedTokenizerBase, blank: bool, may_be_empty: bool) -> TokenDFA:
+    table, accept = byte_dfa(pattern, blank, may_be_empty)
+    contents = _spelling(tokenizer)
+    hashes: dict[int, int] = {}
+    classes = np.zeros(len(contents), dtype=np.int64)
+    columns = [np.arange(len(table), dtype=np.int32)]  # class 0: what has no text leaves a state as it is
+    for tokens, source, target in _pairs(pattern, table, contents):
+        token, of_pair = np.unique(tokens, return_inverse=True)
+        sums = np.zeros(len(token), dtype=np.uint64)
+        lives = target != 1
+        pairs = source.astype(np.int64) * len(table) + target
+        np.add.at(sums, of_pair[lives], mixed_bits(pairs[lives]))
+        start = np.searchsorted(of_pair, np.arange(len(token) + 1))
+        for i, key in enumerate(sums.tolist()):
+            if key not in hashes:
+                hashes[key] = len(columns)
+                column = np.ones(len(table), dtype=np.int32)
+                column[source[start[i] : start[i + 1]]] = target[start[i] : start[i + 1]]
+                columns.append(column)
+                if len(columns) * len(table) > MOST_ENTRIES:
+                    raise _too_large(pattern)
+            classes[token[i]] = hashes[key]
+    step = np.stack(columns, axis=1).astype(np.int64)
+    return TokenDFA(torch.from_numpy(step), torch.from_numpy(classes), torch.from_numpy(accept)).minimal()
+
+
+def _pairs(
+    pattern: str, table: Table, contents: list[bytes]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]]:
+    """Tokens in ascending order, states in which they may follow, and the states to which they lead, in chunks.
+
+    A token that may follow nowhere has one pair, which leads from state 1 to itself.
+    """
+    sources = [(table[:, byte] != 1).nonzero()[0] for byte in range(256)]
+    sources = [states if len(states) else np.ones(1, dtype=np.int64) for states in sources]
+    spelled = [token for token, content in enumerate(contents) if content]
+    sizes = np.array([len(sources[contents[token][0]]) for token in spelled])
+    if sizes.sum() > MOST_PAIRS:
+        raise _too_large(pattern)
+    parts = np.searchsorted(sizes.cumsum() // CHUNK, np.arange(sizes.sum() // CHUNK + 2))
+    for begin, end in zip(parts[:-1].tolist(), parts[1:].tolist(), strict=True):
+        if begin == end:
+            continue
+        some = spelled[begin:end]
+        longest = max(len(contents[token]) for token in some)
+        letters = np.full((len(some), longest + 1), 256, dtype=np.int16)
+        for row, token in zip(letters, some, strict=True):
+            row[: len(contents[token])] = list(contents[token])
+        of_token = np.repeat(np.arange(len(some)), sizes[begin:end])
+        source = np.concatenate([sources[contents[token][0]] for token in some])
+        target = source.astype(np.int32)
+        going = np.arange(len(target))
+        for column in letters.T:
+            byte = column[of_token[going]]
+            going, byte = going[byte < 256], byte[byte < 256]
+            target[going] = table[target[going], byte]
+            going = going[target[going] != 1]
+        yield np.array(some)[of_token], source, target
+
+
+def _too_large(pattern: str) -> UserError:
+    return UserError(
+        f"the pattern {pattern!r} takes too large an automaton for this vocabulary: ask for fewer or "
+        "shorter repetitions"
+    )
+
+
+@lru_cache(maxsize=8)
+def _spelling(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
+    """The bytes of each token, b"" for those without text."""
+    return [content or b"" for content in token_bytes(tokenizer)]
