@@ -59,6 +59,8 @@ def test_training_is_bounded_and_reproducible(tokenizer: PreTrainedTokenizerFast
 def test_training_without_room_for_bytes_fails() -> None:
     with pytest.raises(UserError, match="vocab_size is 260, but bytes and special tokens take 261"):
         train_tokenizer(["a"], 260)
+    with pytest.raises(UserError, match="vocab_size is 1000000000, but at most 1,048,576 tokens"):
+        train_tokenizer(["x"], 10**9)
 
 
 def test_special_tokens_survive_saving(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from functools import reduce
 from operator import or_
 from typing import Any, final, get_args
 
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     BaseFinetuning,
@@ -129,12 +130,14 @@ def whole_numbers_first() -> None:
             hints[name] = reduce(or_, sorted(kinds, key=lambda kind: kind is float))
 
 
-def check_trainer_options(command: str, options: Mapping[str, Any]) -> None:
+def check_trainer_options(command: str, options: Mapping[str, Any] | Namespace) -> None:
     """Check the options of the trainer, before it is built.
 
     Raises:
-        UserError: one is refused.
+        UserError: one is refused, or there are no options but some other value.
     """
+    if not isinstance(options, Mapping | Namespace):
+        raise UserError(f"trainer is {options!r:.80}, expected its options by name, such as max_steps: 100")
     for name, rule in RULES.items():
         value = options.get(name)
         if rule is not None and value is not None and command in rule.commands and rule.refuses(value):

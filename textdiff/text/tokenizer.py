@@ -40,6 +40,9 @@ _ANCHOR = "."
 
 Whatever a tokenizer does to the beginning of a text (SentencePiece adds a blank) is then done to the anchor."""
 
+MOST_TOKENS = 2**20
+"""In a tokenizer that is trained here; the library that trains it takes room for as many as it is asked for."""
+
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedTokenizerFast:
     """Train byte-level BPE on `texts`; every Unicode text survives encoding and decoding unchanged.
@@ -50,7 +53,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
 
     Raises:
         TypeError: an argument is of another type.
-        UserError: `vocab_size` leaves no room for the bytes and the special tokens.
+        UserError: `vocab_size` leaves no room for the bytes and the special tokens, or is more than `MOST_TOKENS`.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     least = len(alphabet) + len(SPECIAL_TOKENS)
@@ -60,6 +63,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> PreTrainedT
         raise TypeError(f"vocab_size is {vocab_size!r:.80}, expected a whole number")
     if vocab_size < least:
         raise UserError(f"vocab_size is {vocab_size}, but bytes and special tokens take {least}: ask for more.")
+    if vocab_size > MOST_TOKENS:
+        raise UserError(
+            f"vocab_size is {vocab_size!r:.40}, but at most {MOST_TOKENS:,} tokens are trained here: ask for less."
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -66,6 +66,7 @@ class Case:
             are kept.
         killed: the process is meant to be killed, whatever its status.
         most_seconds: until it counts as a hang.
+        talks: its progress is on standard error; of a failure the last line counts.
     """
 
     what: str
@@ -76,6 +77,7 @@ class Case:
     streams: dict[int, str | None] = field(default_factory=dict)
     killed: bool = False
     most_seconds: float = MOST_SECONDS
+    talks: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def judge(case: Case, result: Result) -> tuple[str, str]:
     refused = result.kind == "refused" or result.status != 0
     if refused and (slow := _slow(result, lines)):
         return "slow refusal", slow
-    said = [result.error] if result.kind == "refused" else lines
+    said = [result.error] if result.kind == "refused" else lines[-1:] if case.talks else lines
     if refused and 2 not in case.streams and result.status != 141 and len(said) != 1:
         return (
             "several lines" if said else "silent",

@@ -98,7 +98,8 @@ def _changed(random: Random, config: dict[str, Any], way: str) -> bytes:
         return random.choice(WHOLE)
     if way == "value":
         owner, key = random.choice(list(_places(config)))
-        owner[key] = random.choice([value for value in WRONG if _plain(value)])
+        near = (0, 1, 2, 3, 5, -1, 0.5) if type(owner[key]) in (int, float) else (owner[key], [owner[key]])
+        owner[key] = random.choice([*near, *(value for value in WRONG if _plain(value))])
         return yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode(errors="surrogatepass")
     written = yaml.safe_dump(config, sort_keys=False)
     if way == "bytes":

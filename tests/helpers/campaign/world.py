@@ -135,7 +135,7 @@ def predict_config(world: World, rows: str, to: str = "filled.jsonl") -> dict[st
 def compare_config(world: World) -> dict[str, Any]:
     """The configuration of a small comparison."""
     return {
-        "files": [str(world.text)], "gaps": 1, "gap_length": 2, "fills": 1, "timed": 1, "to": "compared",
+        "files": [str(world.text)], "gaps": 1, "gap_length": 2, "fills": 2, "timed": 1, "to": "compared",
         "candidates": [
             {"name": "prior", "checkpoint": str(world.checkpoint), "policy": "strided", "steps": 2},
             {"name": "baseline", "checkpoint": str(world.baseline)},
