@@ -38,7 +38,7 @@ class Arcs:
     def of(cls, table: NDArray[np.int64]) -> Arcs:
         """The arcs of a table `[kinds, states, classes]`, without those to state 1, from which nothing is accepted."""
         kinds, states, width = table.shape
-        marks = np.random.default_rng(0).integers(2**62, size=width, dtype=np.uint64)
+        marks: NDArray[np.uint64] = np.random.default_rng(0).integers(2**62, size=(width,), dtype=np.uint64)
         steps, sums = [], []
         for step in table:
             source, symbol = (step != 1).nonzero()
@@ -129,7 +129,7 @@ def _kinds(takes: NDArray[np.bool_]) -> tuple[NDArray[np.int64], list[NDArray[np
     """The kind of each position, and the automata that take the tokens of each kind; kinds follow each other."""
     kind = np.full(takes.shape[1], -1)
     kinds: list[NDArray[np.bool_]] = []
-    for position in takes.any(axis=0).nonzero()[0].tolist():
+    for position in np.flatnonzero(takes.any(axis=0)).tolist():
         if not kinds or not np.array_equal(kinds[-1], takes[:, position]):
             kinds.append(takes[:, position])
         kind[position] = len(kinds) - 1
@@ -156,7 +156,8 @@ class _Search:
 
     def explore(self, moves: list[int], over: list[bool], positions: int) -> None:
         """Go through positions at which some automata move, while those that are `over` have taken their last token."""
-        frontier, rows = self.ends, {}
+        frontier = self.ends
+        rows: dict[int, NDArray[np.int64]] = {}
         for _ in range(positions):
             if not frontier:
                 break
