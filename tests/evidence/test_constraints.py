@@ -6,11 +6,12 @@ import math
 import re
 
 import pytest
+import torch
 
 from tests.helpers.tiny import tiny
 from textdiff.errors import UserError
 from textdiff.evidence import Contains, Excludes, Length, Ordered, Regex
-from textdiff.text import encode
+from textdiff.text import ProductDFA, encode
 
 
 def test_words_are_those_of_unicode() -> None:
@@ -50,3 +51,16 @@ def test_arguments_of_wrong_types_are_refused() -> None:
             make()
     with pytest.raises(UserError, match="gap is"):
         Regex("a", gap="0")
+
+
+def test_many_constraints_are_refused_at_once() -> None:
+    joined = Excludes("w0") & Excludes("w1")
+    with pytest.raises(UserError, match="pieces of evidence"):
+        for i in range(10**4):
+            joined = joined & Excludes(f"w{i}")
+    with pytest.raises(UserError, match="words are asked for"):
+        Contains([f"w{i}" for i in range(4000)])
+    tokenizer = tiny().tokenizer
+    parts = [dfa for i in range(30) for dfa in Excludes(f"w{i}").token_dfas(tokenizer, False, False)]
+    with pytest.raises(UserError, match="too large an automaton together"):
+        ProductDFA.of([(dfa, torch.ones(20, dtype=torch.bool)) for dfa in parts], "many")

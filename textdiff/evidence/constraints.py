@@ -21,6 +21,8 @@ MOST = 2**14
 """Words, tokens or characters that are counted."""
 MOST_WORDS = 2**12
 """Words or phrases that are looked for."""
+MOST_CONTAINED = 12
+"""Words that all have to occur, in any order; the states double with each."""
 
 
 class Constraint(Evidence):
@@ -115,7 +117,7 @@ class Contains(Constraint):
     gap: int | None = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "words", _words(self.words))
+        object.__setattr__(self, "words", _words(self.words, MOST_CONTAINED))
         _check_gap(self.gap)
 
     def token_dfas(self, tokenizer: PreTrainedTokenizerBase, blank: bool, may_be_empty: bool) -> list[TokenDFA]:
@@ -229,11 +231,11 @@ def _bounds(name: str, bound: object) -> tuple[int, int]:
     return pair
 
 
-def _words(words: str | Sequence[str]) -> tuple[str, ...]:
+def _words(words: str | Sequence[str], most: int = MOST_WORDS) -> tuple[str, ...]:
     if not isinstance(words, str | Sequence):
         raise UserError(f"the words are {words!r}: expected a text, or several")
-    if not isinstance(words, str) and len(words) > MOST_WORDS:
-        raise UserError(f"{len(words)} words are asked for, at most {MOST_WORDS} are looked for")
+    if not isinstance(words, str) and len(words) > most:
+        raise UserError(f"{len(words)} words are asked for, at most {most} are looked for: give fewer")
     found = (words,) if isinstance(words, str) else tuple(words)
     if not found or not all(isinstance(word, str) and word.strip() for word in found):
         raise UserError(f"the words are {words!r}: expected one or more, none of them empty")

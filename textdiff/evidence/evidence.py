@@ -16,6 +16,9 @@ from textdiff.text import Canvas, Filled, Template, TokenDFA
 Decode = Callable[[Tensor], Sequence[Filled]]
 """Decodes complete rows of ids `[n, length]` to their texts, whole and per gap."""
 
+MOST_PIECES = 32
+"""Of evidence that hold together."""
+
 PositionedDFA = tuple[TokenDFA, Tensor]
 """An automaton that must accept, and the positions whose tokens it takes, bool `[length]`."""
 
@@ -81,6 +84,9 @@ class Both(Evidence):
 
     def __init__(self, first: Evidence, second: Evidence) -> None:
         self.first, self.second = first, second
+        self._pieces: int = sum(part._pieces if isinstance(part, Both) else 1 for part in (first, second))
+        if self._pieces > MOST_PIECES:
+            raise UserError(f"more than {MOST_PIECES} pieces of evidence are joined: join fewer")
 
     @property
     def fixes(self) -> bool:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Table = NDArray[np.int32]
 """The next state of each state after each symbol, `[states, symbols]`."""
 
+MOST_ROUNDS = 100
+
 
 def distances(step: Table, accept: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The length of the shortest sequence that is accepted from each state, -1 where there is none."""
@@ -30,17 +32,22 @@ def distances(step: Table, accept: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def equivalent(step: Table, accept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """A number for each state; states share it if the same sequences are accepted from them."""
+    """A number for each state; states share it if the same sequences are accepted from them.
+
+    Where that takes more than `MOST_ROUNDS` rounds of refinement, each state has its own number.
+    """
     random = np.random.default_rng(0)
     marks = random.integers(2**62, size=step.shape[1] + 1, dtype=np.uint64) | np.uint64(1)
-    block = np.unique(distances(step, accept), return_inverse=True)[1]
-    while True:
+    both = np.stack((distances(step, accept), distances(step, ~accept)), axis=1)
+    block = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)
+    for _ in range(MOST_ROUNDS):
         mixed = random.integers(2**62, size=int(block.max()) + 1, dtype=np.uint64)[block]
         hashes = (mixed[step] * marks[:-1]).sum(axis=1, dtype=np.uint64) + mixed * marks[-1]
         finer = np.unique(hashes, return_inverse=True)[1]
         if finer.max() == block.max():
             return block
         block = finer
+    return np.arange(len(step))
 
 
 def mixed_bits(values: NDArray[np.integer]) -> NDArray[np.uint64]:

@@ -18,7 +18,7 @@ from textdiff.text.token_dfa import TokenDFA
 MOST_STATES = 2**16
 MOST_ENTRIES = 2**23
 """Of the table of next states."""
-MOST_WORK = 2**27
+MOST_WORK = 2**26
 """Steps of single automata."""
 
 
@@ -170,7 +170,9 @@ class _Search:
     def _after(self, states: NDArray[np.int64], moves: list[int], over: list[bool]) -> NDArray[np.int64]:
         """The states after a token of each class, `[states, classes]`; new ones are numbered."""
         found = []
-        for some in np.array_split(states, len(states) * self.width // 2**20 + 1):
+        for some in np.array_split(states, len(states) * self.width * len(self.steps) // 2**20 + 1):
+            self.work += len(some) * self.width * len(self.steps)
+            self._check()
             lost = np.zeros(len(some), dtype=bool)
             for part, ended in enumerate(over):
                 if ended:
@@ -184,7 +186,6 @@ class _Search:
                 hashes += mixed_bits(state + (np.int64(part) << 32))
                 dead |= self.hopeless[part][state]
             hashes[dead] = 0
-            self.work += hashes.size * (1 + len(moves))
             keys, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
             for key, place in zip(keys.tolist(), first.tolist(), strict=True):
                 if key not in self.number:
