@@ -203,7 +203,7 @@ def test_a_learner_can_be_exported_and_an_adapter_need_not(tmp_path: Path, monke
     }
     with pytest.raises(UserError, match="is of an adapter"):
         export(last, load(tmp_path / "out").tokenizer, tmp_path / "exported")
-    with pytest.raises(UserError, match="other parameters"):
+    with pytest.raises(UserError, match="does not fit"):
         run(["fit", *options(tmp_path), "--ckpt_path", str(last)])
 
 

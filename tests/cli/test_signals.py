@@ -35,10 +35,17 @@ sys.exit(main())
 @contextmanager
 def command(body: str, before: Callable[[], None] | None = None) -> Iterator[subprocess.Popen[str]]:
     """A process in which a command does what `body` says, once it does it."""
+
+    def begin() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # those that the tests ignore stay ignored
+            signal.signal(number, signal.SIG_DFL)
+        if before is not None:
+            before()
+
     pipe = subprocess.PIPE
     code = STANDING_IN.format(body=body)
     with subprocess.Popen(
-        [sys.executable, "-c", code, "infill"], cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=before
+        [sys.executable, "-c", code, "infill"], cwd=ROOT, stdout=pipe, stderr=pipe, text=True, preexec_fn=begin
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(0.1)  # a signal just before a sleep is seen after it

@@ -90,5 +90,5 @@ def canvas_of(vocabulary, row, minimum=None, word_start=()):
     canvas = Canvas.of(tokens, vocabulary.mask)
     start = canvas.word_start.clone()
     start[:, list(word_start)] = True
-    least = canvas.minimum if minimum is None else torch.tensor([minimum])
+    least = canvas.minimum if minimum is None else torch.tensor([minimum], dtype=torch.long)
     return Canvas(canvas.tokens, canvas.observed, canvas.gap, least, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -33,12 +33,13 @@ class Counts:
         UserError: no word, or an empty one.
     """
 
-    words: Sequence[str]
+    words: Collection[str]
     most: int | None = None
     pieces: bool = False
 
     def __post_init__(self) -> None:
-        several(TEXT, "words").check("words", self.words)
+        words = list(self.words) if isinstance(self.words, set | frozenset) else self.words
+        several(TEXT, "words").check("words", words)
         check_fields(vars(self), {"most": whole(0).optional(), "pieces": FLAG})
         if "" in self.words:
             raise UserError(f"there is nothing to count in {list(self.words)}: name words that are not empty")
