@@ -85,6 +85,7 @@ def changed(**tensors: Any) -> Canvas:
         (lambda: changed(observed=CANVAS.observed[:, 1:]), "observed of a canvas is bool"),
         (lambda: changed(gap=CANVAS.gap.int()), "gap of a canvas is int32"),
         (lambda: changed(minimum=None), "minimum is None, expected a tensor"),
+        (lambda: changed(dfa=1.5), "dfa is 1.5, expected the automaton of a constraint, or None"),
         (lambda: changed(tokens=torch.full_like(CANVAS.tokens, 10**9)), "id 1000000000, outside a vocabulary of"),
         (lambda: changed(tokens=torch.full_like(CANVAS.tokens, -1)), "id -1, outside"),
         (lambda: changed(tokens=CANVAS.tokens.masked_fill(CANVAS.slots, 5)), "the mask id at all slots"),

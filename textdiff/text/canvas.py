@@ -15,6 +15,7 @@ from textdiff.text.product_dfa import ProductDFA
 
 _TENSOR = instance(Tensor, "a tensor")
 _FIELDS = dict.fromkeys(("tokens", "observed", "gap", "minimum", "word_start"), _TENSOR)
+_FIELDS |= {"dfa": instance(ProductDFA, "the automaton of a constraint").optional()}
 _TYPES = {"tokens": torch.long, "observed": torch.bool, "gap": torch.long, "minimum": torch.long}
 _TYPES |= {"word_start": torch.bool}
 

@@ -97,7 +97,9 @@ def canvases(random: Random, world: World) -> Case:
         if way == 0:
             tokens[:, random.randrange(length)] = random.choice((-1, vocabulary.vocab_size, 2**40, -(2**63)))
         elif way == 1:
-            return Canvas.of(random.choice((tokens[0], tokens[None], tokens.float(), tokens.bool(), wrong)), mask)
+            return Canvas.of(
+                random.choice((tokens.flatten(), tokens[None], tokens.float(), tokens.bool(), wrong)), mask
+            )
         elif way == 2:
             return random.choice((wrong, tokens, tokens.tolist()))
         canvas = Canvas.of(tokens, mask)
