@@ -1,12 +1,46 @@
 """Faults that the campaign has found, each as a test of its own."""
 
+import time
+
 import pytest
 
+import textdiff as td
+from tests.helpers.tiny import tiny
+from textdiff.cli import main
 from textdiff.cli.trainer_options import check_trainer_options
 from textdiff.errors import UserError
+from textdiff.text.byte_dfa import byte_dfa
 
 
 @pytest.mark.parametrize("value", [2**63, [1], "x", None])
 def test_trainer_options_are_options(value: object) -> None:
     with pytest.raises(UserError, match=r"trainer is .*, expected its options by name"):
         check_trainer_options("fit", value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["--texts", "--gaps", "--seed"])
+def test_two_dashes_are_no_value(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "x.txt", f"{option}=--"]) == 2
+    assert capsys.readouterr().err == f"textdiff: '{option}=--': expected a value after the =\n"
+
+
+def test_a_temperature_may_be_any_whole_number() -> None:
+    prior = tiny()
+    hot, hotter = (prior.infill("Lily [gap:1-3].", 1, seed=0, temperature=value) for value in (2**62, 2**64))
+    assert hot.texts == hotter.texts
+
+
+@pytest.mark.parametrize("pattern", [r"[\s\S]{0,5000}", r"[\s\S]{5000}", "a{0,16000}", "a{16000}", "(?:a{0,9000}b)*"])
+def test_long_repetitions_take_linear_time(pattern: str) -> None:
+    started = time.process_time()
+    try:
+        step, _ = byte_dfa(pattern)
+        assert len(step) > 10_000
+    except UserError as error:
+        assert "too large an automaton" in str(error)
+    assert time.process_time() - started < 10
+
+
+def test_a_long_length_is_refused() -> None:
+    with pytest.raises(UserError, match="too large an automaton"):
+        tiny().infill(td.Observed("a [gap:3]") & td.Length(characters=(0, 5000)))

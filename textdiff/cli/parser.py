@@ -33,6 +33,8 @@ class Parser(argparse.ArgumentParser):
         """
         if {"-h", "--help"} & set(arguments):
             return argparse.Namespace(help=True)
+        if odd := [word for word in arguments if re.fullmatch(r"--.*=--", word, re.DOTALL)]:
+            raise UserError(f"{odd[0]!r}: expected a value after the =")  # argparse takes it for none at all
         options, unknown = self.parse_known_args(arguments)
         if not unknown:
             return options

@@ -44,7 +44,7 @@ class Tempering:
             return log_probs.log_softmax(dim=-1)
         log_probs = log_probs - log_probs.detach().amax(dim=-1, keepdim=True)
         if self.temperature > 0:
-            log_probs = (log_probs / self.temperature).log_softmax(dim=-1)
+            log_probs = (log_probs / float(self.temperature)).log_softmax(dim=-1)
         most = self.top_k if self.temperature > 0 else 1
         if self.top_p < 1 or most is not None:
             ordered, index = log_probs.detach().sort(dim=-1, descending=True, stable=True)

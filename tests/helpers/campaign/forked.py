@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import resource
@@ -170,6 +171,10 @@ def _open_streams(case: Case, folder: Path) -> None:
         options: dict[str, Any] = {"encoding": "utf-8", "closefd": False}
         setattr(sys, stream, None if closed else open(number, mode, **options))  # noqa: SIM115
         setattr(sys, f"__{stream}__", getattr(sys, stream))
+    for logger in (logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)):
+        for handler in logger.handlers:  # made when the parent imported everything
+            if type(handler) is logging.StreamHandler and sys.stderr is not None:
+                handler.stream = sys.stderr
 
 
 def _broken_pipe() -> int:

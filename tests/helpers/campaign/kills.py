@@ -177,7 +177,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "model.init_args.seed": (2,), "model.init_args.optimizer.init_args.lr": (0.1, 1e-5),
     "model.init_args.warmup_steps": (1, 5),
     "model.init_args.network.hidden_size": (32,), "model.init_args.network.num_hidden_layers": (1, 3),
-    "data.vocab_size": (320,),
     "model.init_args.final_lr": (0.5,), "trainer.callbacks": ([],),
     "model.init_args.optimizer": ("textdiff.training.AdamW",),
 }  # fmt: skip
