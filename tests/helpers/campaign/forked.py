@@ -172,9 +172,21 @@ def _open_streams(case: Case, folder: Path) -> None:
         setattr(sys, stream, None if closed else open(number, mode, **options))  # noqa: SIM115
         setattr(sys, f"__{stream}__", getattr(sys, stream))
     for logger in (logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)):
-        for handler in logger.handlers:  # made when the parent imported everything
-            if type(handler) is logging.StreamHandler and sys.stderr is not None:
-                handler.stream = sys.stderr
+        for handler in logger.handlers:  # made when the parent imported everything; a command makes them itself
+            if type(handler) is logging.StreamHandler:
+                handler.stream = _StandardError()
+
+
+class _StandardError:
+    """Whatever `sys.stderr` is at the moment."""
+
+    def write(self, text: str) -> None:
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
 
 
 def _broken_pipe() -> int:
