@@ -15,7 +15,10 @@ from tests.helpers.tree import ROOT
 
 SCRIPT = ROOT / "notebooks" / "experiments" / "robustness" / "run.py"
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and pidfd")
-QUICK = ("adapters", "arguments", "checkpoints", "environment", "streams")
+QUICK = (
+    "adapters", "arguments", "calls", "canvases", "checkpoints", "constraints", "environment", "regular expressions",
+    "streams", "templates",
+)  # fmt: skip
 
 
 def results(folder: Path, *options: str) -> dict[str, Any]:
@@ -35,10 +38,10 @@ def faults(found: dict[str, Any]) -> str:
 
 
 def test_a_sample_finds_no_fault(tmp_path: Path) -> None:
-    found = results(tmp_path, "--cases", "500", "--jobs", "1", "--kinds", *QUICK)
+    found = results(tmp_path, "--cases", "300", "--jobs", "1", "--kinds", *QUICK)
     assert not found["faults"], faults(found)
     whole = found["table"]["all"]
-    assert whole["cases"] > 100 and whole["done"] > 20 and whole["refused"] > 40
+    assert whole["cases"] > 200 and whole["done"] > 20 and whole["refused"] > 40
     assert f"| all | {whole['cases']} |" in (tmp_path / "README.md").read_text()
 
 
@@ -75,8 +78,8 @@ def test_an_interrupted_run_goes_on_where_it_was(script: Any, tmp_path: Path, mo
         script.main(options)
     assert (tmp_path / "unfinished.jsonl").exists()
     assert script.main(options) == 0
-    assert len(carried) == len(set(carried)) == 4 and not (tmp_path / "unfinished.jsonl").exists()
-    assert json.loads((tmp_path / "results.json").read_text())["table"]["all"]["done"] == 3
+    assert len(carried) == len(set(carried)) and not (tmp_path / "unfinished.jsonl").exists()
+    assert json.loads((tmp_path / "results.json").read_text())["table"]["all"]["done"] == len(carried) - 1
 
 
 def test_the_page_that_is_here_is_of_the_figures_that_are_here(script: Any) -> None:

@@ -1,8 +1,10 @@
 """Faults that the campaign has found, each as a test of its own."""
 
 import time
+from pathlib import Path
 
 import pytest
+import torch
 
 import textdiff as td
 from tests.helpers.tiny import tiny
@@ -10,6 +12,7 @@ from textdiff.cli import main
 from textdiff.cli.trainer_options import check_trainer_options
 from textdiff.errors import UserError
 from textdiff.text.byte_dfa import byte_dfa
+from textdiff.training.checkpoint_files import read_checkpoint
 
 
 @pytest.mark.parametrize("value", [2**63, [1], "x", None])
@@ -22,6 +25,19 @@ def test_trainer_options_are_options(value: object) -> None:
 def test_two_dashes_are_no_value(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "x.txt", f"{option}=--"]) == 2
     assert capsys.readouterr().err == f"textdiff: '{option}=--': expected a value after the =\n"
+
+
+def test_the_help_on_one_class_takes_no_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["test", "--model.help", "--data", "no-such"]) in (0, 2)
+    assert main(["test", "--model.help", "PretrainingModule", "--model.no_such", "x", "y"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) <= 2
+
+
+def test_a_run_is_of_a_version_of_lightning(tmp_path: Path) -> None:
+    for version in (float("inf"), "x", None):
+        torch.save({"pytorch-lightning_version": version, "state_dict": {}, "network_config": {}}, tmp_path / "a.ckpt")
+        with pytest.raises(UserError, match="the version of Lightning that wrote it is none"):
+            read_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_a_temperature_may_be_any_whole_number() -> None:

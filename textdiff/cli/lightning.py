@@ -56,7 +56,9 @@ def run(arguments: list[str]) -> int:
         except SystemExit as stopped:  # --help, --print_config
             if isinstance(stopped.__context__, BrokenPipeError):  # rich exits where nobody reads what it prints
                 raise stopped.__context__ from None
-            return int(stopped.code or 0)
+            if stopped.code:  # argparse, which has written several lines
+                raise UserError("the help on one class takes no other options: leave out what follows it") from None
+            return 0
         except Exception as error:
             if isinstance(mistake := _user_error(error), UserError):
                 raise mistake from None

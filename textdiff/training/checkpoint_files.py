@@ -11,6 +11,7 @@ from typing import Any, final
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from packaging.version import InvalidVersion, Version
 
 from textdiff.errors import UserError
 from textdiff.files import atomically
@@ -77,6 +78,10 @@ def _content(path: Path, **options: Any) -> dict[str, Any]:
         raise _damaged(path, reason[:200]) from error
     if not isinstance(content, dict):
         raise _damaged(path, "it holds no network_config")
+    try:
+        Version(content.get("pytorch-lightning_version", "2.0"))
+    except (InvalidVersion, TypeError) as error:
+        raise _damaged(path, "the version of Lightning that wrote it is none") from error
     return content
 
 

@@ -138,7 +138,7 @@ def _ours(error: TypeError) -> bool:
     """Whether a `TypeError` was raised on purpose: by a `raise` of this package, or by the signature of a call."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     on_purpose = "textdiff" in last.filename and "raise " in (last.line or "")
-    return on_purpose or bool(re.search(r"keyword argument|required positional|positional argument", str(error)))
+    return on_purpose or bool(re.search(r"keyword argument|positional argument|takes .* arguments? \(", str(error)))
 
 
 def _processor() -> float:
