@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -91,6 +92,7 @@ def _carry_out(task: Task) -> Outcome:
 
 def campaign(todo: Sequence[Task], seed: int = 0, jobs: int = 2) -> Iterator[Outcome]:
     """Carry the cases out, in so many processes at once; nothing is left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder goes
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         world = make_world(Path(folder, "world"))
