@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.training import STATE, identical, run_config, start_fit, write_config
+from tests.helpers.training import STATE, hear_signals, identical, run_config, start_fit, write_config
 from tests.helpers.tree import ROOT
 from textdiff.cli import main, signals
 from textdiff.training import TrainingModule
@@ -37,8 +37,7 @@ def command(body: str, before: Callable[[], None] | None = None) -> Iterator[sub
     """A process in which a command does what `body` says, once it does it."""
 
     def begin() -> None:
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # those that the tests ignore stay ignored
-            signal.signal(number, signal.SIG_DFL)
+        hear_signals()
         if before is not None:
             before()
 
@@ -144,8 +143,11 @@ def test_a_fit_saves_its_step_and_goes_on_bit_for_bit(tmp_path: Path, monkeypatc
 def test_a_fit_in_a_process_of_its_own(number: int, status: int, word: str, tmp_path: Path) -> None:
     path = write_config(tmp_path / "fit.yaml", run_config(tmp_path, max_steps=10**6, val_check_interval=10))
     process = start_fit(path)
-    while not (tmp_path / "run" / "last.ckpt").exists():
-        time.sleep(0.1)
-        assert process.poll() is None
-    os.killpg(process.pid, number)
-    assert process.wait(timeout=60) == status
+    try:
+        while not (tmp_path / "run" / "last.ckpt").exists():
+            time.sleep(0.1)
+            assert process.poll() is None
+        os.killpg(process.pid, number)
+        assert process.wait(timeout=60) == status
+    finally:
+        process.kill()

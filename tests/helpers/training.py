@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -131,7 +132,14 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """`textdiff` as a process, in a process group of its own."""
     command = [sys.executable, "-m", "textdiff", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=hear_signals)
+
+
+def hear_signals() -> None:
+    """Let a new process end by signals that this one may ignore: those of tests that run in the background."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def start_fit(config: Path, *more: str) -> subprocess.Popen[bytes]:
