@@ -16,10 +16,12 @@ def test_fine_tuning_on_one_query_raises_its_effective_sample_size() -> None:
     prior = learner(4)
     train(Task(prior, table(dict.fromkeys(TEXTS, 1.0), WORLD.tokenizer)), TrajectoryBalance(8), 100)
     posterior = prior.given(QUERIES[0].canvas, target=WORLD)
-    plain, refined = (
-        posterior.sample(64, method, generator=0) for method in (Importance(), SemiAmortized(60, 16, lr=1e-2))
+    methods = Importance(), SemiAmortized(60, 16, lr=1e-2)
+    runs = [[posterior.sample(64, method, generator=seed) for method in methods] for seed in range(3)]
+    plain, refined = runs[0]
+    assert sum(after.ess for _, after in runs) > 1.5 * sum(before.ess for before, _ in runs), (
+        "one run varies, 0.7 to 3.7"
     )
-    assert refined.ess > 1.5 * plain.ess
     assert refined.log_evidence == pytest.approx(float(WORLD.log_evidence(QUERIES[0].canvas)), abs=0.3)
     assert int(refined.nfe[0]) > int(plain.nfe[0]) + 30
     assert not [name for name, _ in prior.network.named_parameters() if "lora" in name]

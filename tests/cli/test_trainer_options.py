@@ -68,7 +68,7 @@ REFUSED: dict[str, list[Any]] = {
 WORKS: dict[str, list[Any]] = {
     "accelerator": ["cpu", "auto"],
     "strategy": ["auto", "ddp"],
-    "devices": [1, "1", "auto", [0]],
+    "devices": [1, "1", "auto"],
     "num_nodes": [1],
     "precision": [None, "32", "32-true", "bf16-mixed", "16-mixed"],
     "logger": [False, True, None],
