@@ -61,3 +61,11 @@ def test_long_repetitions_take_linear_time(pattern: str) -> None:
 def test_a_long_length_is_refused() -> None:
     with pytest.raises(UserError, match="too large an automaton"):
         tiny().infill(td.Observed("a [gap:3]") & td.Length(characters=(0, 5000)))
+
+
+@pytest.mark.parametrize("text", ["predictions: .inf", 'trainer: {logger: "a\\0b"}'])
+def test_values_that_are_no_options_or_no_text(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    assert main(["predict", "--config", str(tmp_path / "a.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and ("expected its options" in error or "null character" in error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -129,7 +130,9 @@ class TextCLI(LightningCLI):
         self._checkpoint = None if path is None else read_checkpoint(path)
         if self._command == "predict":
             _check_prediction(model, path)
-            check_place(Path(options["predictions"]["path"]))
+            if not isinstance(predictions := options["predictions"], Mapping | Namespace):
+                raise UserError(f"predictions is {predictions!r:.80}, expected its options by name, such as path: FILE")
+            check_place(Path(predictions["path"]))
             options["return_predictions"] = False  # they are on disk, and may be too many for the memory
         elif self._command != "fit" and path is None:
             _check_weights(self._command, model)

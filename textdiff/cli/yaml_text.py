@@ -136,6 +136,8 @@ def _check(text: str, whole: bool) -> None:
 
 def _check_scalar(event: yaml.ScalarEvent, open_: list[_Open], whole: bool) -> None:
     plain = event.implicit[0]
+    if "\0" in event.value:
+        _refuse("a text with a null character", event)
     if plain and len(event.value) > MOST_DIGITS and event.value[0] in "+-.0123456789":
         _refuse(f"a number of {len(event.value):,} digits", event)
     if whole and plain and event.value == "" and open_ and not (open_[-1].is_mapping and open_[-1].expects_key):
