@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from tests.helpers.processes import captured
 from tests.helpers.training import metrics, run_config, stories, write_config
 from tests.helpers.tree import ROOT
 from textdiff.amortization import PosteriorModule, QueryDataModule
@@ -258,17 +258,17 @@ def test_a_run_says_little(tmp_path: Path) -> None:
     path = str(write_config(tmp_path / "fit.yaml", config))
     command = [sys.executable, "-m", "textdiff", "fit", "--config", path]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    first = captured(command, cwd=ROOT, env=environment)
     assert first.returncode == 0
     assert [line.split()[1] for line in first.stdout.splitlines()] == ["2:", "4:", "6:"]
     assert all("tokens/s" in line and "valid/gap_nats" in line for line in first.stdout.splitlines())
     again = [*command, "--ckpt_path", str(tmp_path / "run" / "last.ckpt"), "--trainer.max_steps", "8"]
-    second = subprocess.run(again, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    second = captured(again, cwd=ROOT, env=environment)
     assert second.returncode == 0
     for run_, most in ((first, 3), (second, 7)):
         lines = run_.stderr.splitlines()
         assert len(lines) <= most and not [line for line in lines if "arn" in line or "Tip" in line], run_.stderr
-    wrong = subprocess.run([*command, "--data.lenght", "3"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    wrong = captured([*command, "--data.lenght", "3"], cwd=ROOT, env=environment)
     assert wrong.returncode == 2 and wrong.stdout == ""
     assert wrong.stderr.startswith("textdiff: ") and wrong.stderr.count("\n") == 1
     assert "Option 'lenght' is not accepted" in wrong.stderr

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.training import STATE, hear_signals, identical, run_config, start_fit, write_config
+from tests.helpers.processes import hear_signals, kill, start_fit, wait_until
+from tests.helpers.training import STATE, identical, run_config, write_config
 from tests.helpers.tree import ROOT
 from textdiff.cli import main, signals
 from textdiff.training import TrainingModule
@@ -144,10 +145,8 @@ def test_a_fit_in_a_process_of_its_own(number: int, status: int, word: str, tmp_
     path = write_config(tmp_path / "fit.yaml", run_config(tmp_path, max_steps=10**6, val_check_interval=10))
     process = start_fit(path)
     try:
-        while not (tmp_path / "run" / "last.ckpt").exists():
-            time.sleep(0.1)
-            assert process.poll() is None
+        wait_until((tmp_path / "run" / "last.ckpt").exists, process)
         os.killpg(process.pid, number)
         assert process.wait(timeout=60) == status
     finally:
-        process.kill()
+        kill(process)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tests.helpers.processes import SECONDS
 from tests.helpers.training import STATE
 from textdiff.cli.lightning import run
 
@@ -41,6 +42,9 @@ def run_forked(
         arguments: of the command.
         prepare: is called in the fork first, such as `kill_while_writing(...)`.
         kill_after: seconds until it is killed, if it has not ended before.
+
+    Raises:
+        TimeoutError: it has not ended in time, and nobody asked for a kill.
     """
     child = os.fork()
     if child == 0:
@@ -52,11 +56,14 @@ def run_forked(
             status = run(list(arguments))
         finally:
             os._exit(status)
+    os.setpgid(child, child)
     start = time.monotonic()
     while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-        if kill_after is not None and time.monotonic() - start > kill_after:
-            os.kill(child, signal.SIGKILL)
+        if time.monotonic() - start > (SECONDS if kill_after is None else kill_after):
+            os.killpg(child, signal.SIGKILL)
             ended = os.waitpid(child, 0)
+            if kill_after is None:
+                raise TimeoutError(f"{' '.join(arguments)}: no end after {SECONDS} s")
             break
         time.sleep(0.001)
     return os.waitstatus_to_exitcode(ended[1]) if os.WIFEXITED(ended[1]) else None

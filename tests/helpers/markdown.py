@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.helpers.processes import captured
 from tests.helpers.tree import ROOT, files
 
 SHOWN = ("text", "yaml", "json", "bibtex")  # languages that nobody can run
@@ -61,14 +62,12 @@ def run(block: Block, folder: Path) -> None:
     """Run a block in a folder, in an interpreter or a shell of its own, and raise with its output when it fails."""
     command = {"python": [sys.executable, "-"], "sh": ["bash", "-euo", "pipefail", "-s"]}[block.language]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
+    done = captured(
         command,
+        seconds=300,
         input=block.code,
         cwd=folder,
         env=os.environ | {"PATH": path},
-        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
     )
     assert done.returncode == 0, f"{block.page}, line {block.line}: exit status {done.returncode}\n{done.stdout}"

@@ -1,10 +1,6 @@
 """A tiny corpus of random words, and training runs on it that take seconds."""
 
 import csv
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,6 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 
-from tests.helpers.tree import ROOT
 from textdiff.data import TextDataModule
 
 STATE = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "TextDataModule")
@@ -127,24 +122,6 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     (path,) = folder.rglob("metrics.csv")
     with path.open() as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-
-def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """`textdiff` as a process, in a process group of its own."""
-    command = [sys.executable, "-m", "textdiff", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, preexec_fn=hear_signals)
-
-
-def hear_signals() -> None:
-    """Let a new process end by signals that this one may ignore: those of tests that run in the background."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def start_fit(config: Path, *more: str) -> subprocess.Popen[bytes]:
-    """`textdiff fit --config CONFIG ...` as a process."""
-    return start(["fit", "--config", str(config), *more])
 
 
 def identical(a: Any, b: Any) -> bool:

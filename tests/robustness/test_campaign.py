@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from tests.helpers.campaign.case import FAULTS
 from tests.helpers.campaign.runner import KINDS
+from tests.helpers.processes import captured
 from tests.helpers.tree import ROOT
 
 SCRIPT = ROOT / "notebooks" / "experiments" / "robustness" / "run.py"
@@ -23,7 +23,7 @@ QUICK = (
 
 def results(folder: Path, *options: str) -> dict[str, Any]:
     """What the script of the experiment writes."""
-    done = subprocess.run([sys.executable, str(SCRIPT), "--to", str(folder), *options], capture_output=True, text=True)
+    done = captured([sys.executable, str(SCRIPT), "--to", str(folder), *options], seconds=900)
     assert (folder / "results.json").exists(), done.stdout + done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "results.json"]
     found: dict[str, Any] = json.loads((folder / "results.json").read_text())

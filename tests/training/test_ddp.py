@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.training import metrics, run_config, start_fit, write_config
+from tests.helpers.processes import start_fit, status
+from tests.helpers.training import metrics, run_config, write_config
 from tests.helpers.tree import ROOT
 
 STEPS = 6
@@ -35,9 +36,9 @@ def test_two_processes_learn_what_one_learns(streaming: bool, tmp_path: Path) ->
         return write_config(folder / "fit.yaml", content)
 
     one, two = config(tmp_path / "one", 4), config(tmp_path / "two", 2)
-    assert start_fit(one).wait(timeout=300) == 0
+    assert status(start_fit(one)) == 0
     ddp = ["--config", str(ROOT / "configs" / "strategy" / "ddp.yaml"), "--trainer.accelerator", "cpu"]
-    assert start_fit(two, *ddp, "--trainer.devices", "2").wait(timeout=600) == 0
+    assert status(start_fit(two, *ddp, "--trainer.devices", "2")) == 0
 
     losses = [[row["train/loss"] for row in metrics(tmp_path / run) if "train/loss" in row] for run in ("one", "two")]
     assert len(losses[0]) == STEPS and losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -52,5 +53,5 @@ def test_two_processes_learn_what_one_learns(streaming: bool, tmp_path: Path) ->
     (tmp_path / "one" / "run" / last).unlink()
     middle = tmp_path / "two" / "run" / "step=1.ckpt"
     assert "gradients" in torch.load(middle, weights_only=True)
-    assert start_fit(one, "--ckpt_path", str(middle)).wait(timeout=300) == 0
+    assert status(start_fit(one, "--ckpt_path", str(middle))) == 0
     close(tmp_path / "one" / "run" / last, tmp_path / "two" / "run" / last)

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.kills import leftovers, predict_through_kills, run_forked
+from tests.helpers.processes import kill, start, status, wait_until
 from tests.helpers.tiny import CORPUS, save, tiny
-from tests.helpers.training import start, write_config
+from tests.helpers.training import write_config
 from tests.helpers.tree import ROOT
 from textdiff.cli.lightning import run
 from textdiff.data import Row
@@ -212,7 +212,7 @@ def test_two_processes_write_what_one_writes(
     for name in (*there, "settings.json"):
         (to / name).write_bytes(whole[name])
     two = ["--config", str(ROOT / "configs" / "strategy" / "ddp.yaml"), "--trainer.accelerator", "cpu"]
-    assert start([*options(model, to), *two, "--trainer.devices", "2"]).wait(timeout=900) == 0
+    assert status(start([*options(model, to), *two, "--trainer.devices", "2"])) == 0
     assert files(to) == whole
     assert "nothing is left to fill" not in capfd.readouterr().out
 
@@ -222,24 +222,21 @@ def test_a_run_killed_at_five_moments_ends_byte_identical(model: Path, tmp_path:
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(ROWS[i % 3] | {"id": i}) + "\n" for i in range(400)))
     many = {"data_predict": [str(tmp_path / "rows.jsonl")], "data_batch_size": 4, "predictions_rows": 8}
     fill = {"n": 16, "steps": 4}
-    assert start(options(model, tmp_path / "undisturbed", fill=fill, **many)).wait(timeout=900) == 0
+    assert status(start(options(model, tmp_path / "undisturbed", fill=fill, **many))) == 0
     expected = files(tmp_path / "undisturbed")
     assert len(expected) == 51
 
     rng, arguments, to = random.Random(0), options(model, tmp_path / "out", fill=fill, **many), tmp_path / "out"
     process, kept = start(arguments), list[int]()
-    for moment in range(5):
+    for _ in range(5):
         enough = len(list(to.glob("*.jsonl"))) + rng.randint(1, 6)
-        while len(list(to.glob("*.jsonl"))) < enough:
-            assert process.poll() is None, f"the run ended before kill {moment}"
-            time.sleep(0.002)
+        wait_until(lambda enough=enough: len(list(to.glob("*.jsonl"))) >= enough, process)
         time.sleep(rng.uniform(0, 0.1))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
         kept.append(len(list(to.glob("*.jsonl"))))
         assert all(path.read_bytes() == expected[path.name] for path in to.glob("*.jsonl"))
         process = start(arguments)
-    assert process.wait(timeout=900) == 0
+    assert status(process) == 0
     assert kept == sorted(set(kept)) and kept[-1] < 50
     assert files(to) == expected
 

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import pytest
 import torch
 
 from tests.helpers.kills import final_state, fit_through_kills, leftovers, run_forked
-from tests.helpers.training import identical, run_config, start_fit, write_config
+from tests.helpers.processes import kill, start_fit, status, wait_until
+from tests.helpers.training import identical, run_config, write_config
 from textdiff.cli.lightning import run
 from textdiff.training import TrainingModule
 
@@ -71,7 +71,7 @@ def test_a_killed_process_resumes_bit_identical(tmp_path: Path) -> None:
     config = run_config(tmp_path, max_steps=40, val_check_interval=10, limit_val_batches=1)
     config["data"]["workers"] = 1
     path, last = write_config(tmp_path / "fit.yaml", config), tmp_path / "run" / "last.ckpt"
-    assert start_fit(path).wait(timeout=300) == 0
+    assert status(start_fit(path)) == 0
     expected = final_state(tmp_path)
 
     random.seed(os.urandom(8))
@@ -80,14 +80,11 @@ def test_a_killed_process_resumes_bit_identical(tmp_path: Path) -> None:
     process = start_fit(path)
     for _ in range(2):
         made = last.stat().st_mtime_ns if last.exists() else 0
-        while not last.exists() or last.stat().st_mtime_ns == made:
-            assert process.poll() is None, "the run ended before it was killed"
-            time.sleep(0.001)
+        wait_until(lambda made=made: last.exists() and last.stat().st_mtime_ns != made, process)
         time.sleep(random.uniform(0, 0.15))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
         process = start_fit(path, "--ckpt_path", str(last), "--data.workers", next(workers))
-    assert process.wait(timeout=300) == 0
+    assert status(process) == 0
     assert identical(final_state(tmp_path), expected)
 
 
