@@ -38,15 +38,25 @@ def test_evaluate_complains_in_one_line(run: Run, words: list[str], complaint: s
     assert complaint in err and err.count("\n") == 1 and not out
 
 
+AUDIT = ("audit", "--world", "grammar", "--gaps", "2", "--gap-length", "3", "--draws", "16")
+
+
 def test_audit_of_a_world_prints_and_writes(run: Run, tmp_path: Path) -> None:
-    words = ("audit", "--world", "grammar", "--gaps", "3", "--gap-length", "3", "--draws", "16")
-    policies = ("--policies", "strided:3,strided:1")
-    shown, complaints = run(*words, *policies, "--methods", "--to", str(tmp_path / "found"))
+    shown, complaints = run(*AUDIT, "--policies", "strided:3,strided:1", "--to", str(tmp_path / "found"))
+    assert not complaints
+    assert "| strided, 1 step | 1.0 |" in shown
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {"audit.md", "audit.json", "audit.png"}
+    found = json.loads((tmp_path / "found" / "audit.json").read_text())
+    assert found["rows"][0]["nfe"] == 3 and found["about"]["items"] == 2
+
+
+@pytest.mark.slow
+def test_audit_of_a_world_compares_methods(run: Run) -> None:
+    words = (*AUDIT, "--policies", "strided:3,strided:1")
+    shown, complaints = run(*words, "--methods")
     assert not complaints
     assert "| strided, 1 step | 1.0 |" in shown and "| Importance, strided:1 |" in shown
-    assert {path.name for path in (tmp_path / "found").iterdir()} == {"audit.md", "audit.json", "audit.png"}
-    assert json.loads((tmp_path / "found" / "audit.json").read_text())["rows"][0]["nfe"] == 3
-    assert json.loads(run(*words, *policies, "--json")[0])["about"]["items"] == 3
+    assert json.loads(run(*words, "--json")[0])["about"]["items"] == 2
 
 
 def test_audit_looks_at_its_folder_before_it_works(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +141,7 @@ def test_an_error_budget_is_calibrated_and_given(run: Run, checkpoints: Path, tm
     assert "holds no dependence" in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_ways_to_fill_are_timed(run: Run, tmp_path: Path) -> None:
     small = ("--gap", "4", "--steps", "2", "--reference-steps", "4", "--rounds", "1", "--fills", "2")
     out, _ = run(

@@ -98,6 +98,7 @@ def test_a_question_is_a_template() -> None:
         Question(" ")
 
 
+@pytest.mark.slow
 def test_rationales_are_drawn_from_their_posterior() -> None:
     """Two orders of the terms, equally likely; each conditioning draws both."""
     automaton = world("arithmetic")
