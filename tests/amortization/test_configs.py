@@ -124,7 +124,14 @@ def test_a_base_without_a_method_is_refused() -> None:
         run(["fit", *given(BASE)])
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=names)
+QUICK = ("ar-target", "distillation", "integers")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow) for path in CONFIGS],
+    ids=names,
+)
 def test_a_config_learns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = merged(*layers(path))
     for source in config["data"]["init_args"]["train"]:
@@ -146,7 +153,7 @@ def test_a_config_learns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert (f"unseen/{name}" in metrics) == ("truth" in config["model"]["init_args"])
 
 
-@pytest.mark.parametrize("method", ["rtb", "distillation"])
+@pytest.mark.parametrize("method", [pytest.param("rtb", marks=pytest.mark.slow), "distillation"])
 def test_a_method_learns_on_another_world(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`on-grammar.yaml` comes after the config of a method."""
     paths = [BASE, FOLDER / f"{method}.yaml", GRAMMAR]

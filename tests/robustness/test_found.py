@@ -11,6 +11,7 @@ from tests.helpers.tiny import tiny
 from textdiff.cli import main
 from textdiff.cli.trainer_options import check_trainer_options
 from textdiff.errors import UserError
+from textdiff.files import probe_file, probe_folder
 from textdiff.text.byte_dfa import byte_dfa
 from textdiff.training.checkpoint_files import read_checkpoint
 
@@ -69,3 +70,10 @@ def test_values_that_are_no_options_or_no_text(text: str, tmp_path: Path, capsys
     assert main(["predict", "--config", str(tmp_path / "a.yaml")]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1 and ("expected its options" in error or "null character" in error)
+
+
+def test_a_name_that_is_too_long_for_a_file_takes_one_line() -> None:
+    for call in (lambda: td.save(tiny(), "x" * 5000), lambda: probe_file("x" * 300), lambda: probe_folder("x/" * 5000)):
+        with pytest.raises(UserError, match=r"is 'x.*: the name is too long") as caught:
+            call()
+        assert len(str(caught.value)) < 200

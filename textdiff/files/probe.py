@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -27,6 +28,11 @@ def as_path(value: Any, name: str) -> Path:
         raise TypeError(f"{name} is {value!r:.80}, expected a path")
     if not path or "\0" in path:
         raise UserError(f"{name} is {path!r:.80}: name a file or a folder")
+    try:
+        os.lstat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{name} is {path!r:.80}: the name is too long, give a shorter one") from error
     return Path(path)
 
 
