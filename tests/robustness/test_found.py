@@ -77,3 +77,9 @@ def test_a_name_that_is_too_long_for_a_file_takes_one_line() -> None:
         with pytest.raises(UserError, match=r"is 'x.*: the name is too long") as caught:
             call()
         assert len(str(caught.value)) < 200
+
+
+def test_half_a_surrogate_pair_is_no_name() -> None:
+    for call in (lambda: td.save(tiny(), "\ud800"), lambda: td.load("\ud800"), lambda: probe_file("\ud800")):
+        with pytest.raises(UserError, match="no file has such a name"):
+            call()

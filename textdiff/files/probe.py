@@ -33,6 +33,8 @@ def as_path(value: Any, name: str) -> Path:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise UserError(f"{name} is {path!r:.80}: the name is too long, give a shorter one") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name} is {path!r:.80}: no file has such a name") from error
     return Path(path)
 
 

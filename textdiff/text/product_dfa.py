@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from textdiff.errors import UserError
 from textdiff.text.partition import mixed_bits
 from textdiff.text.token_dfa import TokenDFA
 
-MOST_STATES = 2**16
+MOST_STATES = 50_000
 MOST_ENTRIES = 2**23
 """Of the table of next states."""
 MOST_WORK = 2**26
@@ -148,7 +149,7 @@ class _Search:
         self.accepting = [dfa.accept.numpy() for dfa in dfas]
         self.hopeless = [dfa.hopeless.numpy() for dfa in dfas]
         self.width, self.description, self.work = len(example), description, 0
-        self.states: list[tuple[int, ...]] = [(0,) * len(dfas), (-1,) * len(dfas)]
+        self.states: NDArray[np.int64] = np.array([[0] * len(dfas), [-1] * len(dfas)])
         self.number = {0: 1}
         self.rows: list[dict[int, NDArray[np.int64]]] = []
         self.ends = [0]
@@ -161,7 +162,7 @@ class _Search:
         for _ in range(positions):
             if not frontier:
                 break
-            after = self._after(np.array([self.states[state] for state in frontier]), moves, over)
+            after = self._after(self.states[frontier], moves, over)
             rows.update(zip(frontier, after, strict=True))
             frontier = [state for state in np.unique(after).tolist() if state not in rows and state != 1]
         self.ends = sorted({*rows, *frontier})
@@ -187,16 +188,16 @@ class _Search:
                 dead |= self.hopeless[part][state]
             hashes[dead] = 0
             keys, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-            for key, place in zip(keys.tolist(), first.tolist(), strict=True):
-                if key not in self.number:
-                    self.number[key] = len(self.states)
-                    row, symbol = divmod(place, self.width)
-                    moved = some[row].copy()
-                    for part in moves:
-                        moved[part] = after[part][row, symbol]
-                    self.states.append(tuple(moved.tolist()))
+            known = keys.tolist()
+            new = [index for index, key in enumerate(known) if key not in self.number]
+            row, symbol = np.divmod(first[new], self.width)
+            moved = some[row]
+            for part in moves:
+                moved[:, part] = after[part][row, symbol]
+            self.number.update(zip((known[index] for index in new), itertools.count(len(self.states))))
+            self.states = np.concatenate((self.states, moved))
             self._check()
-            found.append(np.array([self.number[key] for key in keys.tolist()])[inverse].reshape(hashes.shape))
+            found.append(np.array([self.number[key] for key in known])[inverse].reshape(hashes.shape))
         return np.concatenate(found)
 
     def _check(self) -> None:
@@ -217,6 +218,6 @@ class _Search:
 
     def accept(self) -> Tensor:
         """`[states]`."""
-        states = np.array(self.states)
+        states = self.states
         accept = [accepting[states[:, part]] for part, accepting in enumerate(self.accepting)]
         return torch.from_numpy(np.logical_and.reduce(accept) & (np.arange(len(states)) != 1))
