@@ -27,7 +27,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         (probe_folder, tmp_path / "circle", "is no folder"),
         (probe_folder, tmp_path / "file" / "in" / "it", r"cannot be written \(Not a directory\)"),
         (probe_folder, "/proc/nothing", "cannot be written"),
-        (probe_folder, "x" * 300, "cannot be written"),
+        (probe_folder, "x" * 300, "the name is too long"),
         (probe_folder, "", "name a file or a folder"),
         (probe_file, "a\0b", "name a file or a folder"),
         (probe_file, tmp_path, "is a folder: name a file"),
