@@ -57,8 +57,8 @@ def hardware():
 def page(found):
     """The table of README.md, and the faults."""
     lines = [
-        f"{found['table']['all']['cases']:,} cases of seed {found['seed']} in {found['seconds'] / 60:.1f} minutes on "
-        f"{found['hardware']}, {found['jobs']} at once; commit {found['commit']}, {found['date']}.",
+        f"{found['table']['all']['cases']:,} cases of seed {found['seed']} on {found['hardware']}, {found['jobs']} at "
+        f"once; commit {found['commit']}, {found['date']}.",
         "",
         f"| kind | {' | '.join(COLUMNS)} |",
         f"|---|{'---:|' * len(COLUMNS)}",
