@@ -41,19 +41,22 @@ def tokens(*shape, seed=0):
     return torch.randint(CONTENT, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def vocabulary():
-    """The vocabulary of these networks; even symbols start words."""
-    toy = Vocabulary.toy(CONTENT)
-    ids = torch.arange(SIZE)
+def vocabulary(content=CONTENT, null=True):
+    """The vocabulary of these networks, or one with less content or without null; even symbols start words."""
+    toy, ids = Vocabulary.toy(content), torch.arange(content + 4 + null)
+    pad, mask, bos, eos = range(content, content + 4)
+    null = content + 4 if null else None
     return replace(
         toy,
-        size=SIZE,
-        mask=MASK,
-        pad=PAD,
-        bos=BOS,
-        eos=EOS,
-        null=NULL,
-        forbidden=(ids >= CONTENT) & (ids != NULL),
-        characters=(ids < CONTENT).long(),
-        starts_word=(ids < CONTENT) & (ids % 2 == 0),
+        size=len(ids),
+        mask=mask,
+        pad=pad,
+        bos=bos,
+        eos=eos,
+        null=null,
+        forbidden=(ids >= content) & (ids < content + 4),
+        characters=(ids < content).long(),
+        starts_word=(ids < content) & (ids % 2 == 0),
+        breaks_line=ids < 0,
+        ends_sentence=ids < 0,
     )

@@ -6,6 +6,8 @@ from textdiff.denoisers.denoiser import (
     Composed,
     Denoiser,
     DenoisingNetwork,
+    OrderCausal,
+    is_ordered,
     passes,
     token_log_probs,
 )
@@ -20,7 +22,9 @@ __all__ = [
     "Denoiser",
     "DenoisingNetwork",
     "Guided",
+    "OrderCausal",
     "ProductOfExperts",
+    "is_ordered",
     "nelbo_exact_k",
     "passes",
     "token_log_probs",

@@ -49,8 +49,31 @@ class CachesEvidence(Protocol):
     """A denoiser that can encode the evidence before the gaps are filled, because the code does not depend on them."""
 
     def encode_evidence(self, canvas: Tensor, observed: Tensor) -> Any:
-        """What `log_probs` takes as `evidence`, with a method `select(rows)`; None if there is nothing to gain."""
+        """What `log_probs` takes as `evidence`; None if there is nothing to gain.
+
+        It has two methods: `select(rows)`, a copy for some rows in any order; and `view(rows)`, for different rows in
+        their order, to which a network that also keeps what is revealed adds.
+        """
         ...
+
+
+@runtime_checkable
+class OrderCausal(Protocol):
+    """A denoiser that may answer in the order of revealing: then `log_probs` takes `times`, int `[batch, length]`.
+
+    The answer at a position depends on what has an earlier time than it; evidence has time -1, and masked positions
+    come after all others. So one call with complete texts answers for all steps of a trajectory.
+    """
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+def is_ordered(denoiser: Denoiser) -> bool:
+    """Whether a denoiser answers in the order of revealing, see `OrderCausal`."""
+    return isinstance(denoiser, OrderCausal) and denoiser.ordered
 
 
 @runtime_checkable
@@ -71,6 +94,8 @@ def passes(denoiser: Denoiser, null: bool = False) -> int:
 class CachedDenoiser:
     """A denoiser for a batch of canvases whose evidence does not change: it is encoded once for all steps.
 
+    An `OrderCausal` one also keeps what is revealed from step to step.
+
     Args:
         denoiser: one that `CachesEvidence` is spared further passes over it; answers are the same up to rounding.
         canvas: ids `[batch, length]`; only the evidence matters, and which slots hold null.
@@ -78,7 +103,7 @@ class CachedDenoiser:
     """
 
     def __init__(self, denoiser: Denoiser, canvas: Tensor, observed: Tensor) -> None:
-        self._denoiser, self._observed = denoiser, observed
+        self._denoiser, self._observed, self.ordered = denoiser, observed, is_ordered(denoiser)
         self._evidence = denoiser.encode_evidence(canvas, observed) if isinstance(denoiser, CachesEvidence) else None
 
     def select(self, rows: Tensor) -> CachedDenoiser:
@@ -92,13 +117,26 @@ class CachedDenoiser:
         """Forward passes that one answer takes for a row."""
         return passes(self._denoiser, null)
 
-    def log_probs(self, rows: Tensor, canvas: Tensor, where: Tensor, null: bool = False, alike: bool = False) -> Tensor:
+    def log_probs(
+        self,
+        rows: Tensor,
+        canvas: Tensor,
+        where: Tensor,
+        null: bool = False,
+        *,
+        alike: bool = False,
+        times: Tensor | None = None,
+        keep: bool = False,
+    ) -> Tensor:
         """See `Denoiser.log_probs`.
 
         Args:
             rows: `[rows]`, whose evidence the canvases have.
             canvas, where, null: as there, of these rows.
             alike: many canvases may be equal, as before anything is drawn; each is then evaluated once.
+            times: see `OrderCausal`; other denoisers are not given them.
+            keep: the rows differ and are in order, and no token of these canvases changes in later calls but by being
+                masked: an order-causal denoiser keeps what it computes of the tokens revealed so far.
         """
         if alike and len(rows) > 1:
             queries, which = (2 * canvas + where).unique(dim=0, return_inverse=True)
@@ -107,12 +145,30 @@ class CachedDenoiser:
             )
             asked = where[first]
             answer = (asked.flatten().cumsum(0) - 1).view_as(asked)
-            return self.log_probs(rows[first], canvas[first], asked, null)[answer[which][where]]
-        cached = {} if self._evidence is None else {"evidence": self._evidence.select(rows)}
+            times = None if times is None else times[first]
+            return self.log_probs(rows[first], canvas[first], asked, null, times=times)[answer[which][where]]
+        known: dict[str, Any] = {} if times is None or not self.ordered else {"times": times}
+        if self._evidence is not None:
+            known["evidence"] = self._evidence.view(rows) if keep else self._evidence.select(rows)
         log_probs = self._denoiser.log_probs
         if torch.is_grad_enabled():  # only inputs and outputs are kept; the backward pass recomputes one step at a time
-            return checkpoint(log_probs, canvas, self._observed[rows], where, null, use_reentrant=False, **cached)
-        return log_probs(canvas, self._observed[rows], where, null, **cached)
+            return checkpoint(log_probs, canvas, self._observed[rows], where, null, use_reentrant=False, **known)
+        return log_probs(canvas, self._observed[rows], where, null, **known)
+
+    def trajectory_log_probs(self, rows: Tensor, tokens: Tensor, where: Tensor, times: Tensor) -> Tensor:
+        """Log-probs of all steps of trajectories in one pass, of an `OrderCausal` denoiser: `[where.sum(), vocab]`.
+
+        Args:
+            rows: `[rows]`, whose evidence the texts have.
+            tokens: complete texts `[rows, length]`.
+            where: bool `[rows, length]`, the slots of the gaps.
+            times: reveal times `[rows, length]`, -1 for evidence.
+        """
+        assert self.ordered
+        known: dict[str, Any] = {"times": times}
+        if self._evidence is not None:
+            known["evidence"] = self._evidence.select(rows)
+        return self._denoiser.log_probs(tokens, self._observed[rows], where, **known)
 
 
 def token_log_probs(

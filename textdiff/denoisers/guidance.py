@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from textdiff.denoisers.denoiser import DenoisingNetwork, passes
+from textdiff.denoisers.denoiser import DenoisingNetwork, is_ordered, passes
 from textdiff.files.fields import NOT_NEGATIVE
 from textdiff.text import Vocabulary
 
@@ -36,18 +36,31 @@ class Guided:
         ends = (vocabulary.pad, vocabulary.bos, vocabulary.eos)
         self._ends = torch.tensor([token for token in ends if token is not None], dtype=torch.long)
 
-    def log_probs(self, canvas: Tensor, observed: Tensor, where: Tensor | None = None, null: bool = False) -> Tensor:
-        """See `textdiff.denoisers.Denoiser`."""
-        conditional = self.denoiser.log_probs(canvas, observed, where, null)
+    def log_probs(
+        self,
+        canvas: Tensor,
+        observed: Tensor,
+        where: Tensor | None = None,
+        null: bool = False,
+        times: Tensor | None = None,
+    ) -> Tensor:
+        """See `textdiff.denoisers.Denoiser` and `OrderCausal`."""
+        known = {} if times is None else {"times": times}
+        conditional = self.denoiser.log_probs(canvas, observed, where, null, **known)
         hidden = observed & ~torch.isin(canvas, self._ends.to(canvas.device))
         without_evidence = canvas.masked_fill(hidden, self._mask), observed & ~hidden
-        unconditional = self.denoiser.log_probs(*without_evidence, where, null)
+        unconditional = self.denoiser.log_probs(*without_evidence, where, null, **known)
         difference = (conditional - unconditional).where(conditional > -torch.inf, 0.0)
         return (conditional + self.weight * difference).log_softmax(dim=-1)
 
     def passes(self, null: bool) -> int:
         """See `textdiff.denoisers.Composed`."""
         return 2 * passes(self.denoiser, null)
+
+    @property
+    def ordered(self) -> bool:
+        """See `textdiff.denoisers.OrderCausal`."""
+        return is_ordered(self.denoiser)
 
     @property
     def device(self) -> torch.device:

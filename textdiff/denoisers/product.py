@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -86,7 +87,7 @@ class ProductOfExperts:
         if not null and not self._idle and len(rows):
             at = (asked.flatten().cumsum(0) - 1).view_as(asked)[next_]
             query = canvas[rows], observed[rows], next_[rows]
-            product = self._product(log_probs[at], *query, None if evidence is None else evidence.select(rows))
+            product = self._product(log_probs[at], *query, None if evidence is None else evidence.view(rows))
             log_probs = log_probs.index_copy(0, at, product)
         return log_probs if where is not None else log_probs.view(*canvas.shape, -1)
 
@@ -133,7 +134,7 @@ class ProductOfExperts:
             rows = (run == number).nonzero()[:, 0]
             cut = self._cut(canvas[rows], observed[rows], observed[rows] & (runs[rows] >= number))
             encoded = None if evidence is None else evidence.without_suffix[number - 1]
-            encoded = None if encoded is None else encoded.select(rows)
+            encoded = None if encoded is None else encoded.view(rows)
             without_suffix[rows] = self._denoise(*cut, first[rows], False, encoded)
         next_log_probs = without_suffix
         if self.share > 0:
@@ -207,13 +208,17 @@ class ExpertEvidence:
 
     def select(self, rows: Tensor) -> ExpertEvidence:
         """The same for some of the rows, in that order."""
+        return self._each(lambda encoded: encoded.select(rows))
 
-        def chosen(encoded: Any) -> Any:
-            return None if encoded is None else encoded.select(rows)
+    def view(self, rows: Tensor) -> ExpertEvidence:
+        """See `CachesEvidence`."""
+        return self._each(lambda encoded: encoded.view(rows))
 
-        return ExpertEvidence(
-            chosen(self.whole), [chosen(encoded) for encoded in self.without_suffix], chosen(self.prefix)
+    def _each(self, change: Callable[[Any], Any]) -> ExpertEvidence:
+        whole, *others = (
+            None if encoded is None else change(encoded) for encoded in (self.whole, self.prefix, *self.without_suffix)
         )
+        return ExpertEvidence(whole, others[1:], others[0])
 
 
 def _gaps_begun(observed: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ class UncachedDenoiser:
 
 def logits_of(network: Transformer, observed: Tensor) -> Logits:
     """The logits of a network on canvases with evidence at `observed [batch, length]`, -inf on tokens never drawn."""
+    if network.ordered:
+        return lambda canvas: network.log_probs(canvas, observed)
     never = network.forbidden_mask(observed.device, null=False)
     pad = network.config.pad_token_id
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textdiff.models.attention import attend, rotate
-from textdiff.models.cache import EvidenceCache, KeyValueCache
+from textdiff.models.cache import Attends
 from textdiff.models.config import TransformerConfig
 
 
@@ -32,7 +32,7 @@ class Block(nn.Module):
         x: Tensor,
         rotary: tuple[Tensor, Tensor],
         bias: Tensor | None,
-        cache: KeyValueCache | EvidenceCache | None,
+        cache: Attends | None,
         columns: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
@@ -42,7 +42,7 @@ class Block(nn.Module):
             x: the residual stream.
             rotary: cosines and sines of the positions, see `Rotary`.
             bias: attention mask as a summand, see `attention_bias`.
-            cache: keys and values of other tokens, which are attended to as well.
+            cache: keys and values of other tokens, which are attended to as well, or another way to attend.
             columns: `[batch, queries]`, the positions that are computed; the others only give keys and values.
             causal: attention is causal, without a `bias` that says so; not with a cache.
         """
@@ -54,6 +54,10 @@ class Block(nn.Module):
             mixed = attend(query, key, value, bias, causal)
         else:
             mixed = cache.attend(self.layer, query, key, value, bias)
+        return self.finish(x, mixed)
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """The residual stream `[batch, queries, width]` after attention gave `mixed`, and the feed-forward network."""
         x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
         gate, up = self.gate_up(self.feed_norm(x)).chunk(2, dim=-1)
         return x + self.dropout(self.down(F.silu(gate) * up))

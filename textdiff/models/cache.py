@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,14 @@ from einops import rearrange
 from torch import Tensor
 
 from textdiff.models.attention import attend, attend_with_mass, merge
+
+
+class Attends(Protocol):
+    """What a block may leave its attention to: a cache, or another way to see keys than all by all."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        """Mixed values `[batch, heads, queries, head_dim]` of a layer, from its projections and attention mask."""
+        ...
 
 
 @dataclass
@@ -92,23 +102,44 @@ class EvidenceCache:
         text = self.text[rows]
         return self if torch.equal(text, self.text) else EvidenceCache.of(self.layers, self.bias, text)
 
+    view = select  # nothing is ever added
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
         """Attention of gap tokens `[rows, heads, queries, head_dim]` to the evidence and to all tokens of the gaps.
 
-        Queries of all rows with the same evidence are laid end to end, so that its keys are loaded once for all of
-        them. `bias [rows, 1, 1, gap]` is -inf at padding.
+        `bias [rows, 1, 1, gap]` is -inf at padding.
         """
-        keys, values = (x.to(value.dtype) for x in self.layers[layer])
-        bias_of_evidence = None if self.bias is None else self.bias.to(value.dtype)
-        far, mass = attend_with_mass(self._by_text(query), keys, values, bias_of_evidence)
-        evidence = self._of_rows(far, query), self._of_rows(mass[..., None], query)[..., 0]
-        return merge(evidence, attend_with_mass(query, key, value, bias))
+        return merge(self.attend_to_evidence(layer, query), attend_with_mass(query, key, value, bias))
+
+    def attend_to_evidence(self, layer: int, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Attention `[rows, heads, queries, head_dim]` to the evidence alone, and its mass: see `attend_with_mass`.
+
+        Queries of all rows with the same evidence are laid end to end, so that its keys are loaded once for all of
+        them.
+        """
+        keys, values = (x.to(query.dtype) for x in self.layers[layer])
+        bias = None if self.bias is None else self.bias.to(query.dtype)
+        mixed, mass = attend_with_mass(self._by_text(query), keys, values, bias)
+        return self._of_rows(mixed, query), self._of_rows(mass[..., None], query)[..., 0]
+
+    @cached_property
+    def _one_each(self) -> bool:
+        """Whether every row has evidence of its own, in the order of the rows."""
+        return torch.equal(self.text, torch.arange(len(self.layers[0][0]), device=self.text.device))
 
     def _by_text(self, x: Tensor) -> Tensor:
         """Rows `[rows, heads, gap, any]` laid end to end by text, `[texts, heads, rows of a text x gap, any]`."""
+        if self._one_each:
+            return x
+        if len(self.layers[0][0]) == 1:
+            return rearrange(x, "n h g x -> 1 h (n g) x")
         laid = x.new_zeros(len(self.layers[0][0]), self.most, *x.shape[1:])
         return rearrange(laid.index_put((self.text, self.place), x), "t n h g x -> t h (n g) x")
 
     def _of_rows(self, x: Tensor, query: Tensor) -> Tensor:
         """The inverse of `_by_text`."""
+        if self._one_each:
+            return x
+        if len(self.layers[0][0]) == 1:
+            return rearrange(x, "1 h (n g) x -> n h g x", g=query.shape[2])
         return rearrange(x, "t h (n g) x -> t n h g x", g=query.shape[2])[self.text, self.place]

@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 from textdiff.errors import UserError
 from textdiff.files.fields import FLAG, SHARE, WAVELENGTH, check_fields, choice, token, whole
 
-Attention = Literal["isolated", "full"]
+Attention = Literal["isolated", "full", "order-causal"]
 
 FIELDS = {
     **dict.fromkeys(("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"), whole()),
@@ -46,6 +46,8 @@ class TransformerConfig(PreTrainedConfig):
             predicts token i).
         attention: visibility in a denoiser. "isolated": observed tokens attend to observed tokens only, gap tokens to
             all tokens, so that the keys and values of evidence do not depend on the gaps. "full": all attend to all.
+            "order-causal": known tokens are read once, in the order of their revealing; see
+            `textdiff.models.order_causal`.
         fill_in_middle: whether a causal network is trained to fill in the middle, see `textdiff.text.fill_in_middle`.
         dropout: on the output of each attention and feed-forward branch, in training.
         rope_theta: base of the rotary wavelengths.

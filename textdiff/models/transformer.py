@@ -21,6 +21,8 @@ from textdiff.models.cache import EvidenceCache, KeyValueCache
 from textdiff.models.config import TransformerConfig
 from textdiff.models.evidence_encoder import EvidenceEncoder
 from textdiff.models.neighbours import RIGHT_NEIGHBOURS, neighbour_embeddings, with_neighbours
+from textdiff.models.order_causal import OrderCausalRows
+from textdiff.models.revealed_cache import RevealedCache
 
 
 class Transformer(PreTrainedModel):
@@ -55,7 +57,8 @@ class Transformer(PreTrainedModel):
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.rotary = Rotary(config.hidden_size // config.num_attention_heads, config.rope_theta)
         if not config.causal:
-            self.following = nn.Linear(RIGHT_NEIGHBOURS * config.hidden_size, config.hidden_size, bias=False)
+            # An order-causal network has a bias here: it tells query rows from content rows.
+            self.following = nn.Linear(RIGHT_NEIGHBOURS * config.hidden_size, config.hidden_size, bias=self.ordered)
         self._recomputes = False
         self.post_init()
 
@@ -64,6 +67,8 @@ class Transformer(PreTrainedModel):
             nn.init.normal_(module.weight, std=0.02)
             if not self.config.causal and module is self.following:
                 nn.init.zeros_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         elif isinstance(module, nn.RMSNorm):
             nn.init.ones_(module.weight)
 
@@ -71,6 +76,11 @@ class Transformer(PreTrainedModel):
     def context(self) -> int:
         """Tokens of the longest text that it takes."""
         return self.config.max_position_embeddings
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it is an order-causal denoiser, which takes reveal times: see `textdiff.models.order_causal`."""
+        return not self.config.causal and self.config.attention == "order-causal"
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embedding
@@ -99,6 +109,9 @@ class Transformer(PreTrainedModel):
             visible = None if attention_mask is None else causal_visibility(real)
             return CausalLMOutput(logits=self.logits(input_ids, visible, position_ids))
         evidence = input_ids != self.config.mask_token_id if observed is None else observed
+        if self.ordered:
+            states = self._gap_states(input_ids, evidence | (real == 0), real.bool(), torch.ones_like(evidence))
+            return MaskedLMOutput(logits=self.head(states).view(*input_ids.shape, -1))
         visible = denoising_visibility(real, evidence | (real == 0), self.config.attention)
         return MaskedLMOutput(logits=self.logits(input_ids, visible, position_ids))
 
@@ -135,6 +148,7 @@ class Transformer(PreTrainedModel):
                 rows; then `visible`, among `tokens` alone, and `positions` are given.
         """
         assert cache is None or self.config.causal, "the evidence of a denoiser is encoded by encode_evidence"
+        assert not self.ordered, "an order-causal network has no states but those of ordered_states and log_probs"
         if positions is None:
             assert not isinstance(cache, EvidenceCache)
             start = len(cache) if cache is not None else 0
@@ -163,7 +177,8 @@ class Transformer(PreTrainedModel):
         observed: Tensor,
         where: Tensor | None = None,
         null: bool = False,
-        evidence: EvidenceCache | None = None,
+        evidence: EvidenceCache | RevealedCache | None = None,
+        times: Tensor | None = None,
     ) -> Tensor:
         """Normalised log-probabilities of the clean tokens, float32, no mass on mask, pad, bos or eos.
 
@@ -175,7 +190,11 @@ class Transformer(PreTrainedModel):
             observed: bool `[batch, length]`, evidence and padding.
             where: bool `[batch, length]`, positions to answer for, all if None; the answer at null is null.
             null: whether a position may be an unused slot, too; no mass on null otherwise.
-            evidence: of these rows, from `encode_evidence`; only the gaps are computed then.
+            evidence: of these rows, from `encode_evidence`; only the gaps are computed then, and by an order-causal
+                network only what was revealed since the last call, which is added to it.
+            times: reveal times `[batch, length]`, to which an order-causal network answers: at each position given what
+                has an earlier time than it, -1 being that of evidence. Without them known tokens of gaps count as
+                revealed at once, and before all that is asked about. Other networks take no notice.
 
         Returns:
             `[batch, length, vocab]`, or `[where.sum(), vocab]`, row-major.
@@ -187,13 +206,20 @@ class Transformer(PreTrainedModel):
             raise ValueError("a causal network is no denoiser: score and sample with an AutoregressivePrior")
         wanted, unused = torch.ones_like(observed) if where is None else where, canvas == self.config.null_token_id
         if (wanted & unused).any():
-            log_probs, known = self.log_probs(canvas, observed, wanted & ~unused, null, evidence), unused[wanted]
+            log_probs = self.log_probs(canvas, observed, wanted & ~unused, null, evidence, times)
+            known = unused[wanted]
             answer = log_probs.new_full((len(known), log_probs.shape[1]), -torch.inf)
             answer[known, self.config.null_token_id] = 0.0
             answer[~known] = log_probs
             return answer if where is not None else answer.view(*canvas.shape, -1)
-        canvas, observed, where = self._without_null(canvas, observed, where)
-        if evidence is not None and where is not None:
+        canvas, observed, where, times = self._without_null(canvas, observed, where, times)
+        if self.ordered:
+            assert not isinstance(evidence, EvidenceCache)
+            asked = torch.ones_like(observed) if where is None else where
+            logits = self.head(self._gap_states(canvas, observed, self._real(canvas), asked, times, evidence))
+            logits = logits if where is not None else logits.view(*canvas.shape, -1)
+        elif evidence is not None and where is not None:
+            assert isinstance(evidence, EvidenceCache)
             logits = self.head(self._encoder().gap_states(canvas, observed, self._real(canvas), where, evidence))
         else:
             segments = self._real(canvas).long()
@@ -201,7 +227,26 @@ class Transformer(PreTrainedModel):
             logits = self.logits(canvas, visible, where=where)
         return subs(logits, self.forbidden_mask(logits.device, null))
 
-    def encode_evidence(self, canvas: Tensor, observed: Tensor) -> EvidenceCache | None:
+    def ordered_states(
+        self, tokens: Tensor, times: Tensor, content: Tensor, where: Tensor, segments: Tensor, positions: Tensor
+    ) -> Tensor:
+        """Final hidden states of an order-causal network, of all that is asked about in several documents: one pass.
+
+        Args:
+            tokens: the clean ids `[batch, length]`.
+            times: reveal times `[batch, length]`, -1 for evidence.
+            content: bool `[batch, length]`, tokens that others may see after their time.
+            where: bool `[batch, length]`, positions that are asked about, given what has an earlier time.
+            segments: document numbers `[batch, length]`; documents do not see each other.
+            positions: rotary positions `[batch, length]`.
+
+        Returns:
+            `[where.sum(), width]`, row-major.
+        """
+        rows = self._order_causal_rows()
+        return rows.document_states(tokens, times, content, where, segments, positions, self._recomputes)
+
+    def encode_evidence(self, canvas: Tensor, observed: Tensor) -> EvidenceCache | RevealedCache | None:
         """Compute what depends on the evidence alone, once for all rows that have the same and for all steps.
 
         Args:
@@ -210,7 +255,9 @@ class Transformer(PreTrainedModel):
         Returns:
             For `log_probs`; None where evidence attends to gaps, too, or there is none.
         """
-        canvas, observed, _ = self._without_null(canvas, observed)
+        canvas, observed, _, _ = self._without_null(canvas, observed)
+        if self.ordered:
+            return self._order_causal_rows().encode(canvas, observed, self._real(canvas))
         shown = observed & self._real(canvas)
         if self.config.causal or self.config.attention != "isolated" or not shown.any():
             return None
@@ -236,7 +283,12 @@ class Transformer(PreTrainedModel):
         Dropout draws from torch's generator, eagerly: compiled random numbers take three times as long on a CPU.
         """
         for block in self.blocks:
-            block.compile(options={"fallback_random": True})
+            assert isinstance(block, Block)
+            if self.ordered:  # attention differs from batch to batch, what is before and after it does not
+                for part in ("project", "finish"):
+                    setattr(block, part, torch.compile(getattr(block, part), options={"fallback_random": True}))
+            else:
+                block.compile(options={"fallback_random": True})
 
     def _encoder(self) -> EvidenceEncoder:
         assert self.config.mask_token_id is not None
@@ -244,13 +296,36 @@ class Transformer(PreTrainedModel):
             self.embedding, self.blocks, self.norm, self.rotary, self.following, self.config.mask_token_id
         )
 
+    def _order_causal_rows(self) -> OrderCausalRows:
+        assert self.config.mask_token_id is not None
+        return OrderCausalRows(
+            self.embedding, self.blocks, self.norm, self.rotary, self.following, self.config.mask_token_id
+        )
+
+    def _gap_states(
+        self,
+        canvas: Tensor,
+        observed: Tensor,
+        real: Tensor,
+        where: Tensor,
+        times: Tensor | None = None,
+        cache: RevealedCache | None = None,
+    ) -> Tensor:
+        """Final hidden states `[where.sum(), width]` of an order-causal network."""
+        rows = self._order_causal_rows()
+        if cache is None:
+            cache = rows.encode(canvas, observed, real)
+        elif torch.is_grad_enabled():  # a backward pass that computes this step again finds the cache as it was
+            cache = cache.select(torch.arange(len(canvas), device=canvas.device))
+        return rows.gap_states(canvas, observed, real, where, times, cache)
+
     def _without_null(
-        self, canvas: Tensor, observed: Tensor, where: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, canvas: Tensor, observed: Tensor, where: Tensor | None = None, times: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """The same canvases without null, which is no text: later tokens move up, and padding follows."""
         null = self.config.null_token_id
         if null is None or not (unused := canvas == null).any():
-            return canvas, observed, where
+            return canvas, observed, where, times
         assert self.config.pad_token_id is not None, "rows of different lengths take padding"
         at, inside = compact(~unused)
         where = None if where is None else where.gather(1, at) & inside
@@ -258,6 +333,7 @@ class Transformer(PreTrainedModel):
             canvas.gather(1, at).masked_fill(~inside, self.config.pad_token_id),
             observed.gather(1, at) | ~inside,
             where,
+            None if times is None else times.gather(1, at),
         )
 
     def _real(self, tokens: Tensor) -> Tensor:

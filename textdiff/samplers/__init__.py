@@ -15,6 +15,7 @@ from textdiff.samplers.policies.path_planning import PathPlanning
 from textdiff.samplers.policies.policy import LogProbKind, Paced, State, UnmaskingPolicy
 from textdiff.samplers.policies.registry import POLICIES, by_name, policy_label, policy_name, registered_name
 from textdiff.samplers.policies.remasking import ByConfidence, Cap, Chance, Loop, Remasking, Rescale
+from textdiff.samplers.policies.reveal_times import reveal_times
 from textdiff.samplers.random_streams import Randomness, Streams, row_seeds, seed_generator
 from textdiff.samplers.tempering import NEUTRAL, Tempering
 from textdiff.samplers.trajectory import GivenTokens, Progress, Steer, Trajectory, Watch
@@ -63,6 +64,7 @@ __all__ = [
     "policy_label",
     "policy_name",
     "registered_name",
+    "reveal_times",
     "row_seeds",
     "sample",
     "satisfiable",

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from textdiff.denoisers import CachedDenoiser, Denoiser
+from textdiff.denoisers import CachedDenoiser, Denoiser, is_ordered
 from textdiff.errors import UserError
 from textdiff.samplers.categorical import without
 from textdiff.samplers.decoder import Decoder, run
@@ -21,6 +21,9 @@ from textdiff.samplers.tempering import NEUTRAL, Tempering
 from textdiff.samplers.token_draws import Answer, CandidateDraw, ConstrainedDraw, RevealedDraw, TokenDraw
 from textdiff.samplers.trajectory import GivenTokens, Progress, Steer, Trajectory, Watch
 from textdiff.text import Canvas, Vocabulary
+
+ROWS_AT_ONCE = 2048
+"""Slots that are scored in one pass, at most, where a pass scores trajectories: more would not fit a CPU's caches."""
 
 
 @torch.no_grad()
@@ -93,7 +96,8 @@ def path_log_prob(
 ) -> Trajectory:
     """Log-probability that `sample`, called with the same arguments, draws `tokens [batch, length]`.
 
-    The same loop, with the tokens given. Differentiable in the denoiser's parameters; -inf for a fill that cannot be
+    The same loop, with the tokens given; one pass for all steps if the denoiser is order-causal and the policy does not
+    look at its answers. Differentiable in the denoiser's parameters; -inf for a fill that cannot be
     drawn. For kind `GIVEN_ORDER` a generator draws the orders: in the state that `sample` started from, the same ones.
 
     Raises:
@@ -142,6 +146,8 @@ class Denoising(Decoder):
         self._policy, self._tempering, self._given = policy, tempering, given_tokens
         self._all_given = given_tokens is not None and bool(given_tokens.rows.all())
         self._blind = policy.blind and canvas.dfa is None
+        # An order-causal denoiser scores a whole trajectory in one pass, if its order is known before it is asked.
+        self._at_once = self._blind and self._all_given and has_density and is_ordered(denoiser)
         self._remask = None if has_density else Remask(policy, vocabulary.mask)
         self._streams = Streams.of(generator, canvas.slots)
 
@@ -163,12 +169,16 @@ class Denoising(Decoder):
         self._state = self._state.select(rows)
 
     def step(self) -> Tensor:
+        if self._at_once:
+            return self._score()
         state, progress, policy = self._state, self._state.progress, self._policy
         rows = progress.masked.any(dim=1).nonzero()[:, 0]
         noise, order_noise = self._streams.uniforms(rows, self._calls[rows])
         view = state.view(rows, order_noise, self._vocabulary.size)
         asked = revealed_by(policy, view) if self._blind else view.masked
-        log_probs = self._log_probs(rows, view.canvas, asked)
+        first = not progress.steps.any()
+        log_probs = state.denoiser.log_probs(rows, view.canvas, asked, alike=first, times=view.when, keep=True)
+        log_probs = self._allowed(log_probs, rows, asked)
         answer = Answer(view.canvas, view.masked, asked, log_probs, noise)
         draw = self._draw(answer)
         revealed = asked
@@ -208,10 +218,31 @@ class Denoising(Decoder):
             log_excess.masked_fill(lost, -torch.inf),
         )
 
-    def _log_probs(self, rows: Tensor, canvas: Tensor, asked: Tensor) -> Tensor:
-        """The denoiser's log-probs of the slots `asked [rows, length]`, without tokens that may not stand there."""
-        first = not self.progress.steps.any()
-        log_probs = self._state.denoiser.log_probs(rows, canvas, asked, alike=first)
+    def _score(self) -> Tensor:
+        """Score the given tokens in one pass, in the order that the policy fills them."""
+        state, progress = self._state, self._state.progress
+        assert self._given is not None
+        slots = progress.masked.clone()
+        while progress.masked.any():
+            rows = progress.masked.any(dim=1).nonzero()[:, 0]
+            view = state.view(rows, self._streams.uniforms(rows, self._calls[rows])[1], self._vocabulary.size)
+            revealed = revealed_by(self._policy, view)
+            values = self._given.tokens[rows][revealed]
+            state.reveal(rows, revealed, values, values.new_zeros(len(values), dtype=torch.float64))
+            progress.steps[rows] += 1
+            self._calls[rows] += 1
+        at_once = max(1, ROWS_AT_ONCE // max(1, int(slots.sum(dim=1).max())))
+        for rows in torch.arange(len(slots), device=slots.device).split(at_once):
+            tokens, where = progress.tokens[rows], slots[rows]
+            log_probs = state.denoiser.trajectory_log_probs(rows, tokens, where, state.when[rows])
+            scores = self._tempering(self._allowed(log_probs, rows, where)).gather(1, tokens[where][:, None])[:, 0]
+            scores_of_slots = progress.slot_log_q.new_zeros(where.shape).masked_scatter(where, scores)
+            progress.slot_log_q = progress.slot_log_q.index_add(0, rows, scores_of_slots)
+        progress.nfe += state.denoiser.passes() * slots.any(dim=1)
+        return slots
+
+    def _allowed(self, log_probs: Tensor, rows: Tensor, asked: Tensor) -> Tensor:
+        """The log-probs of the slots `asked [rows, length]` without tokens that may not stand there."""
         inside_word = self._canvas.word_start[rows][asked][:, None] & ~self._vocabulary.starts_word
         return without(log_probs, self._vocabulary.forbidden | inside_word)
 

@@ -9,6 +9,7 @@ from textdiff.samplers.policies.path_planning import PathPlanning
 from textdiff.samplers.policies.policy import LogProbKind, Paced, State, UnmaskingPolicy
 from textdiff.samplers.policies.registry import POLICIES, by_name, policy_label, policy_name, registered_name
 from textdiff.samplers.policies.remasking import ByConfidence, Cap, Chance, Loop, Remasking, Rescale
+from textdiff.samplers.policies.reveal_times import reveal_times
 
 __all__ = [
     "POLICIES",
@@ -39,4 +40,5 @@ __all__ = [
     "policy_label",
     "policy_name",
     "registered_name",
+    "reveal_times",
 ]
