@@ -10,18 +10,21 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
+from tests.helpers.order_causal import by_definition
 from tests.helpers.training import data_module, metrics, stories, trainer
-from textdiff.data import Corruption, LeftToRight, Mixture, RandomMasks, SpanGaps
+from textdiff import samplers
+from textdiff.data import Corruption, LeftToRight, Mixture, RandomMasks, SpanGaps, WholeTexts
 from textdiff.errors import UserError
 from textdiff.models import Transformer, causal_visibility, denoising_visibility
 from textdiff.pretrained import load
 from textdiff.priors import DiffusionPrior
-from textdiff.samplers import Strided
+from textdiff.samplers import Dilated, Strided
 from textdiff.text import train_tokenizer
 from textdiff.training import AdamW, Network, PretrainingModule
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 GAPS = SpanGaps(share_null=0.8, lookahead=0.3)
+ORDERS = Mixture(SpanGaps(share_null=0.2, orders=(Strided(4), Dilated(), samplers.LeftToRight())), rest=WholeTexts())
 
 
 def reference(network: Transformer, batch: dict[str, torch.Tensor]) -> tuple[float, int, int]:
@@ -33,6 +36,13 @@ def reference(network: Transformer, batch: dict[str, torch.Tensor]) -> tuple[flo
             tokens, canvas, observed, weights, nullable = (
                 batch[name][row][place] for name in ("tokens", "canvas", "observed", "weights", "nullable")
             )
+            if network.ordered:
+                times = batch["times"][row][place]
+                for i in weights.nonzero()[:, 0].tolist():
+                    log_probs = by_definition(network, tokens, times, i, ~nullable, bool(nullable[i]))
+                    nats -= float(weights[i] * log_probs[tokens[i]])
+                maskable += int((~observed).sum())
+                continue
             alone, positions = torch.ones_like(canvas)[None], batch["positions"][row][place][None]
             if config.causal:
                 logits = network.logits(canvas[None], causal_visibility(alone), positions)[0].double().roll(1, 0)
@@ -59,8 +69,10 @@ def reference(network: Transformer, batch: dict[str, torch.Tensor]) -> tuple[flo
         (GAPS, Network(**SMALL)),
         (GAPS, Network(**SMALL, attention="full", tie_word_embeddings=False)),
         (LeftToRight(), Network(**SMALL, causal=True)),
+        (ORDERS, Network(**SMALL, attention="order-causal")),
+        (RandomMasks(), Network(**SMALL, attention="order-causal")),
     ],
-    ids=["random masks", "gaps", "gaps, full attention", "causal"],
+    ids=["random masks", "gaps", "gaps, full attention", "causal", "orders", "random masks, order-causal"],
 )
 def test_the_loss_is_that_of_a_plain_loop(corruption: Corruption, network: Network, tmp_path: Path) -> None:
     data = data_module(tmp_path, corruption=corruption, batch_size=4, length=192)
@@ -235,6 +247,7 @@ def test_init_from_of_another_shape_or_tokenizer_is_refused(tmp_path: Path) -> N
     [
         ({"causal": True}, {}, "model.network.causal is True and data.corruption Mixture"),
         ({}, {"corruption": LeftToRight()}, "model.network.causal is False and data.corruption LeftToRight"),
+        ({}, {"corruption": ORDERS}, "data.corruption has orders, which are for order-causal networks"),
         ({"max_position_embeddings": 64}, {}, "data.length is 96 and the network reads at most 64"),
     ],
 )

@@ -13,6 +13,7 @@ from textdiff.data.corruption.position_jumps import PositionJumps
 from textdiff.data.corruption.random_masks import RandomMasks
 from textdiff.data.corruption.sentence_gaps import SentenceGaps
 from textdiff.data.corruption.span_gaps import SpanGaps
+from textdiff.data.corruption.whole_texts import WholeTexts
 from textdiff.data.held_out import HeldOutGap, held_out_gaps, held_out_lengths, held_out_sentences, held_out_texts
 from textdiff.data.passages import passages
 from textdiff.data.rows import KeyedSampler, PackedRows
@@ -65,6 +66,7 @@ __all__ = [
     "TableFile",
     "TextDataModule",
     "TextFile",
+    "WholeTexts",
     "WorldTexts",
     "documents",
     "held_out_code",

@@ -27,8 +27,8 @@ class PackedRows(Dataset[Row]):
     """Rows of `length` tokens, each filled with pieces of documents that do not attend to each other.
 
     Item `(epoch, index)` is a dictionary of `[length]` tensors: `tokens`, `canvas` (int64), `observed`, `nullable`
-    (bool), `weights` (float32), `segments` (int64: 1, 2, ... for the pieces, 0 for padding) and `positions` (int64,
-    those of each piece from 0).
+    (bool), `weights` (float32), `segments` (int64: 1, 2, ... for the pieces, 0 for padding), `positions` (int64, those
+    of each piece from 0) and `times` (int64, reveal times, -1 for evidence).
 
     Args:
         corpus: the documents.
@@ -98,6 +98,7 @@ def corrupt_row(
         "nullable": padded(row.nullable, False),
         "segments": padded(segments, 0),
         "positions": padded(np.concatenate(places), 0),
+        "times": padded(row.reveal_times, -1),
     }
 
 

@@ -6,6 +6,7 @@ from textdiff.diffusion.masking import (
     mask_from_random_step,
     mask_random_subset,
     mask_stratified_subsets,
+    random_order,
     subset_weight,
 )
 from textdiff.diffusion.subs import subs
@@ -16,6 +17,7 @@ __all__ = [
     "mask_from_random_step",
     "mask_random_subset",
     "mask_stratified_subsets",
+    "random_order",
     "subs",
     "subset_weight",
 ]

@@ -6,9 +6,11 @@ The objective is a sum over the masked tokens of weight x cross-entropy, in nats
 
 * **A random subset.** Exactly k of n tokens are masked, k uniform on 1..n, and each has weight n / k. The mean is the
   NELBO, which bounds -log p from above (arXiv:2502.09992, eq. 14): no time is drawn, and so none is clamped.
-* **A step of an order.** An unmasking policy reveals a gap in a fixed number of steps, and -log q of the gap is the sum
-  over all tokens, with weight 1, of the cross-entropy given the tokens of earlier steps. Evaluation takes every step
-  (`textdiff.samplers.path_log_prob`); training takes one of them at random, whose weight 1 becomes the number of steps.
+* **An order.** An unmasking policy reveals a gap in a number of steps, and -log q of the gap is the sum over all its
+  tokens, with weight 1, of the cross-entropy given the tokens of earlier steps. Evaluation takes every step
+  (`textdiff.samplers.path_log_prob`), and so does the training of an order-causal network, which answers for all steps
+  in one pass: the objective is exact for an order, and its mean over random orders is estimated. The training of other
+  networks takes one of the steps at random, whose weight 1 becomes the number of steps.
 """
 
 from __future__ import annotations
@@ -64,6 +66,11 @@ def mask_from_random_step(
     # The second term is subset_weight, in an order of multiplication that older checkpoints were trained with.
     weights = (1 - lookahead) * steps * (order == step) + lookahead * len(order) / masked.sum() * masked
     return masked, weights.astype(np.float32)
+
+
+def random_order(n: int, steps: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The step, from 0 on, that reveals each of `n` slots in a random order, spread evenly over `steps`: `[n]`."""
+    return rng.permutation(n) * min(steps, n) // n
 
 
 def mask_stratified_subsets(maskable: Tensor, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -83,6 +83,11 @@ class TrainingModule(lightning.LightningModule, ABC):
         """
 
     @property
+    def ordered(self) -> bool:
+        """Whether the network is order-causal."""
+        return isinstance(self.network, Transformer) and self.network.ordered
+
+    @property
     def prior(self) -> Prior:
         """The network as it stands, as a prior that fills gaps."""
         return prior_of(self.network, self.tokenizer, self.vocabulary)
@@ -90,7 +95,17 @@ class TrainingModule(lightning.LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Check the data before the run starts."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.ordered and self.opening_steps:
+            raise UserError(
+                f"model.opening_steps is {self.opening_steps}, and an order-causal network never sees later positions "
+                "that are not revealed: leave it 0"
+            )
         if isinstance(data, TextDataModule):
+            if data.corruption.ordered and not self.ordered:
+                raise UserError(
+                    "data.corruption has orders, which are for order-causal networks: leave orders empty, or set "
+                    "model.network.attention to order-causal"
+                )
             self.check_data(data)
 
     def attention_mask(self, batch: dict[str, Tensor]) -> Tensor:
@@ -107,8 +122,19 @@ class TrainingModule(lightning.LightningModule, ABC):
     def cross_entropy(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats where the weight is positive, and these weights: two `[positions]` float32 tensors."""
         config, weighted = self.network.config, batch["weights"] > 0
-        states = self.network.hidden(batch["canvas"], self.attention_mask(batch), batch["positions"])
-        states = states[:, :-1][weighted[:, 1:]] if config.causal else states[weighted]
+        if self.ordered:
+            assert isinstance(self.network, Transformer)
+            states = self.network.ordered_states(
+                batch["tokens"],
+                batch["times"],
+                (batch["segments"] > 0) & ~batch["nullable"],
+                weighted,
+                batch["segments"],
+                batch["positions"],
+            )
+        else:
+            states = self.network.hidden(batch["canvas"], self.attention_mask(batch), batch["positions"])
+            states = states[:, :-1][weighted[:, 1:]] if config.causal else states[weighted]
         logits = self.network.head(states).float()
         logits = logits.masked_fill(self.network.forbidden_mask(logits.device), -math.inf)
         if not config.causal and config.null_token_id is not None:

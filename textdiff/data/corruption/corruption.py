@@ -34,6 +34,8 @@ class Example:
         nullable: slots of a gap whose length is still open, where null competes with the text; elsewhere the loss
             leaves null out, as a sampler does once it has drawn the length.
         positions: rotary positions, where they are not the order of the tokens.
+        times: reveal times, for order-causal networks: each scored position is predicted from what has an earlier time,
+            -1 being that of evidence. None: what is masked is revealed at once, after the rest.
     """
 
     tokens: Ids
@@ -42,6 +44,14 @@ class Example:
     weights: NDArray[np.float32]
     nullable: Mask
     positions: Ids | None = None
+    times: Ids | None = None
+
+    @property
+    def reveal_times(self) -> Ids:
+        """`times`, also where there is none."""
+        if self.times is not None:
+            return self.times
+        return np.where(self.observed, -1, self.canvas != self.tokens).astype(np.int64)
 
     @classmethod
     def evidence(cls, tokens: Ids) -> Example:
@@ -58,6 +68,11 @@ class Corruption(ABC):
     """
 
     causal: bool = False
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the examples hold whole orders of revealing, which only an order-causal network can be trained on."""
+        return False
 
     @abstractmethod
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
@@ -81,12 +96,14 @@ class Gaps(Corruption):
 
 def concatenate(pieces: Sequence[Example]) -> Example:
     """Several examples end to end; `positions` are left to the caller."""
+    timed = any(piece.times is not None for piece in pieces)
     return Example(
         np.concatenate([piece.tokens for piece in pieces]),
         np.concatenate([piece.canvas for piece in pieces]),
         np.concatenate([piece.observed for piece in pieces]),
         np.concatenate([piece.weights for piece in pieces]),
         np.concatenate([piece.nullable for piece in pieces]),
+        times=np.concatenate([piece.reveal_times for piece in pieces]) if timed else None,
     )
 
 

@@ -32,6 +32,10 @@ class LineGaps(Gaps):
             raise UserError(f"given is {given} and share {share}: expected 0 or more, and a share between 0 and 1")
         self.given, self.share, self.gaps = given, share, SpanGaps() if gaps is None else gaps
 
+    @property
+    def ordered(self) -> bool:
+        return self.gaps.ordered
+
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         return self.gaps.cut(tokens, self.places(tokens, vocabulary, rng), vocabulary, room, rng)
 

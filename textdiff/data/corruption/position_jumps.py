@@ -35,6 +35,10 @@ class PositionJumps(Corruption):
         self.corruption, self.jumps, self.longest = corruption, jumps, longest
         self.causal = corruption.causal
 
+    @property
+    def ordered(self) -> bool:
+        return self.corruption.ordered
+
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         example = self.corruption(tokens, vocabulary, room, rng)
         positions = np.arange(len(example.tokens)) if example.positions is None else example.positions

@@ -37,6 +37,10 @@ class SentenceGaps(Gaps):
             raise UserError(f"longest is {longest} and share {share}: expected 1 or more, and a share between 0 and 1")
         self.longest, self.share, self.gaps = longest, share, SpanGaps() if gaps is None else gaps
 
+    @property
+    def ordered(self) -> bool:
+        return self.gaps.ordered
+
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         return self.gaps.cut(tokens, self.places(tokens, vocabulary, rng), vocabulary, room, rng)
 

@@ -1,4 +1,4 @@
-"""Contiguous gaps, at any stage of being filled."""
+"""Contiguous gaps, at any stage of being filled, or with the whole order in which they are filled."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import numpy as np
 from numpy.random import Generator
 
 from textdiff.data.corruption.corruption import Example, Gaps, Ids, concatenate, no_position, structural
-from textdiff.diffusion import mask_from_random_step, mask_random_subset
+from textdiff.diffusion import mask_from_random_step, mask_random_subset, random_order
 from textdiff.errors import UserError
+from textdiff.samplers import UnmaskingPolicy, reveal_times
 from textdiff.text import Vocabulary
+
+LATEST = 32
+"""The latest step with which a gap begins, where gaps have orders."""
 
 
 @final
@@ -26,8 +30,13 @@ class SpanGaps(Gaps):
     rest in strided order with a random number of steps, where the tokens of the *next* step weigh as in -log q of that
     order. Each gap of a text is at a stage of its own.
 
+    With `orders`, for order-causal networks, every gap is all masked, and all its tokens are scored in the order of one
+    of these policies, or in random order: the sum is -log q of the gap. A gap begins with the first step or later, so
+    that the steps of several gaps interleave.
+
     Args:
         most_gaps: gaps in a text, at most.
+        fewest_gaps: gaps in a text that has room for them, at least.
         longest: slots in a gap, at most.
         shortest: slots in a gap before its edges are moved, at least.
         slots: numbers of slots for a gap of unknown length; one is drawn before the gap is looked at, and where gap or
@@ -40,6 +49,8 @@ class SpanGaps(Gaps):
         steps: numbers of strided steps to train for.
         lookahead: weight, in [0, 1], of masked tokens beyond the next step: the estimate becomes (1 - lookahead) parts
             strided order and lookahead parts "the next token is any masked one".
+        orders: policies whose order is known in advance; one is drawn for each gap. `steps` are then those of a random
+            order, beside one token per step, and `lookahead` is of no use.
 
     Raises:
         UserError: a number out of range.
@@ -55,6 +66,8 @@ class SpanGaps(Gaps):
     lookahead: float = 0.3
     shortest: int = 1
     slots: Sequence[int] = ()
+    fewest_gaps: int = 1
+    orders: Sequence[UnmaskingPolicy] = ()
 
     def __post_init__(self) -> None:
         shares = {
@@ -65,10 +78,16 @@ class SpanGaps(Gaps):
             raise UserError(f"{wrong[0]}, expected a share between 0 and 1")
         if not 1 <= self.shortest <= self.longest:
             raise UserError(f"shortest is {self.shortest}, longest {self.longest}: expected 1 <= shortest <= longest")
-        if self.most_gaps < 1 or not self.steps or min(*self.steps, *self.slots, 1) < 1:
-            raise UserError(
-                f"most_gaps {self.most_gaps}, steps {list(self.steps)} and slots {list(self.slots)} must be at least 1"
-            )
+        if not 1 <= self.fewest_gaps <= self.most_gaps:
+            raise UserError(f"fewest_gaps is {self.fewest_gaps}, most_gaps {self.most_gaps}: expected 1 to most_gaps")
+        if not self.steps or min(*self.steps, *self.slots, 1) < 1:
+            raise UserError(f"steps {list(self.steps)} and slots {list(self.slots)} must be at least 1")
+        for policy in self.orders:
+            reveal_times(policy, 1)
+
+    @property
+    def ordered(self) -> bool:
+        return bool(self.orders)
 
     def __call__(self, tokens: Ids, vocabulary: Vocabulary, room: int, rng: Generator) -> Example:
         return self.cut(tokens, self.places(tokens, vocabulary, rng), vocabulary, room, rng)
@@ -94,7 +113,7 @@ class SpanGaps(Gaps):
             return []
         budget = int(self.share_masked * len(content))
         lengths: list[int] = []
-        for _ in range(rng.integers(1, self.most_gaps + 1)):
+        for _ in range(rng.integers(self.fewest_gaps, self.most_gaps + 1)):
             length = int(np.exp(rng.uniform(np.log(self.shortest), np.log(self.longest + 1))))
             if sum(lengths) + length <= min(budget, len(content) - len(lengths)):
                 lengths.append(length)
@@ -121,7 +140,10 @@ class SpanGaps(Gaps):
         if unused is not None:
             tokens = np.concatenate((tokens, np.full(unused, vocabulary.null)))
             masks, none = np.full_like(tokens, vocabulary.mask), no_position(tokens)
-            return Example(tokens, masks, none, np.ones(len(tokens), dtype=np.float32), ~none)
+            times = np.zeros_like(tokens) if self.orders else None
+            return Example(tokens, masks, none, np.ones(len(tokens), dtype=np.float32), ~none, times=times)
+        if self.orders:
+            return self._ordered_gap(tokens, vocabulary, rng)
         if rng.random() < self.share_random:
             masked, weights = mask_random_subset(np.ones(n, dtype=bool), rng)
         else:
@@ -129,6 +151,17 @@ class SpanGaps(Gaps):
             masked, weights = mask_from_random_step(np.arange(n) % steps, steps, rng, self.lookahead)
         none = no_position(tokens)
         return Example(tokens, np.where(masked, vocabulary.mask, tokens), none, weights, none)
+
+    def _ordered_gap(self, tokens: Ids, vocabulary: Vocabulary, rng: Generator) -> Example:
+        """A gap whose tokens are all scored, in the order of a policy or at random."""
+        n, none = len(tokens), no_position(tokens)
+        if rng.random() < self.share_random:
+            times = random_order(n, int(rng.choice([n, *self.steps])), rng)
+        else:
+            times = reveal_times(self.orders[int(rng.integers(len(self.orders)))], n).numpy()
+        begin = int(rng.integers(LATEST + 1)) if rng.random() < 0.5 else 0
+        masks, weights = np.full_like(tokens, vocabulary.mask), np.ones(n, dtype=np.float32)
+        return Example(tokens, masks, none, weights, none, times=times + begin)
 
     def _unused(self, n: int, room: int, rng: Generator) -> int | None:
         """Slots beyond the `n` tokens of a gap of unknown length; None: the length is known."""
