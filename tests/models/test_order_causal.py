@@ -190,3 +190,18 @@ def test_adapters_and_files(tmp_path):
     torch.testing.assert_close(
         loaded.log_probs(text, observed, ~observed, times=times_of(observed)), changed, rtol=0, atol=1e-4
     )
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same():
+    text, found = tokens(2, LENGTH), []
+    for compiled in (False, True):
+        net = ordered_network(WORDS, seed=2, dtype=torch.float32)
+        if compiled:
+            net.compile_blocks()
+        for seed in (1, 2):  # of other sizes
+            observed = evidence(2, seed)
+            in_one_pass(net, text, times_of(observed), ~observed).amax(dim=1).sum().backward()
+        found.append([weight.grad for weight in net.parameters()])
+    for plain, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=1e-3, atol=1e-4)
