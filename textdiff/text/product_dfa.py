@@ -16,7 +16,7 @@ from textdiff.errors import UserError
 from textdiff.text.partition import mixed_bits
 from textdiff.text.token_dfa import TokenDFA
 
-MOST_STATES = 40_000
+MOST_STATES = 2**16
 MOST_ENTRIES = 2**23
 """Of the table of next states."""
 MOST_WORK = 2**26
